@@ -1,0 +1,180 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the migration needs of a participant: a thing that owns tenant data.
+
+Every verb is idempotent and refuses an older epoch. In a database each of barrier, turn and undo is ONE transaction, so
+a crash leaves the state right before or right after it, never between.
+
+States of a participant for one migration (kept in its own state row, written in the same transaction as the work):
+
+=========  ============================================================================================
+absent     nothing of the migration is there
+staging    helpers exist, the backfill is not finished
+staged     ready for a window; the retired id is fenced, changes of the live id are logged (twin)
+barred     between barrier and turn or undo: BOTH ids are fenced, the rows stand under the new id
+=========  ============================================================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+IN_PLACE = "in_place"
+TWIN = "twin"
+IGNORE = "ignore"
+AUTO = "auto"
+
+ABSENT = "absent"
+STAGING = "staging"
+STAGED = "staged"
+BARRED = "barred"
+
+FORMAT = 1
+"""Format number of helper objects; a newer one is refused."""
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One direction of one migration under one epoch.
+
+    :param migration: the journal's key; helper objects are named after its hash.
+    :param source_id: the migration's source id, the same in both directions.
+    :param target_id: the migration's target id, the same in both directions.
+    :param from_id: the id that is live before this window.
+    :param to_id: the id that is live after it.
+    """
+
+    migration: str
+    epoch: int
+    source_id: str
+    target_id: str
+    from_id: str
+    to_id: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the preflight refuses, and the way out."""
+
+    object: str
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """How one table changes id. ``strategy`` is one of in_place, twin, ignore."""
+
+    table: str
+    strategy: str
+    why: str
+    rows: int
+    tenant_columns: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    """Columns of the primary key without the tenant column (twin)."""
+    stage_ms: int = 0
+    window_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a participant would do; read-only to make."""
+
+    participant: str
+    kind: str
+    version: str
+    tables: tuple[TablePlan, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    stage_ms: int = 0
+    window_ms: int = 0
+    """Predicted length of the barrier."""
+    sql: tuple[str, ...] = ()
+    """The exact statements of stage and window, for a DBA to sign."""
+    grants: tuple[str, ...] = ()
+    digest: str = ""
+    """Of the schema and the strategies, never of row counts: a change is schema drift."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a participant says of itself, read from its catalog and its state row, not from memory."""
+
+    participant: str
+    kind: str
+    state: str
+    epoch: int = 0
+    live_id: str = ""
+    """The id whose rows the participant holds to be live; empty when absent."""
+    fenced: tuple[str, ...] = ()
+    """Ids that EVERY planned table fences."""
+    pending: int = 0
+    """Logged keys that the twin has not got yet."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows per tenant id over all planned tables."""
+    problems: tuple[str, ...] = ()
+    """Disagreements between the state row and the catalog."""
+
+
+class Participant(ABC):
+    """One participant; used by one thread at a time. Verbs raise ``Unreachable``, ``Superseded``, ``Refused`` or ``Timeout``."""
+
+    name: str
+    kind: str
+
+    @abstractmethod
+    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+        """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not raise them."""
+
+    @abstractmethod
+    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
+        """Install fences of the retired id, logs and twins; backfill; verify. Resumes. Returns the rows copied by this call."""
+
+    @abstractmethod
+    def take_over(self, move: Move) -> None:
+        """Write the epoch, end sessions of an older controller. Does nothing to a participant whose state is absent."""
+
+    @abstractmethod
+    def prelude(self, move: Move, timeout_ms: int) -> int:
+        """Wait out writers, apply the log, verify; fence nothing. Returns the number of keys applied.
+
+        :raises Timeout: a writer does not end; ``details`` name it.
+        """
+
+    @abstractmethod
+    def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
+        """Lock, fence ``from_id``, apply and verify the last keys, move in_place rows, start the reverse log.
+
+        Returns a fingerprint ``{"rows": n, ...}`` for the journal. Legal from staged (and barred: does nothing).
+        """
+
+    @abstractmethod
+    def turn(self, move: Move) -> None:
+        """After the commit: ``to_id`` is live: drop the forward log, lift its fence. Legal from barred (and from turned: nothing)."""
+
+    @abstractmethod
+    def undo(self, move: Move) -> None:
+        """Back to before the barrier: rows back, ``from_id`` live again, its fence dropped last. From staged it does nothing."""
+
+    @abstractmethod
+    def remove(self, move: Move) -> int:
+        """Take back the stage: twins of the retired ``to_id`` and every helper object. Returns the rows removed."""
+
+    @abstractmethod
+    def status(self, migration: str, source_id: str, target_id: str) -> Status:
+        """Read state row and catalog; works also when another controller holds the epoch."""
+
+    @abstractmethod
+    def fingerprint(self, tenant_id: str) -> str:
+        """Digest of a tenant's rows in all planned or tenant-carrying tables, the tenant column left out."""
+
+    def close(self) -> None:
+        """Close connections; the participant can be used again afterwards."""
