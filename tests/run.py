@@ -1,0 +1,260 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``./test`` runs: every part prints its time, a part that ran no test has failed, the last line counts.
+
+Parts of pytest count their tests; lint, sanity and molecule count one per tool, per sanity test and per scenario.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build"
+BIN = BUILD / "venv" / "bin"
+COLLECTION = BUILD / "ansible_collections" / "zdm" / "landscape"
+
+SERVERS = {
+    "haproxy": ("haproxy", ("/usr/sbin/haproxy", "/usr/local/sbin/haproxy")),
+    "mariadbd": ("mariadb-server", ("/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd")),
+    "postgres": ("postgresql", ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres")),
+}
+"""Program → Debian package and the usual places beside PATH."""
+
+
+@dataclass
+class Count:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Count) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Nothing is written outside ``.build``, and the collection is found as Ansible finds it."""
+    return {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin",
+        "PYTHONPATH": str(BUILD),
+        "ANSIBLE_COLLECTIONS_PATH": str(BUILD),
+        "ANSIBLE_HOME": str(BUILD / "home"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "XDG_CACHE_HOME": str(BUILD / "cache"),
+        **extra,
+    }
+
+
+def step(name: str, command: Sequence[str], cwd: Path = COLLECTION, env: dict[str, str] | None = None) -> bool:
+    """Run one tool; its output appears only when it failed."""
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=cwd, env=env or environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    verdict = "ok" if done.returncode == 0 else f"FAILED ({done.returncode})"
+    output = "" if done.returncode == 0 else f"{done.stdout.rstrip()}\n"
+    print(f"{output}  {name}: {verdict}, {time.monotonic() - start:.1f} s", flush=True)
+    return done.returncode == 0
+
+
+def count_steps(results: Iterable[bool]) -> Count:
+    outcome = list(results)
+    return Count(passed=outcome.count(True), failed=outcome.count(False))
+
+
+def lint() -> Count:
+    """ruff, mypy, ansible-lint, antsibull-docs, antsibull-changelog, and a collection that builds; two at a time."""
+    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape") if any((ROOT / "tests" / name).glob("*.py")))]
+    steps: list[tuple[str, list[str]]] = [
+        ("ansible-lint", ["ansible-lint", "--profile", "production", "--offline", "--strict", "-q"]),
+        ("mypy", ["mypy", *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}"))]),
+        ("ruff", ["ruff", "check", "--quiet", "."]),
+        ("antsibull-docs", ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "."]),
+        ("antsibull-changelog", ["antsibull-changelog", "lint"]),
+        ("ansible-galaxy build", ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD / "dist")]),
+    ]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return count_steps(pool.map(lambda item: step(*item), steps))
+
+
+def pip_stand_in(home: Path) -> None:
+    """ansible-test fetches pip's installer from a host that may be out of reach: Python's own ensurepip does the same."""
+    internal = next((BUILD / "venv").glob("lib/python*/site-packages/ansible_test/_internal/python_requirements.py"))
+    version = re.search(r"pip='([\d.]+)'", internal.read_text())
+    if not version:
+        raise SystemExit("This ansible-test does not say which pip it bootstraps; tests/run.py has to learn its new way.")
+    cache = home / ".ansible" / "test" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    script = "import subprocess\nimport sys\n\nsubprocess.run([sys.executable, '-m', 'ensurepip', '--default-pip'], check=True, stdout=subprocess.DEVNULL)\n"
+    (cache / f"get_pip_{version[1].replace('.', '_')}.py").write_text(script)
+    for name in (".config/pip/pip.conf", ".pip/pip.conf"):
+        mine = Path.home() / name
+        if mine.is_file():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(mine, home / name)
+
+
+def sanity() -> Count:
+    """``ansible-test sanity`` on a copy of what git would add: it refuses symbolic links and counts only git's files."""
+    base = BUILD / "sanity"
+    copy = base / "ansible_collections" / "zdm" / "landscape"
+    shutil.rmtree(base, ignore_errors=True)
+    copy.mkdir(parents=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    subprocess.run(["git", "init", "-q", "."], cwd=copy, check=True)
+    home = BUILD / "sanity-home"
+    pip_stand_in(home)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    env = environment(HOME=str(home))
+    del env["PYTHONPATH"]
+    command = ["ansible-test", "sanity", "--local", "--color", "no", "--python", python]
+    done = subprocess.run(command, cwd=copy, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    ran = set(re.findall(r'^Running sanity test "([\w-]+)"', done.stdout, re.MULTILINE))
+    failed = set(re.findall(r'^(?:ERROR|FATAL): .*?sanity test "([\w-]+)"', done.stdout, re.MULTILINE))
+    failed |= set(re.findall(r"--test ([\w-]+)", done.stdout)) & ran
+    if done.returncode or "All targets skipped" in done.stdout:
+        print("\n".join(line for line in done.stdout.splitlines() if not line.startswith("Running sanity test")))
+        failed = failed or {"ansible-test"}
+    return Count(passed=len(ran - failed), failed=len(failed))
+
+
+def pytest(name: str, *paths: str, extra: Sequence[str] = (), workers: int = 2, env: dict[str, str] | None = None) -> Count:
+    """Run pytest on the paths that exist and count by its JUnit file."""
+    there = [path for path in paths if (ROOT / path).exists()]
+    if not there:
+        return Count()
+    report = BUILD / f"report-{name}.xml"
+    report.unlink(missing_ok=True)
+    command = [str(BIN / "python"), "-m", "pytest", "-q", "-n", str(workers), f"--junit-xml={report}", "--durations=8", "--durations-min=5", *extra, *there]
+    done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
+    count = Count()
+    if report.is_file():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            total, failures, errors, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped"))
+            count.add(Count(passed=total - failures - errors - skipped, failed=failures + errors, skipped=skipped))
+    if done.returncode not in (0, 5) and not count.failed:
+        count.failed = 1
+    return count
+
+
+def molecule() -> Count:
+    """Every scenario of ``extensions/molecule``, two at a time."""
+    scenarios = sorted(path.parent.name for path in (ROOT / "extensions" / "molecule").glob("*/molecule.yml"))
+    extensions = COLLECTION / "extensions"
+
+    def run(scenario: str) -> bool:
+        env = environment(ANSIBLE_HOME=str(BUILD / f"home-{scenario}"), ANSIBLE_FORCE_COLOR="0", NO_COLOR="1")
+        return step(f"molecule {scenario}", ["molecule", "test", "-s", scenario], cwd=extensions, env=env)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return count_steps(pool.map(run, scenarios))
+
+
+PARTS: dict[str, Callable[[], Count]] = {
+    "lint": lint,
+    "sanity": sanity,
+    "unit": lambda: pytest("unit", "tests/unit"),
+    "model": lambda: pytest("model", "tests/model"),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
+    "molecule": molecule,
+}
+NEED_SERVERS = {"unit", "integration", "molecule", "chaos"}
+
+
+def missing_servers() -> dict[str, str]:
+    """Programs that are neither on PATH nor in their usual place, with their Debian package."""
+    search = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
+
+    def there(program: str, places: tuple[str, ...]) -> bool:
+        return bool(shutil.which(program, path=search)) or any(list(Path("/").glob(place.lstrip("/"))) for place in places)
+
+    return {program: package for program, (package, places) in SERVERS.items() if not there(program, places)}
+
+
+def install_servers() -> None:
+    """As root install what is missing, without starting a system service; else say what is missing."""
+    missing = missing_servers()
+    if not missing:
+        return
+    packages = sorted(missing.values())
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print(f"Missing: {', '.join(sorted(missing))}. Install them (Debian: apt-get install {' '.join(packages)}); tests that need them fail or are skipped.")
+        return
+    print(f"Installing {' '.join(packages)}", flush=True)
+    policy = Path("/usr/sbin/policy-rc.d")
+    own_policy = not policy.exists()
+    if own_policy:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
+        if subprocess.run(install, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
+            subprocess.run(["apt-get", "update", "-q"], env=env, stdout=subprocess.DEVNULL, check=False)
+            if subprocess.run(install, env=env, stdout=subprocess.DEVNULL, check=False).returncode:
+                print(f"apt-get could not install {' '.join(packages)}: tests that need them fail.")
+    finally:
+        if own_policy:
+            policy.unlink()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./test", description="Runs the tests of the collection; without a part all but chaos.")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} or chaos")
+    parser.add_argument("--n", type=int, default=100, help="chaos: how many random kills (default 100)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="chaos: seed of the random kills; printed, so that a run can be repeated")
+    parser.add_argument("-k", metavar="EXPRESSION", help="pytest parts: only the tests that match")
+    parsed = parser.parse_args()
+    unknown = [part for part in parsed.parts if part not in {*PARTS, "chaos"}]
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)} and chaos")
+    return parsed
+
+
+def main() -> int:
+    chosen = arguments()
+    parts = dict(PARTS)
+    if chosen.k:
+        os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -k '{chosen.k}'"
+    chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed))
+    parts["chaos"] = lambda: pytest("chaos", "tests/chaos", env=chaos)
+    names = chosen.parts or list(PARTS)
+    if NEED_SERVERS & set(names):
+        install_servers()
+    total = Count()
+    lines: list[str] = []
+    for name in names:
+        print(f"== {name}" + (f" --n {chosen.n} --seed {chosen.seed}" if name == "chaos" else ""), flush=True)
+        start = time.monotonic()
+        count = parts[name]()
+        if not count.passed and not count.failed:
+            print(f"{name} ran no test: that is a failure.")
+            count.failed = 1
+        total.add(count)
+        skipped = f", {count.skipped} skipped" if count.skipped else ""
+        lines.append(f"{name:12} {time.monotonic() - start:7.1f} s  {count.passed} passed, {count.failed} failed{skipped}")
+        print(lines[-1], flush=True)
+    print("\n" + "\n".join(lines))
+    print(f"{total.passed} passed, {total.failed} failed", flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
