@@ -1,0 +1,363 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which strategy each table of a database takes, and what is refused: pure, the same for every engine.
+
+An engine reads its catalog into :class:`TableFacts`, says what it can do with :class:`Engine`, and calls :func:`classify`.
+Nothing is skipped silently: every table is in the result, as a plan or with a refusal and the way out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import AUTO, IGNORE, IN_PLACE, TWIN, Refusal, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.order import components, cyclic, parents_first
+
+__all__ = ["Column", "Engine", "ForeignKey", "Note", "Rate", "TableFacts", "UniqueKey", "classify", "tenant_columns_of"]
+
+SMALL_MS = 300
+"""In place below this sum (milliseconds of the window): a copy does not pay off."""
+SAFETY = 3
+"""A predicted in_place time must fit into the budget this many times."""
+DEFAULT_TENANT_COLUMNS = ("tenant_id",)
+
+_TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore")
+_TENANT_TYPE = re.compile(r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*", re.IGNORECASE | re.DOTALL)
+
+
+def tenant_columns_of(facts: TableFacts, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Columns of a table whose whole name equals or matches one of *patterns*, in the table's order."""
+    compiled = [re.compile(pattern) for pattern in patterns]
+    return tuple(column.name for column in facts.columns if any(pattern.fullmatch(column.name) for pattern in compiled))
+
+
+def classify(
+    facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine, rates: Mapping[str, Rate], budget_ms: int
+) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
+    """Choose a strategy for every table; parents come before children, ignored tables last.
+
+    :param facts: every table of the database except the migration's own objects.
+    :param options: the participant's options: ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``.
+    :param rates: measured rate per table name.
+    :param budget_ms: milliseconds that the window may take.
+    """
+    job = _Job(facts, options, engine, rates, budget_ms)
+    return job.run()
+
+
+class _Job:
+    """State of one classification."""
+
+    def __init__(
+        self, facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine, rates: Mapping[str, Rate], budget_ms: int
+    ) -> None:
+        self.facts = {table.name: table for table in sorted(facts, key=lambda table: table.name)}
+        self.options = options
+        self.engine = engine
+        self.rates = rates
+        self.budget_ms = budget_ms
+        self.refusals: list[Refusal] = []
+        self.tables: dict[str, Mapping[str, Any]] = {}
+        self.tenant: dict[str, tuple[str, ...]] = {}
+        self.strategy: dict[str, str] = {}
+        self.why: dict[str, str] = {}
+        self.cycles: frozenset[str] = frozenset()
+        self.over_budget = False
+
+    def refuse(self, name: str, reason: str, advice: str, group: Sequence[str] = ()) -> None:
+        """Refuse *name*; every table of *group* shows the reason."""
+        self.refusals.append(Refusal(name, reason, advice))
+        for table in (name, *group):
+            self.why.setdefault(table, f"Refused: {reason}")
+
+    def run(self) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
+        self._read_options()
+        self._find_tenant_tables()
+        for name in self.tenant:
+            self._check_table(name)
+        self._choose()
+        self._check_budget()
+        return self._plans(), tuple(self.refusals)
+
+    # -- input ------------------------------------------------------------------------------------
+
+    def _read_options(self) -> None:
+        given = self.options.get("tables") or {}
+        for name in sorted(given):
+            entry = given[name] or {}
+            if name not in self.facts:
+                self.refuse(name, f"The options name a table {name} that the database does not have.", "Correct the name under `tables`, or remove it.")
+                continue
+            unknown = sorted(set(entry) - set(_TABLE_KEYS))
+            if unknown:
+                self.refuse(name, f"Unknown option {', '.join(unknown)} for table {name}.", f"Known are {', '.join(_TABLE_KEYS)}.")
+            wanted = entry.get("strategy", AUTO)
+            if wanted not in (AUTO, IN_PLACE, TWIN):
+                self.refuse(name, f"Unknown strategy {wanted!r} for table {name}.", "Use auto, in_place or twin.")
+            if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
+                self.refuse(name, f"Table {name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.')
+            self.tables[name] = entry
+
+    def _patterns(self) -> list[str]:
+        patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
+        for pattern in list(patterns):
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError):
+                patterns.remove(pattern)
+                self.refuse("tenant_columns", f"{pattern!r} is neither a column name nor a regular expression.", "Correct `tenant_columns`.")
+        return patterns
+
+    def _ignored(self, name: str) -> bool:
+        return bool(self.tables.get(name, {}).get("ignore"))
+
+    def _find_tenant_tables(self) -> None:
+        patterns = self._patterns()
+        columns = {name: tenant_columns_of(table, patterns) for name, table in self.facts.items()}
+        self.tenant = {name: found for name, found in columns.items() if found and not self._ignored(name)}
+        for name in self.facts:
+            self._check_references(name, columns)
+            if self._ignored(name):
+                self.strategy[name] = IGNORE
+                self.why[name] = str(self.tables[name]["ignore"])
+            elif name not in self.tenant:
+                self.strategy[name] = IGNORE
+                self._refuse_unclassified(name, columns)
+
+    def _refuse_unclassified(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
+        parent = self._hangs_on(name, columns)
+        hangs = f" but hangs on {parent} by a foreign key" if parent else ""
+        self.refuse(
+            name,
+            f"Table {name} is not classified: it has no tenant column{hangs}.",
+            f'Name its tenant column in `tenant_columns`, or add it to `tables`: `{name}: {{ignore: "<reason>"}}`.',
+        )
+
+    def _hangs_on(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> str:
+        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when none."""
+        seen, todo = {name}, [name]
+        while todo:
+            for key in self.facts[todo.pop()].foreign_keys:
+                if columns.get(key.table):
+                    return key.table
+                if key.table in self.facts and key.table not in seen:
+                    seen.add(key.table)
+                    todo.append(key.table)
+        return ""
+
+    def _check_references(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
+        """A column that refers to a tenant column is one itself; both sides must move together."""
+        for key in self.facts[name].foreign_keys:
+            parent = columns.get(key.table, ())
+            followed = [(own, other) for own, other in key.pairs if other in parent]
+            unnamed = [pair for pair in followed if pair[0] not in columns[name]]
+            if unnamed and key.table in self.tenant:
+                own, other = unnamed[0]
+                reason = f"Column {own} of {name} refers to tenant column {other} of {key.table} but is no tenant column."
+                self.refuse(name, reason, f"Add {own} to `tenant_columns`.")
+            elif followed and self._ignored(name) != self._ignored(key.table):
+                ignored, other = (name, key.table) if self._ignored(name) else (key.table, name)
+                reason = f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
+                self.refuse(ignored, reason, "Do not ignore it.")
+
+    # -- one table --------------------------------------------------------------------------------
+
+    def _check_table(self, name: str) -> None:
+        table = self.facts[name]
+        for column in table.columns:
+            if column.name not in self.tenant[name]:
+                continue
+            if column.nullable:
+                self.refuse(name, f"Tenant column {column.name} of {name} may be null.", f"Make {column.name} NOT NULL.")
+            if not _TENANT_TYPE.fullmatch(column.type.strip()):
+                reason = f"Tenant column {column.name} of {name} is of type {column.type}, not text or uuid."
+                self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
+            if column.generated:
+                self.refuse(name, f"Tenant column {column.name} of {name} is generated.", "Name the column that it is computed from.")
+        if table.rows_of_target:
+            self.refuse(
+                name,
+                f"Table {name} already has {table.rows_of_target} rows of the target tenant.",
+                "Remove them, or migrate to a tenant without data: they could not be told from moved rows.",
+            )
+        if not self.key(name):
+            reason = f"Table {name} has no primary key."
+            advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
+            if self.tables.get(name, {}).get("key"):
+                reason, advice = f"`key` of table {name} is no unique key of NOT NULL columns.", "Name all columns of one unique key."
+            self.refuse(name, reason, advice)
+        for note in table.notes:
+            if self._forbids_all(note):
+                self.refuse(name, note.reason, note.advice)
+
+    def _forbids_all(self, note: Note) -> bool:
+        return set(note.strategies) >= set(self.engine.strategies)
+
+    def key(self, name: str) -> tuple[str, ...]:
+        """The columns that identify a row: the primary key, or the unique key named by ``key``."""
+        table = self.facts[name]
+        wanted = self.tables.get(name, {}).get("key")
+        if not wanted:
+            return table.primary_key
+        nullable = {column.name for column in table.columns if column.nullable}
+        for unique in (UniqueKey("primary key", table.primary_key), *table.unique_keys):
+            if unique.whole and set(unique.columns) == set(wanted) and not nullable & set(wanted):
+                return unique.columns
+        return ()
+
+    def _follows_tenant(self, child: str, key: ForeignKey) -> bool:
+        """The foreign key carries a tenant column between two planned tables."""
+        if key.table not in self.tenant:
+            return False
+        return any(own in self.tenant[child] and other in self.tenant[key.table] for own, other in key.pairs)
+
+    def twin_blocker(self, name: str) -> str:
+        """Why *name* cannot be a twin; empty when it can."""
+        table, tenant = self.facts[name], self.tenant[name]
+        if TWIN not in self.engine.strategies:
+            return f"{self.engine.name} has no twin strategy"
+        if len(tenant) > 1:
+            return f"it has several tenant columns ({', '.join(tenant)})"
+        for unique in (UniqueKey("primary key", self.key(name)), *table.unique_keys):
+            if tenant[0] not in unique.columns:
+                return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"
+        if set(self.key(name)) == set(tenant):
+            return f"its key is {tenant[0]} alone"
+        if table.triggers and not self.engine.may_exempt_app_triggers:
+            return f"its trigger {table.triggers[0]} would fire for the copies, and the user may not exempt its session"
+        for note in table.notes:
+            if TWIN in note.strategies:
+                return note.reason.rstrip(".")
+        blocker = self._foreign_key_blocker(name)
+        if blocker:
+            return blocker
+        if not (self.options.get("no_cross_tenant_readers") or self.tables.get(name, {}).get("no_cross_tenant_readers")):
+            return "readers across tenants would see the copies, and nobody declared that there are none (`no_cross_tenant_readers: true`)"
+        return ""
+
+    def _foreign_key_blocker(self, name: str) -> str:
+        if name in self.cycles:
+            return "its foreign keys form a cycle"
+        for key in self.facts[name].foreign_keys:
+            follows = self._follows_tenant(name, key)
+            if key.table in self.tenant and not follows:
+                return f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows there from being deleted"
+            if key.acts and not (follows and self.engine.cascades_fire_triggers):
+                return f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE {key.on_update}), which the log would miss"
+        return ""
+
+    # -- all tables -------------------------------------------------------------------------------
+
+    def _edges(self) -> set[tuple[str, str]]:
+        """(child, parent) for foreign keys that carry the tenant column."""
+        return {(name, key.table) for name in self.tenant for key in self.facts[name].foreign_keys if self._follows_tenant(name, key)}
+
+    def update_ms(self, name: str) -> int:
+        """Predicted milliseconds of the window for *name* in place."""
+        rate = self.rates.get(name, self.engine.rate)
+        return round(self.facts[name].rows * rate.update_us / 1000)
+
+    def _choose(self) -> None:
+        edges = self._edges()
+        self.cycles = cyclic(self.tenant, edges)
+        groups = []
+        for group in components(self.tenant, edges):
+            wanted = {self.tables.get(name, {}).get("strategy", AUTO) for name in group} & {IN_PLACE, TWIN}
+            groups.append((group, sum(self.update_ms(name) for name in group), wanted))
+        explicit = sum(cost for group, cost, wanted in groups if wanted == {IN_PLACE})
+        small = 0
+        for group, cost, wanted in sorted(groups, key=lambda item: (item[1], item[0])):
+            if len(wanted) == 2:
+                for name in group:
+                    self.strategy[name] = IN_PLACE
+                reason = f"Tables {', '.join(group)} share foreign keys with the tenant column but ask for different strategies."
+                self.refuse(group[0], reason, "Give all of them the same.", group)
+                continue
+            if wanted:
+                self._take_explicit(group, next(iter(wanted)))
+                continue
+            self._take_auto(group, cost, small, explicit)
+            if self.strategy[group[0]] == IN_PLACE:
+                small += cost
+
+    def _take_explicit(self, group: Sequence[str], strategy: str) -> None:
+        for name in group:
+            asked = self.tables.get(name, {}).get("strategy", AUTO) == strategy
+            why = "The options ask for it." if asked else f"Shares foreign keys with the tenant column with a table for which the options ask for {strategy}."
+            self.strategy[name] = strategy
+            if strategy == TWIN:
+                blocker = self.twin_blocker(name)
+                if blocker:
+                    self.refuse(name, f"Table {name} cannot be a twin: {blocker}.", self._way_out(blocker))
+            else:
+                self._refuse_in_place_notes(name)
+            self.why.setdefault(name, why)
+
+    def _take_auto(self, group: Sequence[str], cost: int, small: int, explicit: int) -> None:
+        """*small* and *explicit*: milliseconds of the tables that are in place already, by auto and by the options."""
+        blockers = {name: blocker for name in group if (blocker := self.twin_blocker(name))}
+        if any(self._forbids_all(note) for name in group for note in self.facts[name].notes):
+            self._set(group, IN_PLACE, "See the refusal.")
+            return
+        in_place_ok = not any(IN_PLACE in note.strategies for name in group for note in self.facts[name].notes)
+        together = f" together with {', '.join(group[1:])}" if len(group) > 1 else ""
+        takes = f"{sum(self.facts[name].rows for name in group)} rows in place take about {cost} ms"
+        if in_place_ok and small + cost <= min(SMALL_MS, self.budget_ms / SAFETY):
+            self._set(group, IN_PLACE, f"{takes}, so a copy would not pay off.")
+        elif not blockers:
+            self._set(group, TWIN, f"{takes}; every unique key contains the tenant column, so copies are made while the tenant is served.")
+        else:
+            blocked, blocker = next(iter(blockers.items()))
+            if in_place_ok and (explicit + small + cost) * SAFETY <= self.budget_ms:
+                self._set(group, IN_PLACE, f"No twin, because {blocker}; {takes}, which fits the window's budget of {self.budget_ms} ms.")
+                return
+            self.over_budget = self.over_budget or in_place_ok
+            cannot = f"{takes}, {SAFETY} times that is over the budget of {self.budget_ms} ms"
+            if not in_place_ok:
+                cannot = next(note.reason.rstrip(".") for name in group for note in self.facts[name].notes if IN_PLACE in note.strategies)
+            reason = f"Table {group[0]}{together} cannot change in place ({cannot}), and {blocked} cannot be a twin: {blocker}."
+            self.strategy.update(dict.fromkeys(group, IN_PLACE))
+            self.refuse(blocked, reason, self._way_out(blocker), group)
+
+    def _set(self, group: Sequence[str], strategy: str, why: str) -> None:
+        for name in group:
+            self.strategy[name] = strategy
+            linked = f" Moves with {', '.join(other for other in group if other != name)} (foreign keys)." if len(group) > 1 else ""
+            self.why.setdefault(name, why + linked)
+
+    def _refuse_in_place_notes(self, name: str) -> None:
+        for note in self.facts[name].notes:
+            if IN_PLACE in note.strategies and not self._forbids_all(note):
+                self.refuse(name, note.reason, note.advice)
+
+    def _way_out(self, blocker: str) -> str:
+        if "no_cross_tenant_readers" in blocker:
+            return "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so, or raise window_budget."
+        return "Change the table, choose `strategy: in_place`, or raise window_budget."
+
+    def _check_budget(self) -> None:
+        cost = {name: self.update_ms(name) for name in self.tenant if self.strategy.get(name) == IN_PLACE}
+        total = sum(cost.values())
+        if total * SAFETY > self.budget_ms and not self.over_budget:
+            largest = max(cost, key=lambda name: (cost[name], name))
+            reason = f"The tables in place take about {total} ms; {SAFETY} times that is over the budget of {self.budget_ms} ms. The largest is {largest}."
+            self.refuse(largest, reason, "Choose `strategy: twin` for the large tables, or raise window_budget.")
+
+    def _plans(self) -> tuple[TablePlan, ...]:
+        order = parents_first(self.tenant, {(name, key.table) for name in self.tenant for key in self.facts[name].foreign_keys if key.table in self.tenant})
+        ignored = [name for name in self.facts if name not in self.tenant]
+        return tuple(self._plan(name) for name in (*order, *ignored))
+
+    def _plan(self, name: str) -> TablePlan:
+        strategy, rows = self.strategy[name], self.facts[name].rows
+        if strategy == IGNORE:
+            return TablePlan(name, IGNORE, self.why[name], rows)
+        key = tuple(column for column in self.key(name) if column not in self.tenant[name])
+        rate = self.rates.get(name, self.engine.rate)
+        stage = round(rows * rate.copy_us / 1000) if strategy == TWIN else 0
+        window = self.engine.table_ms + (self.update_ms(name) if strategy == IN_PLACE else 0)
+        return TablePlan(name, strategy, self.why[name], rows, self.tenant[name], key, stage, window)

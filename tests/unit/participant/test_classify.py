@@ -1,0 +1,328 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which strategy a table gets, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import (
+    SAFETY,
+    SMALL_MS,
+    Column,
+    Engine,
+    ForeignKey,
+    Note,
+    Rate,
+    TableFacts,
+    UniqueKey,
+    classify,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+BOTH = Engine("Both", (IN_PLACE, TWIN), cascades_fire_triggers=True, table_ms=2, rate=Rate(update_us=10, copy_us=50))
+PLAIN = Engine("Plain", (IN_PLACE,), rate=Rate(update_us=10, copy_us=50))
+BUDGET = 20_000
+DECLARED = {"no_cross_tenant_readers": True}
+
+
+def table(name: str, rows: int = 1000, **changes: Any) -> TableFacts:
+    given: dict[str, Any] = {
+        "columns": (Column("tenant_id", "uuid"), Column("id", "integer"), Column("parent", "integer")),
+        "primary_key": ("tenant_id", "id"),
+        "rows": rows,
+    }
+    return TableFacts(name, **(given | changes))
+
+
+def child(name: str, parent: str, rows: int = 1000, **changes: Any) -> TableFacts:
+    key = ForeignKey(f"{name}_fk", ("tenant_id", "parent"), parent, ("tenant_id", "id"), **changes)
+    return table(name, rows, foreign_keys=(key,))
+
+
+def run(*facts: TableFacts, engine: Engine = BOTH, budget_ms: int = BUDGET, rates: Any = None, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Plans by table, and reasons of refusals by object."""
+    plans, refusals = classify(facts, options, engine, rates or {}, budget_ms)
+    assert all(refusal.reason and refusal.advice for refusal in refusals)
+    assert all(plan.why for plan in plans)
+    return {plan.table: plan for plan in plans}, {refusal.object: refusal.reason for refusal in refusals}
+
+
+LARGE = 100_000  # at 10 µs a row: one second
+
+
+def test_small_tables_change_in_place() -> None:
+    plans, refusals = run(table("a"), **DECLARED)
+    assert plans["a"].strategy == IN_PLACE
+    assert plans["a"].window_ms == 10 + BOTH.table_ms
+    assert "10 ms" in plans["a"].why
+    assert not refusals
+
+
+def test_large_tables_become_twins() -> None:
+    plans, refusals = run(table("a", LARGE), **DECLARED)
+    assert (plans["a"].strategy, plans["a"].key, plans["a"].tenant_columns) == (TWIN, ("id",), ("tenant_id",))
+    assert (plans["a"].stage_ms, plans["a"].window_ms) == (5000, BOTH.table_ms)
+    assert not refusals
+
+
+def test_the_sum_of_small_tables_counts() -> None:
+    facts = [table(name, 20_000) for name in "abc"]  # 200 ms each
+    plans, _ = run(*facts, **DECLARED)
+    assert sorted(plan.strategy for plan in plans.values()) == [IN_PLACE, TWIN, TWIN]
+
+
+def test_measured_rates_decide() -> None:
+    plans, _ = run(table("a", LARGE), rates={"a": Rate(update_us=1)}, **DECLARED)
+    assert plans["a"].strategy == IN_PLACE
+
+
+def test_auto_takes_no_twin_without_a_declaration() -> None:
+    plans, refusals = run(table("a", LARGE))
+    assert plans["a"].strategy == IN_PLACE
+    assert "no_cross_tenant_readers" in plans["a"].why
+    assert not refusals
+    plans, _ = run(table("a", LARGE), tables={"a": {"no_cross_tenant_readers": True}})
+    assert plans["a"].strategy == TWIN
+
+
+def test_auto_refuses_what_is_neither_quick_nor_a_twin() -> None:
+    _, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=2_999)
+    assert "over the budget of 2999 ms" in refusals["a"]
+    _, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=3_000)
+    assert not refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"unique_keys": (UniqueKey("by_id", ("id",)),)}, "unique key by_id (id) does not contain tenant_id"),
+        ({"primary_key": ("id",)}, "unique key primary key (id)"),
+        ({"primary_key": ("tenant_id",)}, "tenant_id alone"),
+        ({"triggers": ("audit",)}, "trigger audit"),
+        ({"notes": (Note("No copies here.", "Do it otherwise.", (TWIN,)),)}, "No copies here"),
+        ({"foreign_keys": (ForeignKey("up", ("tenant_id", "parent"), "a", ("tenant_id", "id")),)}, "cycle"),
+    ],
+)
+def test_unsafe_twins_are_refused_when_asked_for(changes: dict[str, Any], reason: str) -> None:
+    facts = table("a", LARGE, **changes)
+    _, refusals = run(facts, tables={"a": {"strategy": TWIN}}, **DECLARED)
+    assert reason in refusals["a"]
+    plans, refusals = run(facts, **DECLARED)
+    assert plans["a"].strategy == IN_PLACE
+    assert reason in plans["a"].why
+    assert not refusals
+
+
+def test_twin_needs_the_engine() -> None:
+    _, refusals = run(table("a"), engine=PLAIN, tables={"a": {"strategy": TWIN}}, **DECLARED)
+    assert "Plain has no twin strategy" in refusals["a"]
+
+
+def test_explicit_twin_needs_the_declaration() -> None:
+    _, refusals = run(table("a"), tables={"a": {"strategy": TWIN}})
+    assert "readers across tenants" in refusals["a"]
+
+
+def test_application_triggers_may_be_exempted() -> None:
+    engine = Engine("Both", (IN_PLACE, TWIN), may_exempt_app_triggers=True, rate=BOTH.rate)
+    plans, refusals = run(table("a", LARGE, triggers=("audit",)), engine=engine, **DECLARED)
+    assert plans["a"].strategy == TWIN
+    assert not refusals
+
+
+def test_actions_of_foreign_keys_need_triggers_that_fire() -> None:
+    facts = (table("a", LARGE), child("b", "a", LARGE, on_delete="CASCADE"))
+    plans, _ = run(*facts, **DECLARED)
+    assert {plan.strategy for plan in plans.values()} == {TWIN}
+    plans, _ = run(*facts, engine=Engine("Deaf", (IN_PLACE, TWIN), rate=BOTH.rate), **DECLARED)
+    assert {plan.strategy for plan in plans.values()} == {IN_PLACE}
+    assert "ON DELETE CASCADE" in plans["b"].why
+
+
+def test_foreign_key_without_the_tenant_column_forbids_a_twin() -> None:
+    parent = table("a", 100, unique_keys=(UniqueKey("by_id", ("id",)),))
+    facts = table("b", LARGE, foreign_keys=(ForeignKey("up", ("parent",), "a", ("id",)),))
+    plans, _ = run(parent, facts, **DECLARED)
+    assert plans["b"].strategy == IN_PLACE
+    assert "refers to a without the tenant column" in plans["b"].why
+
+
+def test_tables_linked_by_the_tenant_column_move_alike() -> None:
+    plans, _ = run(child("b", "a", LARGE), table("a", 10), child("c", "b", 10), table("z", 10), **DECLARED)
+    assert list(plans) == ["a", "z", "b", "c"]
+    assert [plans[name].strategy for name in "abcz"] == [TWIN, TWIN, TWIN, IN_PLACE]
+    assert "Moves with b, c" in plans["a"].why
+
+
+def test_linked_tables_with_different_wishes_are_refused() -> None:
+    tables = {"a": {"strategy": IN_PLACE}, "b": {"strategy": TWIN}}
+    _, refusals = run(table("a"), child("b", "a"), tables=tables, **DECLARED)
+    assert "different strategies" in refusals["a"]
+
+
+def test_linked_tables_follow_the_explicit_one() -> None:
+    plans, refusals = run(table("a"), child("b", "a"), tables={"b": {"strategy": TWIN}}, **DECLARED)
+    assert {plan.strategy for plan in plans.values()} == {TWIN}
+    assert not refusals
+
+
+def test_explicit_in_place_over_the_budget_is_refused() -> None:
+    _, refusals = run(table("a", LARGE), table("b", 10), budget_ms=2_999, tables={"a": {"strategy": IN_PLACE}})
+    assert "The largest is a" in refusals["a"]
+
+
+def test_several_tenant_columns_change_in_place() -> None:
+    columns = (Column("tenant_id", "varchar(36)"), Column("peer_tenant", "text"), Column("id", "integer"))
+    options = {"tenant_columns": ["tenant_id", ".*_tenant"]}
+    plans, refusals = run(table("a", LARGE, columns=columns), **options, **DECLARED)
+    assert (plans["a"].strategy, plans["a"].tenant_columns) == (IN_PLACE, ("tenant_id", "peer_tenant"))
+    assert not refusals
+    _, refusals = run(table("a", columns=columns), tables={"a": {"strategy": TWIN}}, **options, **DECLARED)
+    assert "several tenant columns" in refusals["a"]
+
+
+@pytest.mark.parametrize("kind", ["uuid", "TEXT", "varchar(36)", "character varying(36)", "character(36)", "VARCHAR(36) COLLATE x", "citext", "longtext"])
+def test_types_that_hold_a_tenant_id(kind: str) -> None:
+    _, refusals = run(table("a", columns=(Column("tenant_id", kind), Column("id", "integer"))))
+    assert not refusals
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (Column("tenant_id", "bigint"), "type bigint"),
+        (Column("tenant_id", "bytea"), "type bytea"),
+        (Column("tenant_id", "uuid", nullable=True), "may be null"),
+        (Column("tenant_id", "uuid", generated=True), "generated"),
+    ],
+)
+def test_unfit_tenant_columns_are_refused(column: Column, reason: str) -> None:
+    _, refusals = run(table("a", columns=(column, Column("id", "integer"))))
+    assert reason in refusals["a"]
+
+
+def test_rows_of_the_target_are_refused() -> None:
+    _, refusals = run(table("a", rows_of_target=1))
+    assert "1 rows of the target" in refusals["a"]
+
+
+def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
+    unique = (UniqueKey("uk", ("tenant_id", "id")), UniqueKey("part", ("tenant_id", "parent"), whole=False))
+    facts = table("a", primary_key=(), unique_keys=unique)
+    _, refusals = run(facts)
+    assert "no primary key" in refusals["a"]
+    plans, refusals = run(facts, tables={"a": {"key": ["id", "tenant_id"]}})
+    assert plans["a"].key == ("id",)
+    assert not refusals
+    _, refusals = run(facts, tables={"a": {"key": ["tenant_id", "parent"]}})
+    assert "no unique key" in refusals["a"]
+
+
+def test_unclassified_tables_are_refused_not_skipped() -> None:
+    lost = TableFacts("lost", (Column("id", "integer"),), ("id",))
+    line = TableFacts("line", (Column("bill", "integer"),), ("bill",), foreign_keys=(ForeignKey("f", ("bill",), "mid", ("id",)),))
+    mid = TableFacts("mid", (Column("id", "integer"),), ("id",), foreign_keys=(ForeignKey("f", ("id",), "a", ("id",)),))
+    plans, refusals = run(table("a"), lost, line, mid)
+    assert set(plans) == {"a", "lost", "line", "mid"}
+    assert set(refusals) == {"lost", "line", "mid"}
+    assert "hangs on a by" in refusals["line"]
+    plans, refusals = run(table("a"), lost, line, mid, tables={name: {"ignore": "no tenant data"} for name in ("lost", "line", "mid")})
+    assert not refusals
+    assert (plans["lost"].strategy, plans["lost"].why) == (IGNORE, "no tenant data")
+
+
+@pytest.mark.parametrize(
+    ("tables", "reason"),
+    [
+        ({"nope": {"ignore": "gone"}}, "does not have"),
+        ({"a": {"stratgy": "twin"}}, "Unknown option stratgy"),
+        ({"a": {"strategy": "shadow"}}, "Unknown strategy 'shadow'"),
+        ({"a": {"ignore": " "}}, "without a reason"),
+        ({"a": {"ignore": True}}, "without a reason"),
+    ],
+)
+def test_wrong_options_are_named(tables: dict[str, Any], reason: str) -> None:
+    _, refusals = run(table("a"), tables=tables)
+    assert reason in refusals[next(iter(tables))]
+
+
+def test_a_wrong_pattern_is_named() -> None:
+    _, refusals = run(table("a"), tenant_columns=["tenant_id", "("])
+    assert "'('" in refusals["tenant_columns"]
+
+
+def test_a_column_that_refers_to_a_tenant_column_must_be_one() -> None:
+    owner = TableFacts("owner", (Column("org", "uuid"),), ("org",), foreign_keys=(ForeignKey("f", ("org",), "a", ("tenant_id",)),))
+    _, refusals = run(table("a"), owner, tables={"owner": {"ignore": "mine"}})
+    assert "Column org of owner refers to tenant column tenant_id" in refusals["owner"]
+
+
+@pytest.mark.parametrize("ignored", ["a", "b"])
+def test_linked_tables_cannot_be_ignored_alone(ignored: str) -> None:
+    _, refusals = run(table("a"), child("b", "a"), tables={ignored: {"ignore": "mine"}})
+    assert "is ignored, but foreign key b_fk" in refusals[ignored]
+
+
+def test_notes_that_forbid_everything_refuse() -> None:
+    _, refusals = run(table("a", notes=(Note("Row security hides rows.", "Exempt the user."),)))
+    assert refusals == {"a": "Row security hides rows."}
+
+
+def test_notes_that_forbid_in_place_lead_to_a_twin() -> None:
+    note = Note("Not in place.", "Make a twin.", (IN_PLACE,))
+    plans, refusals = run(table("a", notes=(note,)), **DECLARED)
+    assert plans["a"].strategy == TWIN
+    assert not refusals
+    _, refusals = run(table("a", notes=(note,)), tables={"a": {"strategy": IN_PLACE}})
+    assert refusals == {"a": "Not in place."}
+    _, refusals = run(table("a", notes=(note,)))
+    assert "cannot change in place (Not in place)" in refusals["a"]
+
+
+NAMES = "abcdefgh"
+
+
+@st.composite
+def schemas(draw: Any) -> list[TableFacts]:
+    result = []
+    for index, name in enumerate(NAMES[: draw(st.integers(1, len(NAMES)))]):
+        parents = draw(st.sets(st.sampled_from(NAMES[:index]), max_size=2)) if index else set()
+        keys = tuple(ForeignKey(f"{name}_{parent}", ("tenant_id", "parent"), parent, ("tenant_id", "id")) for parent in sorted(parents))
+        unique = (UniqueKey("u", ("id",)),) if draw(st.integers(0, 4)) == 0 else ()
+        facts = table(name, draw(st.integers(0, 300_000)), foreign_keys=keys, unique_keys=unique)
+        if draw(st.integers(0, 5)) == 0:
+            facts = TableFacts(name, (Column("id", "integer"),), ("id",))
+        result.append(facts)
+    tenant = {facts.name for facts in result if facts.columns[0].name == "tenant_id"}
+    return [
+        TableFacts(f.name, f.columns, f.primary_key, f.unique_keys, tuple(key for key in f.foreign_keys if key.table in tenant), rows=f.rows) for f in result
+    ]
+
+
+@given(schemas(), st.randoms(), st.booleans(), st.integers(100, 30_000))
+def test_every_table_is_planned_or_refused(facts: list[TableFacts], random: Any, declared: bool, budget_ms: int) -> None:
+    options = {"no_cross_tenant_readers": declared}
+    plans, refusals = classify(facts, options, BOTH, {}, budget_ms)
+    shuffled = list(facts)
+    random.shuffle(shuffled)
+    assert classify(shuffled, options, BOTH, {}, budget_ms) == (plans, refusals)
+
+    by_name = {plan.table: plan for plan in plans}
+    assert set(by_name) == {table.name for table in facts}
+    assert all(table.name in {refusal.object for refusal in refusals} for table in facts if table.columns[0].name != "tenant_id")
+    position = {plan.table: index for index, plan in enumerate(plans)}
+    for facts_of in facts:
+        for key in facts_of.foreign_keys:
+            assert by_name[facts_of.name].strategy == by_name[key.table].strategy
+            assert position[key.table] < position[facts_of.name]
+        if by_name[facts_of.name].strategy == TWIN:
+            assert declared
+            assert not facts_of.unique_keys
+    if not refusals:
+        in_place = sum(plan.window_ms - BOTH.table_ms for plan in plans if plan.strategy == IN_PLACE)
+        assert in_place * SAFETY <= max(budget_ms, SMALL_MS * SAFETY)
