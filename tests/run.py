@@ -15,11 +15,11 @@ import shutil
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
@@ -127,10 +127,11 @@ def sanity() -> Count:
     command = ["ansible-test", "sanity", "--local", "--color", "no", "--python", python]
     done = subprocess.run(command, cwd=copy, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     ran = set(re.findall(r'^Running sanity test "([\w-]+)"', done.stdout, re.MULTILINE))
-    failed = set(re.findall(r'^(?:ERROR|FATAL): .*?sanity test "([\w-]+)"', done.stdout, re.MULTILINE))
-    failed |= set(re.findall(r"--test ([\w-]+)", done.stdout)) & ran
+    head, fatal, listed_below = done.stdout.partition("FATAL: The ")
+    failed = {line.split()[0] for line in listed_below.splitlines()[1:] if line.strip()} & ran
     if done.returncode or "All targets skipped" in done.stdout:
-        print("\n".join(line for line in done.stdout.splitlines() if not line.startswith("Running sanity test")))
+        problems = [line for line in head.splitlines() if line.startswith(("ERROR", "FATAL"))] if fatal else [head]
+        print("\n".join([*problems, fatal + listed_below]).rstrip())
         failed = failed or {"ansible-test"}
     return Count(passed=len(ran - failed), failed=len(failed))
 
