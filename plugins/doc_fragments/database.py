@@ -1,0 +1,65 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the option group PARTICIPANTS."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  participants:
+    description: Every database that holds rows of the tenant. The order is the order of messages, not of work.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The participant's name in plans, messages and results.
+        type: str
+        required: true
+      kind:
+        description: The kind of database.
+        type: str
+        required: true
+        choices: [postgresql, mariadb, sqlite]
+      host:
+        description: Host of the database server. Excludes O(participants[].socket).
+        type: str
+      port:
+        description: Port of the database server; the usual one of its kind by default.
+        type: int
+      socket:
+        description: Unix socket of the server; for V(postgresql) the folder that holds it.
+        type: path
+      database:
+        description: Name of the database; for V(sqlite) the path of its file.
+        type: str
+        required: true
+      user:
+        description: User of the database. Required for V(postgresql) and V(mariadb).
+        type: str
+      password:
+        description: The user's password.
+        type: str
+      ssl:
+        description: Whether to insist on TLS to the server.
+        type: bool
+        default: false
+      ca_file:
+        description: PEM file with the certificate authority of the server's certificate; the certificate is verified when it is given.
+        type: path
+      tenant_columns:
+        description: Names, or regular expressions for names, of the columns that hold a tenant's id.
+        type: list
+        elements: str
+        default: [tenant_id]
+      tables:
+        description:
+          - What is said of single tables, by their name.
+          - "Keys of each: C(strategy) (V(in_place), V(twin) or V(auto)), C(ignore) with the reason why the table holds no data of a tenant,
+            and C(no_cross_tenant_readers) when nothing reads rows of several tenants at once."
+        type: dict
+        default: {}
+"""

@@ -1,0 +1,146 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a module's options to the engine's objects. A new kind is one import and one line in a registry here."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, Router
+from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+
+Options = Mapping[str, Any]
+T = TypeVar("T")
+
+STORES: dict[str, Callable[[Options], Store]] = {
+    "file": lambda options: FileStore(options["path"]),
+}
+PARTICIPANTS: dict[str, Callable[[dict[str, Any]], Participant]] = {
+    "mariadb": MariaDB,
+    "postgresql": PostgreSQL,
+    "sqlite": SQLite,
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a window may cost, in milliseconds, and what happens to requests in it (``hold`` or ``reject``)."""
+
+    window_budget_ms: int = 20_000
+    drain_timeout_ms: int = 2_000
+    lease_ms: int = 3_000
+    mode: str = HOLD
+
+
+def build_store(params: Options) -> Store:
+    """The config store of ``params["store"]``.
+
+    :raises InputError: for a kind that does not exist.
+    """
+    options = params["store"]
+    return _registered(STORES, options.get("kind") or "file", "store.kind")(options)
+
+
+def build_fleet(params: Options) -> Fleet:
+    """All routers of ``params["routers"]``.
+
+    :raises InputError: without a router, or with two of one name.
+    :raises Refused: a router on another host beside a store that only the controller's host can read: when it starts
+        again it could not render its maps from the journal (cutover protocol, rule 5).
+    """
+    routers = params["routers"]
+    if not routers:
+        raise InputError("No router is given.", "Name every router of the landscape: what is not blocked goes on writing.")
+    _unique([options["name"] for options in routers], "routers")
+    local_store = (params.get("store") or {}).get("kind", "file") == "file"
+    for options in routers:
+        if local_store and options.get("host") and not _loopback(options["host"]):
+            raise Refused(
+                f"Router {options['name']} is on host {options['host']}, but the config store is a folder of the controller.",
+                "Run the playbook on the router's host, or use a config store that both can reach.",
+            )
+    return Fleet([_router(options) for options in routers])
+
+
+def build_participants(params: Options, policy: Policy) -> list[Participant]:
+    """All participants of ``params["participants"]``, in the order given.
+
+    :raises InputError: without a participant, with two of one name, or for a kind that does not exist.
+    """
+    participants = params["participants"]
+    if not participants:
+        raise InputError("No participant is given.", "Name every database that holds rows of the tenant.")
+    _unique([options["name"] for options in participants], "participants")
+    return [
+        _registered(PARTICIPANTS, options["kind"], f"participants.{options['name']}.kind")({**options, "budget_ms": policy.window_budget_ms})
+        for options in participants
+    ]
+
+
+def build_policy(params: Options) -> Policy:
+    """The durations of ``params["policy"]``.
+
+    :raises InputError: for what is no duration.
+    """
+    options = params.get("policy") or {}
+    default = Policy()
+
+    def duration(name: str, otherwise: int) -> int:
+        return parse_ms(options[name], f"policy.{name}") if options.get(name) is not None else otherwise
+
+    return Policy(
+        window_budget_ms=duration("window_budget", default.window_budget_ms),
+        drain_timeout_ms=duration("drain_timeout", default.drain_timeout_ms),
+        lease_ms=duration("lease", default.lease_ms),
+        mode=options.get("mode") or default.mode,
+    )
+
+
+def build_health(params: Options) -> Callable[[], list[Finding]]:
+    """What asks the endpoints of ``params["health"]`` and reports them as findings of the preflight.
+
+    :raises InputError: for an endpoint that is described wrongly; it is not asked then.
+    """
+    endpoints = endpoints_of(params.get("health") or [])
+    return lambda: [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(endpoints)]
+
+
+def _router(options: Options) -> Router:
+    fields = ("socket", "host", "port", "ca_file", "cert_file", "key_file", "server_name")
+    return HAProxyRouter(options["name"], **{field: options.get(field) for field in fields})
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _unique(names: list[str], what: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{what} names {', '.join(twice)} more than once.", "Give each its own name.")
+
+
+def _registered(registry: Mapping[str, T], kind: str, what: str) -> T:
+    if kind not in registry:
+        raise InputError(f"{what} {kind!r} does not exist.", f"Use one of: {', '.join(sorted(registry))}.")
+    return registry[kind]

@@ -1,0 +1,100 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Option groups: each owns its argument spec, a module assembles what it needs.
+
+The doc fragments of the same names describe them in the same words; ``ansible-test sanity`` compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+STORE: dict[str, Any] = {
+    "store": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "kind": {"type": "str", "choices": ["file"], "default": "file"},
+            "path": {"type": "path", "required": True},
+        },
+    },
+}
+
+ROUTERS: dict[str, Any] = {
+    "routers": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "socket": {"type": "path"},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "ca_file": {"type": "path"},
+            "cert_file": {"type": "path"},
+            "key_file": {"type": "path"},
+            "server_name": {"type": "str"},
+        },
+        "mutually_exclusive": [("socket", "host")],
+        "required_one_of": [("socket", "host")],
+        "required_by": {"host": ("port", "ca_file", "cert_file")},
+    },
+}
+
+PARTICIPANTS: dict[str, Any] = {
+    "participants": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "kind": {"type": "str", "required": True, "choices": ["postgresql", "mariadb", "sqlite"]},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "socket": {"type": "path"},
+            "database": {"type": "str", "required": True},
+            "user": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "ssl": {"type": "bool", "default": False},
+            "ca_file": {"type": "path"},
+            "tenant_columns": {"type": "list", "elements": "str", "default": ["tenant_id"]},
+            "tables": {"type": "dict", "default": {}},
+        },
+        "mutually_exclusive": [("socket", "host")],
+        "required_if": [("kind", "postgresql", ("user",)), ("kind", "mariadb", ("user",))],
+    },
+}
+
+POLICY: dict[str, Any] = {
+    "policy": {
+        "type": "dict",
+        "apply_defaults": True,
+        "options": {
+            "window_budget": {"type": "str", "default": "20s"},
+            "drain_timeout": {"type": "str", "default": "2s"},
+            "lease": {"type": "str", "default": "3s"},
+            "mode": {"type": "str", "choices": ["hold", "reject"], "default": "hold"},
+        },
+    },
+}
+
+HEALTH: dict[str, Any] = {
+    "health": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "url": {"type": "str", "required": True},
+            "assert": {"type": "str"},
+            "timeout": {"type": "str", "default": "5s"},
+            "ca_file": {"type": "path"},
+            "validate_certs": {"type": "bool", "default": True},
+        },
+    },
+}
+
+MIGRATION: dict[str, Any] = {
+    "source": {"type": "str", "required": True},
+    "target": {"type": "str", "required": True},
+}
