@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
-from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, Router
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
@@ -35,16 +35,6 @@ PARTICIPANTS: dict[str, Callable[[dict[str, Any]], Participant]] = {
     "postgresql": PostgreSQL,
     "sqlite": SQLite,
 }
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a window may cost, in milliseconds, and what happens to requests in it (``hold`` or ``reject``)."""
-
-    window_budget_ms: int = 20_000
-    drain_timeout_ms: int = 2_000
-    lease_ms: int = 3_000
-    mode: str = HOLD
 
 
 def build_store(params: Options) -> Store:

@@ -1,0 +1,294 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal: the one document that decides what is true of a migration (cutover protocol, rules 5 and 8).
+
+Phases: I idle, W window, C closed, U undoing, V undone, K committed, R released. Every change is a compare-and-set under
+the controller's epoch; when it fails, somebody else took over and this controller must touch nothing any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, OutcomeUnknown, Refused, Superseded, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.names import migration_key
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
+
+FORMAT = 1
+IDLE, WINDOW, CLOSED, UNDOING, UNDONE, COMMITTED, RELEASED = "I", "W", "C", "U", "V", "K", "R"
+PHASES = {
+    IDLE: "idle",
+    WINDOW: "window open",
+    CLOSED: "closed",
+    UNDOING: "undoing",
+    UNDONE: "undone",
+    COMMITTED: "committed",
+    RELEASED: "released",
+}
+HEARTBEAT_MS = 1000
+STALE_MS = 3500
+"""A heartbeat that does not change for so long belongs to a controller that is dead or stopped (rule 14)."""
+
+_KEPT_WINDOWS = 20
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant: its subdomain and its id, the JWT's ``zid``."""
+
+    subdomain: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Which process drives the migration."""
+
+    host: str
+    pid: int
+    pid_start: str
+    user: str
+
+    @classmethod
+    def here(cls) -> Owner:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())
+        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()), user)
+
+    def is_dead(self) -> bool:
+        """True only when it is certain: a process of this host that does not exist any more."""
+        return self.host == socket.gethostname() and _process_start(self.pid) != self.pid_start
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}, process {self.pid}"
+
+
+def _process_start(pid: int) -> str:
+    """Start time of a process in clock ticks since boot; empty when it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class Journal:
+    """The journal of one migration, for both directions. Safe for the main thread and the heartbeat's.
+
+    :param store: the config store.
+    :param source: the migration's source tenant.
+    :param target: the migration's target tenant.
+    """
+
+    def __init__(self, store: Store, source: Tenant, target: Tenant) -> None:
+        self.store = store
+        self.source = source
+        self.target = target
+        self.key = migration_key(source.subdomain, target.subdomain)
+        self.epoch = 0
+        self._document: Document | None = None
+        self._lock = threading.RLock()
+        self._written_at = 0.0
+        self.lost: Superseded | None = None
+        self.write_ms: list[float] = []
+        """How long each write took, in milliseconds: what a window's writes will take."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The document as this controller knows it; empty when there is none."""
+        return self._document.body if self._document else {}
+
+    @property
+    def phase(self) -> str:
+        return str(self.body.get("phase", IDLE))
+
+    @property
+    def canonical(self) -> str:
+        """The id that is live."""
+        return str(self.body.get("canonical", self.source.id))
+
+    def read(self) -> Journal:
+        """Read the document afresh.
+
+        :raises Refused: it was written by a newer collection, or names other tenant ids.
+        """
+        with self._lock:
+            self._document = self.store.get(MIGRATIONS, self.key)
+            check_format(self._document)
+            for role, tenant in (("source", self.source), ("target", self.target)):
+                if self._document and self.body[role]["id"] != tenant.id:
+                    raise Refused(
+                        f"migrations/{self.key} names {self.body[role]['id']} as the {role}'s id, onboarded-tenants/{tenant.subdomain} says {tenant.id}.",
+                        "A tenant was onboarded again under another id: finish or abort the migration with the old id restored first.",
+                    )
+        return self
+
+    def take_over(self, *, open_window: bool, move_from: str, move_to: str, force: bool = False) -> None:
+        """Step 1: the next epoch; I becomes W when *open_window*, any other phase stays.
+
+        :raises Refused: another controller is alive (rule 14).
+        :raises Superseded: somebody else was faster.
+        """
+        self.read()
+        self._refuse_live_owner(force)
+        body = dict(self.body) or self._new()
+        body.update(epoch=int(body["epoch"]) + 1, owner=asdict(Owner.here()))
+        if body["phase"] == IDLE:
+            body.update({"from": move_from, "to": move_to})
+            if open_window:
+                body.update(phase=WINDOW, drained_epoch=0, aliases=[], accounts=[])
+        self._put(body)
+        self.epoch = body["epoch"]
+
+    def advance(self, before: str, after: str, **changes: Any) -> None:
+        """Change the phase from *before* to *after* in one compare-and-set.
+
+        :raises Superseded: the document is not this controller's any more; nothing was written.
+        """
+        with self._lock:
+            self._expect_own()
+            if self.phase != before:
+                raise Superseded(f"The journal {self.key} is in phase {self.phase}, not {before}.", "Run the command again.")
+            self._put({**self.body, "phase": after, **changes})
+
+    def note(self, **changes: Any) -> None:
+        """Write facts without a change of phase; also the heartbeat."""
+        with self._lock:
+            self._expect_own()
+            self._put({**self.body, **changes})
+
+    def reread_own(self) -> None:
+        """Read again and make sure that the epoch is still this controller's.
+
+        :raises Superseded: it is not.
+        """
+        with self._lock:
+            self.read()
+            self._expect_own()
+
+    def release_owner(self) -> None:
+        """Say that no process drives the migration now, so that the next one need not wait."""
+        with self._lock:
+            if self.body.get("owner") and self.body.get("epoch") == self.epoch:
+                self.note(owner=None, write_ms=round(statistics.median(self.write_ms), 1))
+
+    def record_window(self, window: dict[str, Any]) -> list[dict[str, Any]]:
+        """The list of windows with *window* appended, the oldest dropped."""
+        return [*self.body.get("windows", []), window][-_KEPT_WINDOWS:]
+
+    @contextlib.contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Write a heartbeat every second while the block runs; a lost epoch is kept in :attr:`lost`."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(stop,), name="zdm-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(HEARTBEAT_MS / 1000 / 4):
+            with self._lock:
+                if (time.monotonic() - self._written_at) * 1000 < HEARTBEAT_MS:
+                    continue
+                try:
+                    self.note()
+                except Superseded as error:
+                    self.lost = error
+                    return
+                except ZdmError:
+                    continue  # A heartbeat that can't be written is a missed one; the next step's write tells.
+
+    def _new(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "migration": self.key,
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "epoch": 0,
+            "phase": IDLE,
+            "canonical": self.source.id,
+            "from": self.source.id,
+            "to": self.target.id,
+            "aliases": [],
+            "accounts": [],
+            "plan_digest": "",
+            "staged": False,
+            "drained_epoch": 0,
+            "fingerprints": {},
+            "windows": [],
+        }
+
+    def _expect_own(self) -> None:
+        if self.lost:
+            raise self.lost
+        if not self.epoch or self.body.get("epoch") != self.epoch:
+            message = f"The journal {self.key} is at epoch {self.body.get('epoch')}, this controller's is {self.epoch}."
+            raise Superseded(message, "Another controller took over.")
+
+    def _put(self, body: dict[str, Any]) -> None:
+        body = {**body, "heartbeat_ms": int(time.time() * 1000)}
+        previous = self._document
+        begin = time.monotonic()
+        try:
+            self._document = self.store.put(MIGRATIONS, self.key, body, previous.revision if previous else None)
+        except Conflict as error:
+            raise Superseded(f"The journal {self.key} was changed by somebody else.", "Look at `zdm.landscape.status`, then run the command again.") from error
+        except OutcomeUnknown:
+            self._settle(previous, body)
+        self._written_at = time.monotonic()
+        self.write_ms.append((self._written_at - begin) * 1000)
+
+    def _settle(self, previous: Document | None, intended: dict[str, Any]) -> None:
+        """After an unknown outcome the document itself says whether the write happened (step 10)."""
+        current = self.store.get(MIGRATIONS, self.key)
+        if current and current.body == intended:
+            self._document = current
+        elif (current.revision if current else None) == (previous.revision if previous else None):
+            raise Unreachable(f"The journal {self.key} could not be written.", "Check the config store, then run the same command again.")
+        else:
+            raise Superseded(f"The journal {self.key} was changed by somebody else.", "Look at `zdm.landscape.status`, then run the command again.")
+
+    def _refuse_live_owner(self, force: bool) -> None:
+        if force or not self.body.get("owner"):
+            return
+        owner = Owner(**self.body["owner"])
+        deadline = time.monotonic() + STALE_MS / 1000
+        while not owner.is_dead() and time.monotonic() < deadline:
+            seen = self._document
+            time.sleep(0.1)
+            self.read()
+            if not self.body.get("owner"):
+                return
+            if seen and self._document and seen.revision != self._document.revision:
+                raise Refused(
+                    f"The migration {self.key} is driven by {owner}, epoch {self.body['epoch']}.",
+                    "Wait until it ends; force takes over, and then the other run stops at its next step.",
+                )
+
+
+def check_format(document: Document | None) -> None:
+    """Refuse a journal that a newer collection has written.
+
+    :raises Refused: its format number is newer than this collection's.
+    """
+    if document and int(document.body.get("format", FORMAT)) > FORMAT:
+        raise Refused(
+            f"{document.path} has format {document.body['format']}, this collection reads up to {FORMAT}.",
+            "Update the collection zdm.landscape on this controller.",
+        )

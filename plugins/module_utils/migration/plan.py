@@ -1,0 +1,100 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: what will happen to every table, how long it will take, and the exact SQL. Read-only to make."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Inspection, Participant, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
+
+_STORE_WRITES = 4
+"""Journal writes inside a window: C, the drain's evidence, K, R."""
+_ROUTER_ROUNDS = 6
+"""Rounds of commands to all routers inside a window: lease, drain, close, drain, map, release."""
+_UNKNOWN_WRITE_MS = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every participant would do, and the predicted window."""
+
+    migration: str
+    inspections: tuple[Inspection, ...]
+    router_ms: float
+    """One round of commands to all routers."""
+    store_ms: float
+    """One write to the config store."""
+    documents: int
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        return tuple(refusal for inspection in self.inspections for refusal in inspection.refusals)
+
+    @property
+    def predicted_window_ms(self) -> int:
+        """Participants work at the same time; routers and store are served one step after the other."""
+        slowest = max((inspection.window_ms for inspection in self.inspections), default=0)
+        return round(slowest + _ROUTER_ROUNDS * self.router_ms + (_STORE_WRITES + self.documents) * self.store_ms)
+
+    @property
+    def digest(self) -> str:
+        """Of the schemas and the strategies: what a DBA signed is what runs, or it is refused."""
+        parts = [f"{inspection.participant}:{inspection.digest}" for inspection in self.inspections]
+        return hashlib.sha256("\n".join([self.migration, *sorted(parts)]).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "migration": self.migration,
+            "digest": self.digest,
+            "predicted_window_ms": self.predicted_window_ms,
+            "databases": [inspection.as_dict() for inspection in self.inspections],
+            "refusals": [asdict(refusal) for refusal in self.refusals],
+            "text": self.text(),
+        }
+
+    def text(self) -> str:
+        """One table per participant, for a person."""
+        blocks = [_database_text(inspection) for inspection in self.inspections]
+        return "\n\n".join([f"Plan {self.digest} of {self.migration}: predicted window {self.predicted_window_ms} ms", *blocks])
+
+
+def make_plan(journal: Journal, parties: Parties, participants: Sequence[Participant], fleet: Fleet) -> Plan:
+    """Inspect every participant and measure routers and store. Changes nothing.
+
+    :raises Unreachable: a participant or router does not answer.
+    """
+    inspections = tuple(participant.inspect(journal.key, parties.source.id, parties.target.id) for participant in participants)
+    fleet.states()  # The first round pays for the connections.
+    begin = time.monotonic()
+    fleet.in_flight(parties.ids)
+    router_ms = (time.monotonic() - begin) * 1000
+    return Plan(journal.key, inspections, router_ms, float(journal.body.get("write_ms") or _UNKNOWN_WRITE_MS), len(parties.all))
+
+
+def _database_text(inspection: Inspection) -> str:
+    header = ("table", "rows", "strategy", "stage", "window", "why")
+    rows = [header] + [
+        (
+            table.table,
+            "" if table.strategy == IGNORE else f"{table.rows:,}",
+            table.strategy,
+            "" if table.strategy == IGNORE else f"{table.stage_ms / 1000:.1f} s",
+            "" if table.strategy == IGNORE else f"{table.window_ms} ms",
+            table.why,
+        )
+        for table in inspection.tables
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
+    lines = [f"{inspection.participant} ({inspection.kind} {inspection.version}): stage {inspection.stage_ms / 1000:.1f} s, window {inspection.window_ms} ms"]
+    lines += ["  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    lines += [f"  REFUSED {refusal.object}: {refusal.reason} {refusal.advice}" for refusal in inspection.refusals]
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is true of a migration, read from every artefact, and the one command to run next. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    CLOSED,
+    COMMITTED,
+    IDLE,
+    PHASES,
+    STALE_MS,
+    UNDOING,
+    UNDONE,
+    WINDOW,
+    Journal,
+    Owner,
+    Tenant,
+    check_format,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Participant, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
+from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, Document, Store
+
+
+@dataclass
+class MigrationStatus:
+    """One migration as all artefacts show it."""
+
+    migration: str
+    phase: str
+    epoch: int
+    live: Tenant
+    verdict: str = ""
+    lost: str = "nothing"
+    problems: list[str] = field(default_factory=list)
+    next_command: str = ""
+    needs_person: bool = False
+    running: str = ""
+    participants: list[Status] = field(default_factory=list)
+
+
+def all_migrations(store: Store) -> list[tuple[Tenant, Tenant]]:
+    """Source and target of every migration in the store; the key is never parsed."""
+    result = []
+    for document in store.list(MIGRATIONS):
+        check_format(document)
+        result.append((Tenant(**document.body["source"]), Tenant(**document.body["target"])))
+    return result
+
+
+def migration_status(store: Store, fleet: Fleet, participants: Sequence[Participant], source: Tenant, target: Tenant) -> MigrationStatus:
+    """Read journal, claims, mapping documents, routers and participants, and compare them.
+
+    An artefact that can't be read is a problem in the result, not an error; only the store must answer.
+    """
+    journal = Journal(store, source, target).read()
+    live = source if journal.canonical == source.id else target
+    status = MigrationStatus(journal.key, journal.phase, int(journal.body.get("epoch", 0)), live)
+    parties = Parties(source, target, aliases_of(store, journal))
+    owner = _alive(journal)
+    for participant in participants:
+        try:
+            status.participants.append(participant.status(journal.key, source.id, target.id))
+        except ZdmError as error:
+            status.problems.append(f"{participant.name}: {error.message}")
+            status.lost = "not known before every participant answers"
+    try:
+        states = fleet.states()
+    except ZdmError as error:
+        states = []
+        status.problems.append(error.message)
+    if owner:
+        status.running = str(owner)
+        status.problems = []
+    else:
+        status.problems += _documents(store, journal, parties, live)
+        status.problems += [problem for state in states for problem in _router(state, journal, parties)]
+        status.problems += [problem for entry in status.participants for problem in _participant(entry, journal)]
+    _conclude(status, journal, parties)
+    return status
+
+
+def _alive(journal: Journal) -> Owner | None:
+    """The controller that drives the migration now; a stale heartbeat is nobody's."""
+    if not journal.body.get("owner"):
+        return None
+    owner = Owner(**journal.body["owner"])
+    fresh = time.time() * 1000 - journal.body["heartbeat_ms"] < STALE_MS
+    return owner if fresh and not owner.is_dead() else None
+
+
+def _documents(store: Store, journal: Journal, parties: Parties, live: Tenant) -> list[str]:
+    problems = []
+    documents: dict[str, Document] = {document.name: document for document in store.list(ONBOARDED)}
+    for tenant in parties.all:
+        document = documents.get(tenant.subdomain)
+        expected = None if tenant == live else live.subdomain
+        if document and document.body.get("mapToTenant") != expected:
+            problems.append(f"{document.path} leads to {document.body.get('mapToTenant') or 'itself'}, expected {expected or 'itself'}.")
+    if journal.phase != IDLE or journal.body.get("staged"):
+        for tenant in parties.all:
+            holder = store.get(CLAIMS, tenant.subdomain)
+            if holder is None or holder.body.get("migration") != journal.key:
+                problems.append(f"claims/{tenant.subdomain} is not this migration's.")
+    return problems
+
+
+def _router(state: RouterState, journal: Journal, parties: Parties) -> list[str]:
+    problems = [] if state.ready else [f"{state.name} is not ready."]
+    for tenant_id, expected in parties.overrides(journal.canonical).items():
+        found = state.overrides.get(tenant_id)
+        if found != expected:
+            problems.append(f"{state.name} leads {tenant_id} to {found or 'itself'}, expected {expected or 'itself'}.")
+    for tenant_id in parties.ids:
+        block = state.blocks.get(tenant_id)
+        if block and (block.far or block.until_ms > state.clock_ms):
+            problems.append(f"{state.name} {'holds' if block.far else 'blocks'} {tenant_id}{'' if block.far else ' until its lease ends'}.")
+    return problems
+
+
+def _participant(status: Status, journal: Journal) -> list[str]:
+    problems = [f"{status.participant}: {problem}" for problem in status.problems]
+    expected = STAGED if journal.body.get("staged") else None
+    if expected and status.state != expected:
+        problems.append(f"{status.participant} is {status.state}, expected {expected}.")
+    if status.state == STAGED and status.live_id != journal.canonical:
+        problems.append(f"{status.participant} holds {status.live_id} to be live, the journal {journal.canonical}.")
+    if status.state == BARRED:
+        problems.append(f"{status.participant} refuses writes of both ids until the window is finished or undone.")
+    return problems
+
+
+def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> None:
+    command = _command(journal, parties)
+    epoch = f"epoch {status.epoch}"
+    if status.running:
+        status.verdict = f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live."
+        return
+    if journal.phase == WINDOW:
+        status.verdict = f"A run died before the close ({epoch}); nothing was changed, {status.live.subdomain} is live and served."
+    elif journal.phase == CLOSED:
+        status.verdict = f"A run died between close and commit ({epoch}); {status.live.subdomain} is live and its requests are held."
+    elif journal.phase in (UNDOING, UNDONE):
+        status.verdict = f"An undo is not finished ({epoch}); {status.live.subdomain} is live."
+        command = "zdm.landscape.abort"
+    elif journal.phase != IDLE:
+        committed = "requests are held" if journal.phase == COMMITTED else "routers are being opened"
+        status.verdict = f"Committed, not finished ({epoch}): {status.live.subdomain} is live, {committed}."
+    elif status.problems:
+        status.verdict = f"{status.live.subdomain} is live; some artefacts disagree ({epoch})."
+    elif status.live == parties.target:
+        status.verdict = f"In transition: {status.live.subdomain} is live, both credentials work."
+        command = ""
+    else:
+        status.verdict = f"{status.live.subdomain} is live; {_stage_words(journal, status)}."
+        command = ""
+    status.needs_person = journal.phase != IDLE or bool(status.problems)
+    arguments = f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
+    status.next_command = f"ansible-playbook {command} {arguments}" if command else ""
+
+
+def _stage_words(journal: Journal, status: MigrationStatus) -> str:
+    if journal.body.get("staged"):
+        return "the stage is ready"
+    states: set[Any] = {entry.state for entry in status.participants}
+    return "the stage is not finished" if states & {STAGING, STAGED} else "nothing is staged" if states <= {ABSENT} else "the stage is unclear"
+
+
+def _command(journal: Journal, parties: Parties) -> str:
+    goal = journal.body.get("to") if journal.phase != IDLE else journal.canonical
+    if journal.phase == IDLE and not journal.body.get("staged"):
+        return "zdm.landscape.abort"
+    return "zdm.landscape.migrate" if goal == parties.target.id else "zdm.landscape.reverse"

@@ -1,0 +1,79 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One migration as a module's options name it: the objects that the migration modules share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
+from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
+
+
+class Operation:
+    """Store, fleet, participants, tenants and journal of a module's options.
+
+    :param params: options of the groups STORE, ROUTERS, PARTICIPANTS, POLICY, HEALTH and MIGRATION.
+    :raises InputError: for what is wrong in them, before anything was touched.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.policy = build_policy(params)
+        self.store = build_store(params)
+        self.parties = resolve(self.store, params["source"], params["target"])
+        self.fleet = build_fleet(params)
+        self.participants = build_participants(params, self.policy)
+        self.endpoints = endpoints_of(params.get("health") or [])
+        self.journal = Journal(self.store, self.parties.source, self.parties.target).read()
+
+    @property
+    def live(self) -> Tenant:
+        return self.parties.source if self.journal.canonical == self.parties.source.id else self.parties.target
+
+    def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
+        """Run the preflight for the tenant that is live now; changes nothing."""
+        preflight = Preflight(self.store, self.fleet, self.participants, self.journal, self.parties, self.live, self.policy.window_budget_ms, self._health)
+        findings = preflight.run(for_window=for_window)
+        return findings, preflight.plan
+
+    def checked_plan(self, *, for_window: bool, digest: str | None = None) -> Plan:
+        """The plan, when nothing speaks against it.
+
+        :param digest: of the plan that was signed; any other is refused.
+        :raises Refused: with every finding.
+        """
+        findings, plan = self.findings(for_window=for_window)
+        refuse_unless_ok(findings)
+        if plan is None:
+            raise Refused("No plan could be made.", "Look at the preflight's findings.")
+        if digest and plan.digest != digest:
+            raise Refused(f"The plan's digest is {plan.digest}, signed was {digest}.", "Read and sign the new plan (playbook zdm.landscape.plan).")
+        return plan
+
+    def close(self) -> None:
+        for participant in self.participants:
+            participant.close()
+
+    def _health(self) -> list[Finding]:
+        return [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(self.endpoints)]
+
+
+def catch_signals() -> Callable[[], bool]:
+    """From now on SIGINT, SIGTERM and SIGHUP do not end the process; the returned function tells whether one came."""
+    caught: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, remember)
+    return lambda: bool(caught)

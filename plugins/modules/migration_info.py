@@ -1,0 +1,138 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module migration_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: migration_info
+short_description: What is true of a migration, and what to do next
+version_added: 1.0.0
+author: zdm.landscape contributors (@zdm-landscape)
+description:
+  - Reads every artefact (journal, claims, mapping documents, routers, databases) and compares them. Changes nothing.
+  - Says which tenant id is live, whether anything is lost, and the one command to run next.
+requirements:
+  - SQLAlchemy >= 2
+  - psycopg >= 3 (for PostgreSQL)
+  - PyMySQL (for MariaDB)
+extends_documentation_fragment:
+  - zdm.landscape.store
+  - zdm.landscape.router
+  - zdm.landscape.database
+  - zdm.landscape.attributes
+  - zdm.landscape.attributes.info
+options:
+  source:
+    description: Subdomain of the migration's source. Without it and O(target) all migrations are read.
+    type: str
+  target:
+    description: Subdomain of the migration's target.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: All migrations of the landscape
+  zdm.landscape.migration_info:
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+  register: status
+"""
+
+RETURN = r"""
+exit_code:
+  description: 2 when a person must act, else 0.
+  returned: success
+  type: int
+migrations:
+  description: The migrations, sorted by key.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    migration:
+      description: Key of the journal.
+      returned: always
+      type: str
+    phase:
+      description: The journal's phase; V(I) is idle.
+      returned: always
+      type: str
+    epoch:
+      description: The journal's epoch.
+      returned: always
+      type: int
+    live:
+      description: The tenant that is live (C(subdomain), C(id)).
+      returned: always
+      type: dict
+    verdict:
+      description: The state in one sentence.
+      returned: always
+      type: str
+    lost:
+      description: What is lost; V(nothing) as long as the artefacts agree.
+      returned: always
+      type: str
+    problems:
+      description: Artefacts that disagree or do not answer.
+      returned: always
+      type: list
+      elements: str
+    next_command:
+      description: The one command to run next; empty when there is nothing to do.
+      returned: always
+      type: str
+    needs_person:
+      description: Whether a person must act.
+      returned: always
+      type: bool
+    running:
+      description: The process that drives the migration now; empty when there is none.
+      returned: always
+      type: str
+    participants:
+      description: What each participant says of itself.
+      returned: always
+      type: list
+      elements: dict
+"""
+
+from dataclasses import asdict
+
+from ansible_collections.zdm.landscape.plugins.module_utils import options
+from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
+
+OWN = {"source": {"type": "str"}, "target": {"type": "str"}}
+
+
+def main() -> None:
+    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, OWN, required_together=[("source", "target")])
+    with guarded(module):
+        store = build_store(module.params)
+        wanted = all_migrations(store)
+        if module.params["source"]:
+            parties = resolve(store, module.params["source"], module.params["target"])
+            wanted = [pair for pair in wanted if pair == (parties.source, parties.target)]
+            if not wanted:
+                raise InputError(
+                    f"There is no migration from {parties.source.subdomain} to {parties.target.subdomain}.",
+                    "Run the playbook status without tenants to see all; the order of the two matters.",
+                )
+        fleet, participants = build_fleet(module.params), build_participants(module.params, build_policy({}))
+        found = [migration_status(store, fleet, participants, source, target) for source, target in wanted]
+        for participant in participants:
+            participant.close()
+        needs_person = any(entry.needs_person for entry in found)
+        module.exit_json(changed=False, migrations=[asdict(entry) for entry in found], exit_code=2 if needs_person else 0)
+
+
+if __name__ == "__main__":
+    main()

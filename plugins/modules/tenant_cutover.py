@@ -1,0 +1,203 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module tenant_cutover."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: tenant_cutover
+short_description: Switch a tenant to another tenant id, in one short window
+version_added: 1.0.0
+author: zdm.landscape contributors (@zdm-landscape)
+description:
+  - Runs the whole window in one process. It blocks both tenants in all routers, drains them, rewrites every database atomically or not at all,
+    commits with one compare-and-set, changes the mapping and lets the held requests go on.
+  - Run again after a crash, it does the one legal next thing. Before the close it starts a fresh window, between close and commit it finishes or undoes,
+    after the commit it finishes.
+  - An error before the commit undoes the window, so that all is as before.
+  - C(SIGINT), C(SIGTERM) and C(SIGHUP) undo the window before the close; after it the window is finished first.
+requirements:
+  - SQLAlchemy >= 2
+  - psycopg >= 3 (for PostgreSQL)
+  - PyMySQL (for MariaDB)
+  - jmespath (for O(health[].assert))
+extends_documentation_fragment:
+  - zdm.landscape.store
+  - zdm.landscape.router
+  - zdm.landscape.database
+  - zdm.landscape.policy
+  - zdm.landscape.health
+  - zdm.landscape.migration
+  - zdm.landscape.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Runs the preflight and predicts the window; nothing is changed.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(switched) makes the target live; V(reversed) makes the source live again.
+      - V(aborted) undoes an open window; a committed one is finished, since nothing else is safe.
+    type: str
+    choices: [switched, reversed, aborted]
+    default: switched
+  force:
+    description: Take over another run that is alive. That run stops at its next step.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Move the data of venezia to the id of venezia-scp
+  zdm.landscape.tenant_cutover:
+    source: venezia
+    target: venezia-scp
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+    policy: {window_budget: 20s, drain_timeout: 2s, lease: 3s}
+
+- name: And back again, any day of the transition
+  zdm.landscape.tenant_cutover:
+    state: reversed
+    source: venezia
+    target: venezia-scp
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+"""
+
+RETURN = r"""
+migration:
+  description: Key of the migration's journal.
+  returned: success
+  type: str
+  sample: venezia--venezia-scp
+phase:
+  description: The journal's phase afterwards; V(I) is idle.
+  returned: success
+  type: str
+  sample: I
+canonical:
+  description: The tenant id that is live.
+  returned: success
+  type: str
+epoch:
+  description: The epoch of the journal.
+  returned: success
+  type: int
+recovered:
+  description: Phases that an earlier run had left and that this run finished or undid.
+  returned: success
+  type: list
+  elements: str
+window_ms:
+  description: From the first block to the last release; 0 when no window was needed.
+  returned: success
+  type: int
+predicted_window_ms:
+  description: What the preflight predicted; 0 when no window was opened.
+  returned: success
+  type: int
+timeline:
+  description: Every step of the window.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    step:
+      description: The step of the cutover protocol.
+      returned: always
+      type: str
+    at_ms:
+      description: When it began, from the first block on.
+      returned: always
+      type: float
+    ms:
+      description: How long it took.
+      returned: always
+      type: float
+details:
+  description: On failure, C(undone) tells whether all is as before, C(findings) what the preflight found.
+  returned: failure
+  type: dict
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils import options
+from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
+
+OWN: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["switched", "reversed", "aborted"], "default": "switched"},
+    "force": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, options.HEALTH, options.MIGRATION, OWN)
+    interrupted = catch_signals()
+    with guarded(module):
+        operation = Operation(module.params)
+        before = live_diff(operation)
+        result = predict(operation, module.params["state"]) if module.check_mode else run(operation, module.params, interrupted)
+        operation.close()
+        after = {"live": result["canonical"], "phase": result["phase"]}
+        module.exit_json(**result, diff=diff(before, after, operation.journal.key))
+
+
+def live_diff(operation: Operation) -> dict[str, Any]:
+    return {"live": operation.journal.canonical, "phase": operation.journal.phase}
+
+
+def run(operation: Operation, params: dict[str, Any], interrupted: Any) -> dict[str, Any]:
+    """Do it, and say what was done."""
+    source, target = operation.parties.source, operation.parties.target
+    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, interrupted)
+
+    def preflight() -> int:
+        operation.journal.read()
+        return operation.checked_plan(for_window=True).predicted_window_ms
+
+    if params["state"] == "aborted":
+        outcome = cutover.abort(force=params["force"])
+    else:
+        outcome = cutover.switch(target if params["state"] == "switched" else source, preflight, force=params["force"])
+    return {**asdict(outcome), "migration": operation.journal.key, "predicted_window_ms": cutover.predicted_window_ms}
+
+
+def predict(operation: Operation, state: str) -> dict[str, Any]:
+    """What :func:`run` would do; changes nothing."""
+    journal = operation.journal
+    goal = {"switched": operation.parties.target.id, "reversed": operation.parties.source.id, "aborted": journal.canonical}[state]
+    changed = journal.phase != IDLE or journal.canonical != goal
+    predicted = 0
+    if changed and journal.phase == IDLE:
+        staged = is_staged(journal, operation.parties, operation.participants)
+        predicted = operation.checked_plan(for_window=staged).predicted_window_ms
+    return {
+        "changed": changed,
+        "migration": journal.key,
+        "phase": IDLE,
+        "canonical": goal,
+        "epoch": int(journal.body.get("epoch", 0)),
+        "recovered": [],
+        "window_ms": 0,
+        "predicted_window_ms": predicted,
+        "timeline": [],
+    }
+
+
+if __name__ == "__main__":
+    main()

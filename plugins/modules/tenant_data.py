@@ -1,0 +1,194 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module tenant_data."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: tenant_data
+short_description: Stage a tenant's data for its switch, or take the stage back
+version_added: 1.0.0
+author: zdm.landscape contributors (@zdm-landscape)
+description:
+  - Brings the participants into the state that a migration needs, while the tenant is served.
+  - Rows that are live are only rewritten inside a window, see O(state=rewritten).
+requirements:
+  - SQLAlchemy >= 2
+  - psycopg >= 3 (for PostgreSQL)
+  - PyMySQL (for MariaDB)
+  - jmespath (for O(health[].assert))
+extends_documentation_fragment:
+  - zdm.landscape.store
+  - zdm.landscape.router
+  - zdm.landscape.database
+  - zdm.landscape.policy
+  - zdm.landscape.health
+  - zdm.landscape.migration
+  - zdm.landscape.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Runs the preflight; nothing is changed.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(staged) installs fences and logs, copies the rows of twin tables, and verifies them. A stage that was interrupted goes on where it was.
+      - V(absent) takes the stage back and gives the claims back; all is as before. Refused while the target is live.
+      - V(rewritten) and V(reversed) do only the participants' part of a window that another process drives, so that the rows stand under the target's
+        or the source's id. Refused unless the journal shows that these tenants are drained and closed under O(epoch).
+    type: str
+    choices: [staged, rewritten, reversed, absent]
+    default: staged
+  plan_digest:
+    description: Digest of the plan that was signed. Another plan is refused.
+    type: str
+  epoch:
+    description: Epoch of the open window. Required for O(state=rewritten) and O(state=reversed).
+    type: int
+  force:
+    description: Take over another run that is alive. That run stops at its next step.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Do all the work that can be done while the tenant is served
+  zdm.landscape.tenant_data:
+    state: staged
+    source: venezia
+    target: venezia-scp
+    plan_digest: 5f1d0c7a9be24f31
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+
+- name: Take it back
+  zdm.landscape.tenant_data:
+    state: absent
+    source: venezia
+    target: venezia-scp
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+"""
+
+RETURN = r"""
+migration:
+  description: Key of the migration's journal.
+  returned: success
+  type: str
+  sample: venezia--venezia-scp
+copied:
+  description: Rows that this run copied, per participant.
+  returned: success
+  type: dict
+  sample: {bills: 120000}
+plan_digest:
+  description: Digest of the plan that is staged; empty when nothing is.
+  returned: success
+  type: str
+states:
+  description: The participants' states afterwards.
+  returned: success
+  type: dict
+  sample: {bills: staged}
+details:
+  description: On failure, C(findings) is what the preflight found.
+  returned: failure
+  type: dict
+"""
+
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils import options
+from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, remove, rewrite, stage
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED
+
+OWN: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "absent"], "default": "staged"},
+    "plan_digest": {"type": "str"},
+    "epoch": {"type": "int"},
+    "force": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    module = create_module(
+        options.STORE,
+        options.ROUTERS,
+        options.PARTICIPANTS,
+        options.POLICY,
+        options.HEALTH,
+        options.MIGRATION,
+        OWN,
+        required_if=[("state", "rewritten", ("epoch",)), ("state", "reversed", ("epoch",))],
+    )
+    with guarded(module):
+        operation = Operation(module.params)
+        before = states(operation)
+        copied: dict[str, int] = {}
+        if module.check_mode:
+            after = predict(operation, module.params, before)
+        else:
+            copied = run(operation, module.params)
+            after = states(operation)
+        operation.close()
+        digest = str(operation.journal.body.get("plan_digest", ""))
+        module.exit_json(
+            changed=before != after,
+            migration=operation.journal.key,
+            copied=copied,
+            plan_digest=digest,
+            states=after,
+            diff=diff(before, after, operation.journal.key),
+        )
+
+
+def states(operation: Operation) -> dict[str, Any]:
+    """Each participant's state, and the id whose rows it holds to be live."""
+    source, target = operation.parties.source.id, operation.parties.target.id
+    result = {}
+    for participant in operation.participants:
+        status = participant.status(operation.journal.key, source, target)
+        result[participant.name] = status.state if status.state in (ABSENT, STAGED) else f"{status.state} ({status.live_id})"
+    return result
+
+
+def run(operation: Operation, params: dict[str, Any]) -> dict[str, int]:
+    """Do it; the rows copied per participant."""
+    store, journal, parties, participants = operation.store, operation.journal, operation.parties, operation.participants
+    if params["state"] == "staged":
+
+        def preflight() -> Plan:
+            return operation.checked_plan(for_window=False, digest=params["plan_digest"])
+
+        return stage(store, journal, parties, participants, preflight, lambda _entry: None, force=params["force"])
+    if params["state"] == "absent":
+        remove(store, journal, parties, participants, force=params["force"])
+    else:
+        to = parties.target if params["state"] == "rewritten" else parties.source
+        rewrite(journal, parties, participants, params["epoch"], to.id, operation.policy.window_budget_ms)
+    return {}
+
+
+def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The states that :func:`run` would leave."""
+    if params["state"] == "staged":
+        if is_staged(operation.journal, operation.parties, operation.participants):
+            return before
+        operation.checked_plan(for_window=False, digest=params["plan_digest"])
+        return dict.fromkeys(before, STAGED)
+    return dict.fromkeys(before, ABSENT if params["state"] == "absent" else BARRED)
+
+
+if __name__ == "__main__":
+    main()

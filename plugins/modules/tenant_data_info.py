@@ -1,0 +1,146 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module tenant_data_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: tenant_data_info
+short_description: Plan a migration and run its preflight
+version_added: 1.0.0
+author: zdm.landscape contributors (@zdm-landscape)
+description:
+  - Classifies every table of every participant, chooses strategies, predicts stage and window, and writes down the exact SQL. Changes nothing.
+  - Runs the preflight and returns everything that speaks against the migration, each with the way out.
+requirements:
+  - SQLAlchemy >= 2
+  - psycopg >= 3 (for PostgreSQL)
+  - PyMySQL (for MariaDB)
+  - jmespath (for O(health[].assert))
+extends_documentation_fragment:
+  - zdm.landscape.store
+  - zdm.landscape.router
+  - zdm.landscape.database
+  - zdm.landscape.policy
+  - zdm.landscape.health
+  - zdm.landscape.migration
+  - zdm.landscape.attributes
+  - zdm.landscape.attributes.info
+options:
+  for_window:
+    description: Whether the stage must be ready too, as it must before a window.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: What would happen
+  zdm.landscape.tenant_data_info:
+    source: venezia
+    target: venezia-scp
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
+  register: planned
+
+- name: Show the tables
+  ansible.builtin.debug:
+    msg: "{{ planned.plan.text.splitlines() }}"
+"""
+
+RETURN = r"""
+migration:
+  description: Key of the migration's journal.
+  returned: success
+  type: str
+  sample: venezia--venezia-scp
+ok:
+  description: Whether nothing speaks against the migration.
+  returned: success
+  type: bool
+staged:
+  description: Whether every participant is ready for a window.
+  returned: success
+  type: bool
+live:
+  description: Subdomain of the tenant whose id is live.
+  returned: success
+  type: str
+plan:
+  description: The plan; empty when a participant could not be inspected.
+  returned: success
+  type: dict
+  contains:
+    digest:
+      description: Digest of schemas and strategies. What was signed is what runs.
+      returned: always
+      type: str
+    predicted_window_ms:
+      description: The predicted window.
+      returned: always
+      type: int
+    databases:
+      description: Per participant its tables (strategy, reason, rows, predictions), refusals, statements and the rights that it needs.
+      returned: always
+      type: list
+      elements: dict
+    text:
+      description: One printable table per participant.
+      returned: always
+      type: str
+refusals:
+  description: Tables and objects that refuse the migration (C(object), C(reason), C(advice)).
+  returned: success
+  type: list
+  elements: dict
+findings:
+  description: Everything that the preflight checked (C(check), C(ok), C(object), C(message), C(advice)).
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from dataclasses import asdict
+
+from ansible_collections.zdm.landscape.plugins.module_utils import options
+from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+
+
+def main() -> None:
+    module = create_module(
+        options.STORE,
+        options.ROUTERS,
+        options.PARTICIPANTS,
+        options.POLICY,
+        options.HEALTH,
+        options.MIGRATION,
+        {"for_window": {"type": "bool", "default": False}},
+    )
+    with guarded(module):
+        operation = Operation(module.params)
+        findings, plan = operation.findings(for_window=module.params["for_window"])
+        try:
+            staged = is_staged(operation.journal, operation.parties, operation.participants)
+        except Unreachable:
+            staged = False  # The findings name the participant that does not answer.
+        operation.close()
+        as_dict = plan.as_dict() if plan else {}
+        module.exit_json(
+            changed=False,
+            migration=operation.journal.key,
+            ok=all(finding.ok for finding in findings),
+            staged=staged,
+            live=operation.live.subdomain,
+            plan=as_dict,
+            refusals=as_dict.get("refusals", []),
+            findings=[asdict(finding) for finding in findings],
+        )
+
+
+if __name__ == "__main__":
+    main()
