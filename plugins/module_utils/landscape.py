@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
@@ -21,29 +19,17 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite i
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
-from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
+
+__all__ = ["PARTICIPANTS", "build_fleet", "build_participants", "build_policy", "build_store"]
 
 Options = Mapping[str, Any]
-T = TypeVar("T")
 
-STORES: dict[str, Callable[[Options], Store]] = {
-    "file": lambda options: FileStore(options["path"]),
-}
 PARTICIPANTS: dict[str, Callable[[dict[str, Any]], Participant]] = {
     "mariadb": MariaDB,
     "postgresql": PostgreSQL,
     "sqlite": SQLite,
 }
-
-
-def build_store(params: Options) -> Store:
-    """The config store of ``params["store"]``.
-
-    :raises InputError: for a kind that does not exist.
-    """
-    options = params["store"]
-    return _registered(STORES, options.get("kind") or "file", "store.kind")(options)
 
 
 def build_fleet(params: Options) -> Fleet:
@@ -76,10 +62,10 @@ def build_participants(params: Options, policy: Policy) -> list[Participant]:
     if not participants:
         raise InputError("No participant is given.", "Name every database that holds rows of the tenant.")
     _unique([options["name"] for options in participants], "participants")
-    return [
-        _registered(PARTICIPANTS, options["kind"], f"participants.{options['name']}.kind")({**options, "budget_ms": policy.window_budget_ms})
-        for options in participants
-    ]
+    unknown = [options for options in participants if options["kind"] not in PARTICIPANTS]
+    if unknown:
+        raise InputError(f"Participant {unknown[0]['name']} has the unknown kind {unknown[0]['kind']!r}.", f"Use one of: {', '.join(sorted(PARTICIPANTS))}.")
+    return [PARTICIPANTS[options["kind"]]({**options, "budget_ms": policy.window_budget_ms}) for options in participants]
 
 
 def build_policy(params: Options) -> Policy:
@@ -101,18 +87,17 @@ def build_policy(params: Options) -> Policy:
     )
 
 
-def build_health(params: Options) -> Callable[[], list[Finding]]:
-    """What asks the endpoints of ``params["health"]`` and reports them as findings of the preflight.
-
-    :raises InputError: for an endpoint that is described wrongly; it is not asked then.
-    """
-    endpoints = endpoints_of(params.get("health") or [])
-    return lambda: [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(endpoints)]
-
-
 def _router(options: Options) -> Router:
-    fields = ("socket", "host", "port", "ca_file", "cert_file", "key_file", "server_name")
-    return HAProxyRouter(options["name"], **{field: options.get(field) for field in fields})
+    return HAProxyRouter(
+        options["name"],
+        socket=options.get("socket"),
+        host=options.get("host"),
+        port=options.get("port"),
+        ca_file=options.get("ca_file"),
+        cert_file=options.get("cert_file"),
+        key_file=options.get("key_file"),
+        server_name=options.get("server_name"),
+    )
 
 
 def _loopback(host: str) -> bool:
@@ -128,9 +113,3 @@ def _unique(names: list[str], what: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{what} names {', '.join(twice)} more than once.", "Give each its own name.")
-
-
-def _registered(registry: Mapping[str, T], kind: str, what: str) -> T:
-    if kind not in registry:
-        raise InputError(f"{what} {kind!r} does not exist.", f"Use one of: {', '.join(sorted(registry))}.")
-    return registry[kind]
