@@ -1,0 +1,98 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the verbs of a participant do to it, as small parts in the order in which they happen.
+
+A real participant does each verb in one transaction. Split, as on a database where DDL commits by itself, a crash may leave
+it between two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ansible_collections.zdm.landscape.tests.model.state import BASE, IN_PLACE, NOBODY, SOURCE, TARGET, TWIN, Participant, pair
+
+Part = Callable[[Participant, int, int], Participant]
+"""From, and to: the id live before and the one live after the window."""
+
+Verb = tuple[tuple[str, ...], ...]
+"""Groups of parts; what stands in one group always happens at once."""
+
+
+def staged(kind: str, canonical: int) -> Participant:
+    """A participant after its stage: the retired id is fenced, a twin exists and changes are logged."""
+    other = 1 - canonical
+    rows = (BASE, BASE) if kind == TWIN else pair((0, 0), canonical, BASE)
+    logging = pair((0, 0), canonical, 1) if kind == TWIN else (0, 0)
+    return Participant(0, rows, (0, 0), logging, pair((0, 0), other, 1), NOBODY)
+
+
+def _apply(p: Participant, frm: int, to: int) -> Participant:
+    return p._replace(rows=pair(p.rows, to, p.rows[frm]), log=pair(p.log, frm, 0)) if p.log[frm] else p
+
+
+def _drop_log(p: Participant, frm: int, _to: int) -> Participant:
+    return p._replace(logging=pair(p.logging, frm, 0), log=pair(p.log, frm, 0))
+
+
+def _drop_log_back(p: Participant, _frm: int, to: int) -> Participant:
+    return p._replace(logging=pair(p.logging, to, 0), log=pair(p.log, to, 0), fence=pair(p.fence, to, 1))
+
+
+def _move(p: Participant, frm: int, to: int) -> Participant:
+    return p._replace(rows=pair(pair(p.rows, to, p.rows[to] | p.rows[frm]), frm, 0))
+
+
+def _move_back(p: Participant, frm: int, to: int) -> Participant:
+    return _move(p, to, frm)._replace(fence=pair(p.fence, to, 1))
+
+
+PARTS: Mapping[str, Part] = {
+    "apply": _apply,
+    "fence": lambda p, frm, to: p._replace(fence=pair(p.fence, frm, 1)),
+    "unfence": lambda p, frm, to: p._replace(fence=pair(p.fence, frm, 0)),
+    "open": lambda p, frm, to: p._replace(fence=pair(p.fence, to, 0)),
+    "start log back": lambda p, frm, to: p._replace(logging=pair(p.logging, to, 1)),
+    "drop log back": _drop_log_back,
+    "keep log": lambda p, frm, to: p._replace(logging=pair(p.logging, frm, 1)),
+    "drop log": _drop_log,
+    "move": _move,
+    "move back": _move_back,
+}
+LOCK, UNLOCK = "lock", "unlock"
+
+VERBS: Mapping[tuple[str, str], Verb] = {
+    (TWIN, "prelude"): (("apply",),),
+    (TWIN, "barrier"): ((LOCK, "fence"), ("apply",), ("start log back",), (UNLOCK,)),
+    (TWIN, "turn"): (("drop log",), ("open",)),
+    (TWIN, "undo"): (("keep log",), ("drop log back",), ("unfence",)),
+    (IN_PLACE, "prelude"): ((),),
+    (IN_PLACE, "barrier"): (("fence",), ("move",)),
+    (IN_PLACE, "turn"): (("open",),),
+    (IN_PLACE, "undo"): (("move back",), ("unfence",)),
+}
+
+
+def groups(verbs: Mapping[tuple[str, str], Verb], kind: str, op: str, split: bool) -> Verb:
+    """The parts of a verb in the groups that happen at once: all in one unless *split*."""
+    if op == "take_over":
+        return ((),)
+    verb = verbs[kind, op]
+    return verb if split else (tuple(part for group in verb for part in group if part not in (LOCK, UNLOCK)),)
+
+
+def run(p: Participant, parts: tuple[str, ...], controller: int, frm: int) -> Participant:
+    """*p* after these parts."""
+    to = TARGET if frm == SOURCE else SOURCE
+    for part in parts:
+        p = PARTS[part](p, frm, to) if part in PARTS else p._replace(lock=controller if part == LOCK else NOBODY)
+    return p
+
+
+def write(p: Participant, tenant: int, bit: int) -> Participant | None:
+    """*p* after a write under *tenant*; ``None`` when the fence refuses it. Not to be called while a lock is held."""
+    if p.fence[tenant]:
+        return None
+    log = pair(p.log, tenant, 1) if p.logging[tenant] else p.log
+    return p._replace(rows=pair(p.rows, tenant, p.rows[tenant] | bit), log=log)
