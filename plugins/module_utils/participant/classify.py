@@ -25,7 +25,7 @@ SAFETY = 3
 """A predicted in_place time must fit into the budget this many times."""
 DEFAULT_TENANT_COLUMNS = ("tenant_id",)
 
-_TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore")
+_TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore", "id_stays")
 _TENANT_TYPE = re.compile(r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*", re.IGNORECASE | re.DOTALL)
 
 
@@ -100,7 +100,11 @@ class _Job:
                 self.refuse(name, f"Unknown strategy {wanted!r} for table {name}.", "Use auto, in_place or twin.")
             if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
                 self.refuse(name, f"Table {name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.')
-            self.tables[name] = entry
+            stays = entry.get("id_stays") or {}
+            if not isinstance(stays, Mapping) or not all(stays.values()) or not set(stays) <= {column.name for column in self.facts[name].columns}:
+                self.refuse(name, f"`id_stays` of table {name} is wrong.", 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.')
+                stays = {}
+            self.tables[name] = {**entry, "id_stays": stays}
 
     def _patterns(self) -> list[str]:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
@@ -190,6 +194,13 @@ class _Job:
             if self.tables.get(name, {}).get("key"):
                 reason, advice = f"`key` of table {name} is no unique key of NOT NULL columns.", "Name all columns of one unique key."
             self.refuse(name, reason, advice)
+        for column in table.ids_inside:
+            if column not in self.tables.get(name, {}).get("id_stays", {}):
+                self.refuse(
+                    name,
+                    f"Column {column} of {name} holds the tenant's id inside its text, and nobody said whether it may stay.",
+                    f'If it may: `{name}: {{id_stays: {{{column}: "<reason>"}}}}` under `tables`; else change the application first.',
+                )
         for note in table.notes:
             if self._forbids_all(note):
                 self.refuse(name, note.reason, note.advice)

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
@@ -48,7 +48,7 @@ class Database(Participant):
 
     driver = ""
     """Name of the driver's pip package, for the advice when it is missing."""
-    foreign_key_options: Mapping[str, Any] = {}
+    foreign_key_options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the engine's dialect for reading foreign keys."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -69,6 +69,7 @@ class TableFacts:
     :param rows: rows of the live id, exact or estimated.
     :param rows_of_target: rows of the other id that are not the migration's own twins.
     :param bytes: size of the tenant's rows, 0 when unknown.
+    :param ids_inside: columns of text or JSON in which a sample of the tenant's rows holds the id; see ``id_stays``.
     """
 
     name: str
@@ -80,6 +81,7 @@ class TableFacts:
     rows: int = 0
     rows_of_target: int = 0
     bytes: int = 0
+    ids_inside: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
 

@@ -268,6 +268,18 @@ def test_linked_tables_cannot_be_ignored_alone(ignored: str) -> None:
     assert "is ignored, but foreign key b_fk" in refusals[ignored]
 
 
+def test_ids_inside_other_columns_must_be_classified() -> None:
+    columns = (Column("tenant_id", "uuid"), Column("id", "integer"), Column("payload", "jsonb"))
+    facts = table("a", columns=columns, ids_inside=("payload",))
+    _, refusals = run(facts)
+    assert "Column payload of a" in refusals["a"]
+    _, refusals = run(facts, tables={"a": {"id_stays": {"payload": "history"}}})
+    assert not refusals
+    for wrong in ({"payload": ""}, {"nope": "history"}, ["payload"]):
+        _, refusals = run(facts, tables={"a": {"id_stays": wrong}})
+        assert "`id_stays` of table a is wrong" in refusals["a"] or "holds the tenant's id" in refusals["a"]
+
+
 def test_notes_that_forbid_everything_refuse() -> None:
     _, refusals = run(table("a", notes=(Note("Row security hides rows.", "Exempt the user."),)))
     assert refusals == {"a": "Row security hides rows."}
