@@ -50,6 +50,10 @@ class Server:
         return self.program.version_text
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.popen.poll() is None
+
+    @property
     def pid(self) -> int:
         return self._running().pid
 
