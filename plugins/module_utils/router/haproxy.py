@@ -1,0 +1,413 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Client of one HAProxy router through its master's command line (HAProxy management guide, "Master CLI").
+
+The master answers on a unix socket, or behind mutual TLS for a fleet. Commands go to the current worker (``@1``) and to
+workers that a reload left behind (``@!<pid>``). One connection carries a batch of commands and ends with ``quit``; every
+answer ends with an empty line, so an answer that is missing, cut or unknown is never taken for a result.
+"""
+
+from __future__ import annotations
+
+import re
+import socket as sockets
+import ssl
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, REJECT, Block, Router, RouterState, Usage
+
+MAPS = ("onboarded", "subdomains", "override", "block", "decommissioned")
+PROTOCOL = "1"
+"""The format that ``zdm state`` must answer with."""
+
+_BATCH = 40
+"""Ids per command: HAProxy drops arguments beyond 64 without a word."""
+_MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VALUE = re.compile(r"[A-Za-z0-9._/|-]{1,200}")
+_EXPIRE_MS = 24 * 86_400_000
+"""The life of a counter in the router's table; its rest tells when it was last used."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Process ids of one router: the worker that takes new requests, and those that only finish old ones."""
+
+    current: int
+    old: tuple[int, ...]
+    version: str
+
+
+class HAProxyRouter(Router):
+    """One HAProxy router with the role ``landscape_router``'s configuration.
+
+    :param socket: path of the master's unix socket; or
+    :param host: and *port* of its mutual-TLS endpoint, with *ca_file* (who signed the router's certificate), *cert_file*
+        and *key_file* (ours; the key may stand in *cert_file*) and *server_name* when the certificate names another host.
+    :param timeout_ms: for one batch of commands.
+    :raises InputError: neither or both endpoints are given, or TLS without its files.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        socket: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        server_name: str | None = None,
+        timeout_ms: int = 2000,
+    ) -> None:
+        if bool(socket) == bool(host):
+            raise InputError(f"Router {name} needs either a socket or a host.", "Give the path of the master socket, or host and port with certificates.")
+        if host and not (port and ca_file and cert_file):
+            raise InputError(
+                f"Router {name} at {host} lacks {'a port' if not port else 'ca_file or cert_file'}.",
+                "A router is controlled over mutual TLS only: give port, ca_file, cert_file and, unless it is in cert_file, key_file.",
+            )
+        self.name = name
+        self.endpoint = str(socket) if socket else f"{host}:{port}"
+        self._socket = socket
+        self._address = (host or "", port or 0)
+        self._files = (ca_file, cert_file, key_file)
+        self._server_name = server_name or host
+        self._timeout_ms = timeout_ms
+        self._context: ssl.SSLContext | None = None
+
+    def take_over(self, migration: str, epoch: int) -> None:
+        self._write([f"epoch {_head(migration, epoch)}"], [0])
+
+    def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
+        if lease_ms <= 0:
+            raise InputError(f"A lease of {lease_ms} ms is no lease.", "Give a positive length.")
+        self._write_ids(f"lease {_head(migration, epoch)} {_mode(mode)} {int(lease_ms)}", ids)
+
+    def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
+        self._write_ids(f"close {_head(migration, epoch)} {_mode(mode)}", ids)
+
+    def release(self, migration: str, epoch: int, ids: Iterable[str]) -> None:
+        self._write_ids(f"release {_head(migration, epoch)}", ids)
+
+    def map(self, migration: str, epoch: int, overrides: Mapping[str, str | None]) -> None:
+        entries = {valid_name(key, "id"): value if value is None else valid_name(value, "canonical id") for key, value in overrides.items()}
+        self._write_entries(f"map {_head(migration, epoch)}", entries)
+
+    def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
+        """Set (or with ``None`` remove) entries of a map outside of a migration.
+
+        :param table: onboarded (id → datacenter/channel), subdomains (subdomain → id), override or decommissioned (id → 1).
+        :raises Refused: an id that the edit touches has a live block.
+        """
+        self._write_entries(f"edit {table}", entries)
+
+    def load(self, table: str, entries: Mapping[str, str | None]) -> None:
+        """A starting router's last look at the store; keys that were edited live since the start keep their value."""
+        self._write_entries(f"load {table}", entries)
+
+    def set_ready(self) -> None:
+        """Let a router that has been loaded serve the requests that it held."""
+        self._write(["ready"], [0])
+
+    def in_flight(self, ids: Iterable[str]) -> int:
+        commands = [f"inflight {' '.join(batch)}" for batch in _batches(valid_name(tenant_id, "id") for tenant_id in ids)]
+        workers, answers = self._current(commands)
+        for pid in workers.old:
+            answers += self._old(pid, commands) or []
+        return sum(self._count(answer) for answer in answers)
+
+    def workers(self) -> Workers:
+        """Which processes serve."""
+        return self._workers(self._ask(["show proc"])[0])
+
+    def state(self, usage: bool = False) -> RouterState:
+        commands = ["show proc", "@1 zdm state", *(f"@1 show map maps/{name}.map" for name in MAPS)]
+        tables = ["inflight", "held"] if usage else []
+        answers = self._ask(commands + [f"@1 show table {name}" for name in tables])
+        workers = self._workers(answers[0])
+        facts, epochs = self._facts(answers[1])
+        maps = {name: self._map(answer) for name, answer in zip(MAPS, answers[2:], strict=False)}
+        rows = [self._table(name, answer) for name, answer in zip(tables, answers[len(commands) :], strict=True)]
+        return RouterState(
+            name=self.name,
+            version=workers.version,
+            ready=facts["ready"] == 1,
+            clock_ms=facts["clock"],
+            old_workers=len(workers.old),
+            epochs=epochs,
+            blocks={key: self._block(value) for key, value in maps["block"].items()},
+            overrides=maps["override"],
+            onboarded=maps["onboarded"],
+            subdomains=maps["subdomains"],
+            decommissioned=frozenset(maps["decommissioned"]),
+            usage=_usage(*rows) if usage else {},
+        )
+
+    # -- writing ---------------------------------------------------------------------------------------------------------
+
+    def _write_ids(self, head: str, ids: Iterable[str]) -> None:
+        batches = _batches(valid_name(tenant_id, "id") for tenant_id in ids)
+        self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches])
+
+    def _write_entries(self, head: str, entries: Mapping[str, str | None]) -> None:
+        batches = _batches(_entry(key, value) for key, value in entries.items())
+        self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches])
+
+    def _write(self, commands: Sequence[str], counts: Sequence[int]) -> None:
+        """Send commands to the current worker and to old ones, whose parked requests look at the same maps."""
+        if not commands:
+            return
+        workers, answers = self._current(commands)
+        for answer, count in zip(answers, counts, strict=True):
+            self._expect(answer, count)
+        for pid in workers.old:
+            for answer, count in zip(self._old(pid, commands) or [], counts, strict=False):
+                self._expect(answer, count)
+
+    def _expect(self, answer: str, count: int) -> None:
+        if self._count(answer) != count:
+            raise self._unknown(answer)
+
+    def _count(self, answer: str) -> int:
+        """The number in ``ok <n>``; every other answer becomes the error that it stands for."""
+        word, *rest = answer.split()
+        if word == "ok" and len(rest) == 1 and rest[0].isdecimal():
+            return int(rest[0])
+        if word == "superseded" and len(rest) == 2:
+            raise Superseded(
+                f"Router {self.name} has seen epoch {rest[1]} of migration {rest[0]}: a newer run has taken over.",
+                "Stop; look at the newer run's result.",
+                router=self.name,
+                migration=rest[0],
+                epoch=int(rest[1]),
+            )
+        if word == "owned" and len(rest) == 2:
+            raise Refused(
+                f"Router {self.name} refuses: tenant id {rest[0]} is blocked by migration {rest[1]}.",
+                f"Finish or undo migration {rest[1]} first.",
+                router=self.name,
+                id=rest[0],
+                migration=rest[1],
+            )
+        raise self._unknown(answer)
+
+    def _current(self, commands: Sequence[str]) -> tuple[Workers, list[str]]:
+        answers = self._ask(["show proc", *(f"@1 zdm {command}" for command in commands)])
+        return self._workers(answers[0]), answers[1:]
+
+    def _old(self, pid: int, commands: Sequence[str]) -> list[str] | None:
+        """Answers of a worker that a reload left behind; ``None`` when it has ended meanwhile."""
+        try:
+            return self._ask([f"@!{pid} zdm {command}" for command in commands])
+        except ZdmError:
+            if pid in self.workers().old:
+                raise
+            return None
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def _workers(self, answer: str) -> Workers:
+        section, version, found = "", "", {"# workers": [0][:0], "# old workers": [0][:0]}
+        for line in answer.splitlines():
+            columns = line.split()
+            if line.startswith("#"):
+                section = line.strip()
+            elif columns and columns[0].isdecimal():
+                if "master" in columns[1:2]:
+                    version = columns[-1]
+                elif section in found:
+                    found[section].append(int(columns[0]))
+        if len(found["# workers"]) != 1 or not version:
+            raise self._unknown(answer)
+        return Workers(found["# workers"][0], tuple(found["# old workers"]), version)
+
+    def _facts(self, answer: str) -> tuple[dict[str, int], dict[str, int]]:
+        facts: dict[str, int] = {}
+        epochs: dict[str, int] = {}
+        lines = answer.splitlines()
+        if lines[:1] != [f"ok {PROTOCOL}"]:
+            raise self._unknown(answer)
+        for line in lines[1:]:
+            word, *rest = line.split()
+            if word == "epoch" and len(rest) == 2 and rest[1].isdecimal():
+                epochs[rest[0]] = int(rest[1])
+            elif len(rest) == 1 and rest[0].isdecimal():
+                facts[word] = int(rest[0])
+            else:
+                raise self._unknown(answer)
+        if not {"ready", "clock"} <= facts.keys():
+            raise self._unknown(answer)
+        return facts, epochs
+
+    def _map(self, answer: str) -> dict[str, str]:
+        result = {}
+        for line in answer.splitlines():
+            columns = line.split(" ")
+            if len(columns) != 3 or not columns[0].startswith("0x"):
+                raise self._unknown(line)
+            result[columns[1]] = columns[2]
+        return result
+
+    def _table(self, name: str, answer: str) -> dict[str, dict[str, int]]:
+        head, *lines = answer.splitlines() or [""]
+        if not head.startswith(f"# table: {name}, "):
+            raise self._unknown(answer)
+        result = {}
+        for line in lines:
+            fields = dict(part.split("=", 1) for part in line.split()[1:])
+            key = fields.pop("key")
+            result[key] = {field: int(value) for field, value in fields.items()}
+        return result
+
+    def _block(self, value: str) -> Block:
+        mode, until, migration = (value.split("|") + ["", ""])[:3]
+        if mode not in (HOLD, REJECT) or not until.isdecimal():
+            raise self._unknown(value)
+        return Block(mode, int(until), migration)
+
+    # -- the connection --------------------------------------------------------------------------------------------------
+
+    def _ask(self, commands: Sequence[str]) -> list[str]:
+        """Send commands in one connection and return as many answers."""
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        text = "".join(f"{command}\n" for command in commands) + "quit\n"
+        try:
+            with self._connect() as connection:
+                raw = self._talk(connection, text.encode("ascii"), deadline)
+        except (TimeoutError, sockets.timeout) as error:
+            raise self._unreachable(f"no answer within {self._timeout_ms} ms", "timeout") from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise self._unreachable("nothing listens there", "absent") from error
+        except PermissionError as error:
+            raise self._unreachable("access to the socket is denied", "denied") from error
+        except ssl.SSLError as error:
+            raise self._unreachable(f"TLS failed: {error.reason or error}", "tls") from error
+        except OSError as error:
+            raise self._unreachable(error.strerror or type(error).__name__, "broken") from error
+        return self._split(raw.decode("utf-8", "replace"), len(commands))
+
+    def _connect(self) -> sockets.socket:
+        seconds = self._timeout_ms / 1000
+        if self._socket:
+            plain = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+            plain.settimeout(seconds)
+            try:
+                plain.connect(self._socket)
+            except BaseException:
+                plain.close()
+                raise
+            return plain
+        context = self._tls()
+        plain = sockets.create_connection(self._address, timeout=seconds)
+        try:
+            plain.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+            return context.wrap_socket(plain, server_hostname=self._server_name)
+        except BaseException:
+            plain.close()
+            raise
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            ca_file, cert_file, key_file = self._files
+            try:
+                context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                # An encrypted key would ask at the terminal; an empty password makes it fail instead.
+                context.load_cert_chain(str(cert_file), key_file, password="")
+            except (OSError, ValueError) as error:
+                files = ", ".join(str(file) for file in self._files if file)
+                raise InputError(
+                    f"The certificates of router {self.name} can't be loaded ({files}): {getattr(error, 'strerror', None) or error}.",
+                    "Give readable PEM files: ca_file, cert_file and an unencrypted key.",
+                ) from error
+            self._context = context
+        return self._context
+
+    @staticmethod
+    def _talk(connection: sockets.socket, request: bytes, deadline: float) -> bytes:
+        connection.sendall(request)
+        chunks = []
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
+            chunk = connection.recv(65536)
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
+
+    def _split(self, text: str, count: int) -> list[str]:
+        """Cut the stream at the empty lines that end answers; there must be exactly *count*."""
+        answers, position = [], 0
+        for _unused in range(count):
+            end = position if text.startswith("\n", position) else text.find("\n\n", position) + 1
+            if end == 0 or position >= len(text):
+                raise self._unknown(text[position:] or "the connection was closed")
+            answers.append(text[position:end])
+            position = end + 1
+        if text[position:]:
+            raise self._unknown(text[position:])
+        return answers
+
+    def _unreachable(self, why: str, reason: str) -> Unreachable:
+        return Unreachable(
+            f"Router {self.name} at {self.endpoint} does not answer: {why}.",
+            "Check that the router runs, its address and its certificates or socket's permissions.",
+            router=self.name,
+            endpoint=self.endpoint,
+            reason=reason,
+        )
+
+    def _unknown(self, answer: str) -> Unreachable:
+        first = " ".join(answer.split())[:120]
+        return Unreachable(
+            f"Router {self.name} at {self.endpoint} gave an answer that is not understood: {first!r}.",
+            "Apply the role landscape_router of this version to the router.",
+            router=self.name,
+            endpoint=self.endpoint,
+            reason="answer",
+        )
+
+
+def _head(migration: str, epoch: int) -> str:
+    if not _MIGRATION.fullmatch(migration):
+        raise InputError(f"{migration!r} is no valid key of a migration.", "Use <source>--<target>.")
+    return f"{migration} {int(epoch)}"
+
+
+def _mode(mode: str) -> str:
+    if mode not in (HOLD, REJECT):
+        raise InputError(f"{mode!r} is no mode of a block.", f"Use {HOLD} or {REJECT}.")
+    return mode
+
+
+def _entry(key: str, value: str | None) -> str:
+    if not _MIGRATION.fullmatch(key) or not (value is None or _VALUE.fullmatch(value)):
+        raise InputError(f"{key!r} → {value!r} is no valid entry of a router's map.", "Use letters, digits, dots, underscores and hyphens.")
+    return f"{key}={'-' if value is None else value}"
+
+
+def _batches(items: Iterable[str]) -> list[list[str]]:
+    every = list(items)
+    return [every[start : start + _BATCH] for start in range(0, len(every), _BATCH)]
+
+
+def _usage(inflight: Mapping[str, Mapping[str, int]], held: Mapping[str, Mapping[str, int]]) -> dict[str, Usage]:
+    result = {}
+    for tenant_id in sorted({*inflight, *held}):
+        counted = inflight.get(tenant_id, {})
+        passed, in_flight = counted.get("gpc1", 0), counted.get("conn_cur", 0)
+        result[tenant_id] = Usage(
+            requests=passed,
+            in_flight=in_flight,
+            held=held.get(tenant_id, {}).get("conn_cur", 0),
+            abandoned=max(0, passed - counted.get("gpc0", 0) - in_flight),
+            idle_ms=_EXPIRE_MS - counted["exp"] if passed and "exp" in counted else None,
+        )
+    return result

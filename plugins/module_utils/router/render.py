@@ -1,0 +1,166 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A router's maps as a pure function of the config store's documents (cutover protocol, rule 5).
+
+The documents of onboarded tenants are derived data; the journals are the truth and are laid over them. A journal that is
+idle and whose migration claims nothing any more is history: there the documents win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD
+
+Body = Mapping[str, Any]
+
+FORMAT = 1
+CLOSED_PHASES = frozenset("CUK")
+OPEN_PHASES = frozenset("IWVR")
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The bodies of the store's documents, by name, of the four collections that routers are made from."""
+
+    tenants: Mapping[str, Body] = field(default_factory=dict)
+    onboarded: Mapping[str, Body] = field(default_factory=dict)
+    migrations: Mapping[str, Body] = field(default_factory=dict)
+    claims: Mapping[str, Body] = field(default_factory=dict)
+
+
+@dataclass
+class Maps:
+    """What a router looks up. ``files()`` gives the map files' entries, all of them strings."""
+
+    onboarded: dict[str, str] = field(default_factory=dict)
+    subdomains: dict[str, str] = field(default_factory=dict)
+    override: dict[str, str] = field(default_factory=dict)
+    block: dict[str, str] = field(default_factory=dict)
+    decommissioned: dict[str, str] = field(default_factory=dict)
+    epochs: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """Documents of single tenants that were left out, each with the reason."""
+
+    def files(self) -> dict[str, dict[str, str]]:
+        """Entries by the name of the map."""
+        return {
+            "onboarded": self.onboarded,
+            "subdomains": self.subdomains,
+            "override": self.override,
+            "block": self.block,
+            "decommissioned": self.decommissioned,
+            "epochs": self.epochs,
+        }
+
+
+def render(documents: Documents) -> Maps:
+    """Make the maps.
+
+    :raises InputError: a journal can't be understood. One bad tenant's document only leaves that tenant out.
+    """
+    maps = Maps()
+    overrides = _tenants(documents, maps)
+    for key, body in sorted(documents.migrations.items()):
+        _journal(key, body, maps)
+        if not _is_history(key, body, documents.claims):
+            overrides.update(_journal_overrides(key, body))
+    maps.override = _without_chains(overrides)
+    return maps
+
+
+def home(body: Body) -> str:
+    """``datacenter/channel`` of an onboarded tenant as the router holds it; a missing part is ``-``.
+
+    :raises InputError: a part is no valid name.
+    """
+    parts = (body.get("datacenter"), body.get("channel"))
+    return "/".join("-" if part in (None, "") else valid_name(part, "datacenter or channel") for part in parts)
+
+
+def _tenants(documents: Documents, maps: Maps) -> dict[str, str]:
+    """Fill in the onboarded tenants; answers the overrides that their documents ask for."""
+    mapped: dict[str, str] = {}
+    for name, body in sorted(documents.onboarded.items()):
+        try:
+            subdomain = valid_name(name, "subdomain")
+            tenant_id = valid_name(body.get("id"), "id")
+            where = home(body)
+            target = body.get("mapToTenantId")
+            if target is not None:
+                valid_name(target, "mapToTenantId")
+        except InputError as error:
+            maps.problems.append(f"onboarded-tenants/{name} is left out: {error.message}")
+            continue
+        if tenant_id in maps.onboarded:
+            maps.problems.append(f"onboarded-tenants/{name} is left out: its id {tenant_id} belongs to another document too.")
+            continue
+        maps.onboarded[tenant_id] = where
+        maps.subdomains[subdomain] = tenant_id
+        if target is not None:
+            mapped[tenant_id] = target
+        if str(documents.tenants.get(name, {}).get("decommissioned", "")).lower() == "true":
+            maps.decommissioned[tenant_id] = "1"
+    return mapped
+
+
+def _is_history(key: str, body: Body, claims: Mapping[str, Body]) -> bool:
+    return body.get("phase") == "I" and not any(claim.get("migration") == key for claim in claims.values())
+
+
+def _ids(key: str, body: Body) -> Iterator[str]:
+    """Source, target and aliases of a journal."""
+    try:
+        ids = [body["source"]["id"], body["target"]["id"], *body.get("aliases", [])]
+    except (KeyError, TypeError) as error:
+        raise _unreadable(key, f"{error} is missing or of a wrong type") from error
+    for tenant_id in ids:
+        yield valid_name(tenant_id, f"id in migrations/{key}")
+
+
+def _journal(key: str, body: Body, maps: Maps) -> None:
+    """Lay a journal's epoch and block over the maps."""
+    if body.get("format") != FORMAT:
+        raise _unreadable(key, f"its format is {body.get('format')!r}, this version reads {FORMAT}")
+    phase, epoch = body.get("phase"), body.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+        raise _unreadable(key, f"its epoch is {epoch!r}")
+    if phase not in CLOSED_PHASES | OPEN_PHASES:
+        raise _unreadable(key, f"its phase is {phase!r}")
+    maps.epochs[key] = str(epoch)
+    if phase in CLOSED_PHASES:
+        for tenant_id in _ids(key, body):
+            maps.block[tenant_id] = block_value(HOLD, FAR_MS, key)
+
+
+def _journal_overrides(key: str, body: Body) -> dict[str, str]:
+    """Every id of the migration mapped to the canonical one; the canonical one to itself, which undoes what its document says."""
+    canonical = valid_name(body.get("canonical"), f"canonical in migrations/{key}")
+    return dict.fromkeys(_ids(key, body), canonical)
+
+
+def _without_chains(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Follow A → B → C to A → C; an id that is mapped to itself needs no entry."""
+    result: dict[str, str] = {}
+    for tenant_id in overrides:
+        seen, end = {tenant_id}, overrides[tenant_id]
+        while end in overrides and end not in seen:
+            seen.add(end)
+            end = overrides[end]
+        if end != tenant_id:
+            result[tenant_id] = end
+    return result
+
+
+def block_value(mode: str, until_ms: int, migration: str) -> str:
+    """How the block map holds a block."""
+    return f"{mode}|{until_ms}|{migration}"
+
+
+def _unreadable(key: str, why: str) -> InputError:
+    return InputError(f"migrations/{key} can't be read: {why}.", "Repair the document, or run a version of zdm.landscape that knows its format.")
