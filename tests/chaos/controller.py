@@ -1,0 +1,72 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller as the module tenant_cutover is one, with every write recorded and a place where it is stopped.
+
+Exit code 0: done; 3: an error of the engine, printed as JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
+from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
+
+from .recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--options", type=Path, required=True, help="JSON: the module's options")
+    parser.add_argument("--state", choices=["switched", "reversed", "aborted"], required=True)
+    parser.add_argument("--trace", type=Path, required=True)
+    parser.add_argument("--controller", required=True)
+    parser.add_argument("--stop", nargs=3, metavar=("SIGNAL", "before|after", "PLACE"))
+    parser.add_argument("--refuse", action="append", default=[], metavar="PLACE")
+    parser.add_argument("--hold", nargs=2, metavar=("PLACE", "FILE"))
+    arguments = parser.parse_args()
+    interrupted = catch_signals()
+    stop = (signal.Signals[arguments.stop[0]], arguments.stop[1], arguments.stop[2]) if arguments.stop else None
+    hold = (arguments.hold[0], Path(arguments.hold[1])) if arguments.hold else None
+    recorder = Recorder(arguments.trace, arguments.controller, stop, frozenset(arguments.refuse), hold)
+    try:
+        outcome = run(json.loads(arguments.options.read_text()), arguments.state, recorder, interrupted)
+    except ZdmError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error), "details": error.details}))
+        return 3
+    print(json.dumps(outcome))
+    return 0
+
+
+def run(options: dict, state: str, recorder: Recorder, interrupted) -> dict:  # type: ignore[no-untyped-def,type-arg]
+    operation = Operation(options)
+    source, target = operation.parties.source, operation.parties.target
+    cutover = Cutover(
+        RecordedStore(operation.store, recorder),
+        Fleet([RecordedRouter(router, recorder, source.id) for router in operation.fleet.routers]),
+        [RecordedParticipant(participant, recorder) for participant in operation.participants],
+        source,
+        target,
+        operation.policy,
+        interrupted,
+    )
+    if state == "aborted":
+        return asdict(cutover.abort())
+
+    def preflight() -> int:
+        operation.journal.read()
+        return operation.checked_plan(for_window=True).predicted_window_ms
+
+    return asdict(cutover.switch(target if state == "switched" else source, preflight))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wrappers around the real store, routers and participants: they record every write and can stop the process at one of them.
+
+A place is ``<operation>:<object>``, for example ``barrier:bills`` or ``phase C>K:journal``. Writes are taken one after the
+other, so that right after one of them is right before the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
+
+T = TypeVar("T")
+
+
+@dataclass
+class Recorder:
+    """Writes the trace and stops the process where it is told to.
+
+    :param trace: file of JSON lines; each line is on its way to the disk's cache before the next write begins.
+    :param controller: how this process is called in the trace.
+    :param stop: ``(signal, "before" | "after", place)``.
+    :param refuse: places that fail with ``Refused`` instead of being done.
+    :param hold: a place after which the step, not the heartbeat, waits until the file exists.
+    """
+
+    trace: Path
+    controller: str
+    stop: tuple[signal.Signals, str, str] | None = None
+    refuse: frozenset[str] = frozenset()
+    hold: tuple[str, Path] | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def write(self, action: Callable[[], T], system: str, target: str, op: str, place: str, **facts: Any) -> T:
+        with self.lock:
+            if place in self.refuse:
+                raise Refused(f"{target} is told to refuse {op}.", "This is a test.")
+            self._stop_at("before", place, system=system, target=target, op=op, **facts)
+            try:
+                result = action()
+            except Superseded:
+                self._record(system=system, target=target, op=op, outcome="refused", **facts)
+                raise
+            except Exception:
+                self._record(system=system, target=target, op=op, outcome="failed", **facts)
+                raise
+            self._record(system=system, target=target, op=op, outcome="ok", place=place, **facts)
+            self._stop_at("after", place, system=system, target=target, op=op, **facts)
+        while self.hold and self.hold[0] == place and not self.hold[1].exists():
+            time.sleep(0.02)
+        return result
+
+    def _stop_at(self, when: str, place: str, **facts: Any) -> None:
+        if self.stop and self.stop[1:] == (when, place):
+            self._record(**{**facts, "system": "env", "op": self.stop[0].name, "outcome": f"stopped-{when}", "place": place})
+            number, self.stop = self.stop[0], None
+            os.kill(os.getpid(), number)
+
+    def _record(self, **entry: Any) -> None:
+        line = json.dumps({"t": time.time(), "controller": self.controller, **entry}) + "\n"
+        handle = os.open(self.trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+
+class RecordedStore(Store):
+    def __init__(self, inner: Store, recorder: Recorder) -> None:
+        self.inner, self.recorder = inner, recorder
+        self.epochs: dict[str, int] = {}
+
+    def describe(self) -> str:
+        return self.inner.describe()
+
+    def get(self, collection: str, name: str) -> Document | None:
+        return self.inner.get(collection, name)
+
+    def list(self, collection: str) -> list[Document]:
+        return self.inner.list(collection)
+
+    def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
+        if collection != MIGRATIONS:
+            op = "claim" if collection == CLAIMS else "mapping_documents"
+            return self.recorder.write(
+                lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, f"{op}:{name}", epoch=int(body.get("epoch", 0))
+            )
+        current = self.inner.get(collection, name)
+        before = current.body if current else {"phase": "I", "epoch": 0}
+        facts: dict[str, Any] = {"epoch": body["epoch"], "before": before["phase"], "after": body["phase"]}
+        if body["epoch"] > before["epoch"]:
+            op, place = "take_over", f"take_over {before['phase']}>{body['phase']}:journal"
+        elif body["phase"] != before["phase"]:
+            op, place = "phase", f"phase {before['phase']}>{body['phase']}:journal"
+            facts |= {"from": before["phase"], "to": body["phase"]}
+        else:
+            op = "heartbeat"
+            place = "drained:journal" if body.get("drained_epoch") != before.get("drained_epoch") else "heartbeat:journal"
+        return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
+
+    def delete(self, collection: str, name: str, revision: str) -> None:
+        self.recorder.write(lambda: self.inner.delete(collection, name, revision), "store", f"{collection}/{name}", "delete", f"delete:{name}", epoch=0)
+
+
+class RecordedRouter(Router):
+    def __init__(self, inner: Router, recorder: Recorder, source_id: str) -> None:
+        self.inner, self.recorder, self.source_id = inner, recorder, source_id
+        self.name = inner.name
+
+    def _write(self, op: str, epoch: int, action: Callable[[], None], **facts: Any) -> None:
+        self.recorder.write(action, "router", self.name, op, f"{op}:{self.name}", epoch=epoch, **facts)
+
+    def take_over(self, migration: str, epoch: int) -> None:
+        self._write("take_over", epoch, lambda: self.inner.take_over(migration, epoch))
+
+    def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
+        self._write("lease", epoch, lambda: self.inner.lease(migration, epoch, ids, lease_ms, mode))
+
+    def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
+        self._write("close", epoch, lambda: self.inner.close(migration, epoch, ids, mode))
+
+    def release(self, migration: str, epoch: int, ids: Iterable[str]) -> None:
+        self._write("release", epoch, lambda: self.inner.release(migration, epoch, ids))
+
+    def map(self, migration: str, epoch: int, overrides: Mapping[str, str | None]) -> None:
+        to = "target" if overrides.get(self.source_id) else "source"
+        self._write("map", epoch, lambda: self.inner.map(migration, epoch, overrides), to=to)
+
+    def in_flight(self, ids: Iterable[str]) -> int:
+        count = self.inner.in_flight(ids)
+        if count == 0:
+            self._write("drain", 0, lambda: None, count=0)
+        return count
+
+    def state(self, usage: bool = False) -> RouterState:
+        return self.inner.state(usage)
+
+
+class RecordedParticipant(Participant):
+    def __init__(self, inner: Participant, recorder: Recorder) -> None:
+        self.inner, self.recorder = inner, recorder
+        self.name, self.kind = inner.name, inner.kind
+
+    def _write(self, op: str, move: Move, action: Callable[[], T]) -> T:
+        return self.recorder.write(action, "participant", self.name, op, f"{op}:{self.name}", epoch=move.epoch)
+
+    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+        return self.inner.inspect(migration, source_id, target_id)
+
+    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
+        return self.inner.stage(move, plan, progress)
+
+    def take_over(self, move: Move) -> None:
+        self._write("take_over", move, lambda: self.inner.take_over(move))
+
+    def prelude(self, move: Move, timeout_ms: int) -> int:
+        return self._write("prelude", move, lambda: self.inner.prelude(move, timeout_ms))
+
+    def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
+        return self._write("barrier", move, lambda: self.inner.barrier(move, timeout_ms))
+
+    def turn(self, move: Move) -> None:
+        self._write("turn", move, lambda: self.inner.turn(move))
+
+    def undo(self, move: Move) -> None:
+        self._write("undo", move, lambda: self.inner.undo(move))
+
+    def remove(self, move: Move) -> int:
+        return self._write("remove", move, lambda: self.inner.remove(move))
+
+    def status(self, migration: str, source_id: str, target_id: str) -> Status:
+        return self.inner.status(migration, source_id, target_id)
+
+    def fingerprint(self, tenant_id: str) -> str:
+        return self.inner.fingerprint(tenant_id)
+
+    def close(self) -> None:
+        self.inner.close()

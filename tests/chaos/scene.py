@@ -1,0 +1,155 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A staged landscape under load, controllers that are stopped on purpose, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
+
+from ..landscape.landscape import Landscape, Tenant
+from ..landscape.processes import module_environment, wait_until, work_folder
+from ..landscape.traffic import Traffic
+from ..model.replay import check_trace
+
+LEASE_MS = 500
+RATE = 60.0
+TWINS = {"subscriptions": ("product", "subscription", "subscription_item"), "bills": ("tax_rule", "bill", "bill_line")}
+
+
+@dataclass
+class Run:
+    """One controller's end."""
+
+    code: int
+    result: dict[str, Any]
+
+
+@dataclass
+class Scene:
+    """The landscape, its load and the options of the module tenant_cutover."""
+
+    landscape: Landscape
+    options: dict[str, Any]
+    traffic: Traffic
+    folder: Path
+    runs: int = 0
+    live: Tenant = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = self.landscape.source
+        self.options_file.touch(0o600)
+        self.options_file.write_text(json.dumps(self.options))
+
+    @property
+    def options_file(self) -> Path:
+        return self.folder / "options.json"
+
+    @property
+    def trace(self) -> Path:
+        return self.folder / "trace.jsonl"
+
+    @property
+    def other(self) -> Tenant:
+        return self.landscape.target if self.live == self.landscape.source else self.landscape.source
+
+    def controller(self, *arguments: str, state: str = "") -> subprocess.Popen[bytes]:
+        """Start a controller that makes the other tenant live."""
+        self.runs += 1
+        state = state or ("switched" if self.other == self.landscape.target else "reversed")
+        package = (__package__ or "").rpartition(".")[0]
+        command = [sys.executable, "-m", f"{package}.chaos.controller", "--options", str(self.options_file), "--trace", str(self.trace)]
+        command += ["--controller", f"c{self.runs}", "--state", state, *arguments]
+        return subprocess.Popen(command, env=module_environment(), stdout=subprocess.PIPE, start_new_session=True)
+
+    def run(self, *arguments: str, state: str = "") -> Run:
+        """Run a controller to its end."""
+        process = self.controller(*arguments, state=state)
+        return self.end_of(process)
+
+    def end_of(self, process: subprocess.Popen[bytes]) -> Run:
+        output, _ = process.communicate(timeout=60)
+        return Run(process.returncode, json.loads(output) if output.strip() else {})
+
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.trace.read_text().splitlines()]
+
+    def assert_agreed(self, live: Tenant) -> None:
+        """Every artefact agrees on *live*, the trace is one that the model allows, and no request failed."""
+        self.live = live
+        status = self.status()
+        assert (status.phase, status.live.id, status.problems) == ("I", live.id, [])
+        replayed = check_trace(self.entries())
+        assert replayed.ok, f"entry {replayed.at}: {replayed.message}"
+        self.trace.write_text("")
+        progress = self.traffic.progress()
+        assert progress["failed"] == 0, progress["failures"]
+
+    def status(self):  # type: ignore[no-untyped-def]
+        """What ``migration_info`` finds."""
+        operation = Operation(self.options)
+        try:
+            return migration_status(operation.store, operation.fleet, operation.participants, operation.parties.source, operation.parties.target)
+        finally:
+            operation.close()
+
+    def router_states(self) -> list[RouterState]:
+        return Operation(self.options).fleet.states()
+
+    def wait_recorded(self, place: str) -> None:
+        """Wait until a write has been done."""
+        wait_until(lambda: any(entry.get("place") == place for entry in self.entries()), place, 30)
+
+    @staticmethod
+    def wait_stopped(process: subprocess.Popen[bytes]) -> None:
+        """Wait until a signal has stopped the process."""
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the controller stops", 30)
+
+    def assert_ledger(self) -> None:
+        """Stop the load and compare its ledger with the databases."""
+        self.traffic.stop()
+        twins = {f"{service}.{table}" for service, tables in TWINS.items() for table in tables}
+        verdict = self.landscape.check(self.live, [self.traffic], twins)
+        assert verdict.ok, verdict.findings
+        assert verdict.acknowledged > 0
+
+
+@contextmanager
+def scene(rows: int = 2_000) -> Iterator[Scene]:
+    """Bring a landscape up, stage it and put it under load."""
+    folder = work_folder(Path("/nonexistent-so-that-a-temporary-folder-is-made" * 2))
+    try:
+        strategies = {service: dict.fromkeys(tables, "twin") for service, tables in TWINS.items()}
+        with Landscape(folder, rows=rows, strategies=strategies) as landscape:
+            tenants = {"source": landscape.source.subdomain, "target": landscape.target.subdomain}
+            options = {**landscape.vars, **tenants, "health": []}
+            options["policy"] = {**options["policy"], "lease": f"{LEASE_MS}ms"}
+            with landscape.traffic(RATE, chaos=True) as traffic:
+                prepared = Scene(landscape, options, traffic, folder)
+                operation = Operation(options)
+                stage(
+                    operation.store,
+                    operation.journal,
+                    operation.parties,
+                    operation.participants,
+                    lambda: operation.checked_plan(for_window=False),
+                    lambda _entry: None,
+                )
+                operation.close()
+                prepared.trace.write_text("")
+                yield prepared
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
