@@ -122,7 +122,7 @@ def listing(item: Check, least: int = 0) -> Check:
 
     def check(value: Any, path: str) -> Iterator[Problem]:
         if not isinstance(value, list):
-            yield Problem(path, _is(value), "a list")
+            yield Problem(path, f"is {_kind_of(value)}", "a list")
             return
         if len(value) < least:
             yield Problem(path, "is empty", f"at least {least} {'entry' if least == 1 else 'entries'}")
@@ -137,7 +137,7 @@ def by_name(item: Check) -> Check:
 
     def check(value: Any, path: str) -> Iterator[Problem]:
         if not isinstance(value, Mapping):
-            yield Problem(path, _is(value), "a mapping")
+            yield Problem(path, f"is {_kind_of(value)}", "a mapping")
             return
         for key, entry in value.items():
             yield from item(entry, f"{path}.{key}")
@@ -151,7 +151,7 @@ def mapping(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
 
     def check(value: Any, path: str) -> Iterator[Problem]:
         if not isinstance(value, Mapping):
-            yield Problem(path, _is(value), f"a mapping with {', '.join(required) or ', '.join(known)}")
+            yield Problem(path, f"is {_kind_of(value)}", f"a mapping with {', '.join(required) or ', '.join(known)}")
             return
         found = False
         for problem in _keys(value, path, known, required):
@@ -184,12 +184,12 @@ def by_kind(kinds: Mapping[str, Check], key: str = "kind", default: str | None =
 
     def check(value: Any, path: str) -> Iterator[Problem]:
         if not isinstance(value, Mapping):
-            yield Problem(path, _is(value), f"a mapping with {key}")
+            yield Problem(path, f"is {_kind_of(value)}", f"a mapping with {key}")
             return
         kind = value.get(key, default)
         if kind is None:
             yield Problem(f"{path}.{key}", "is missing", f"one of {', '.join(kinds)}")
-        elif kind not in kinds:
+        elif kind not in list(kinds):
             yield from one_of(*kinds)(kind, f"{path}.{key}")
         else:
             yield from kinds[kind](value, path)
