@@ -56,6 +56,7 @@ class RouterState:
     old_workers: int
     epochs: Mapping[str, int]
     blocks: Mapping[str, Block]
+    """Live blocks; a lease that has ended is none."""
     overrides: Mapping[str, str]
     onboarded: Mapping[str, str]
     """Tenant id → ``datacenter/channel``."""

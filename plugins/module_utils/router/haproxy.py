@@ -3,23 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client of one HAProxy router through its master's command line (HAProxy management guide, "Master CLI").
 
-The master answers on a unix socket, or behind mutual TLS for a fleet. Commands go to the current worker (``@1``) and to
-workers that a reload left behind (``@!<pid>``). One connection carries a batch of commands and ends with ``quit``; every
-answer ends with an empty line, so an answer that is missing, cut or unknown is never taken for a result.
+Commands go to the current worker (``@1``) and to workers that a reload left behind (``@!<pid>``): those still answer
+requests. The worker's own commands (``zdm ...``) are the role's Lua file; an answer that is unknown is never a result.
 """
 
 from __future__ import annotations
 
 import re
-import socket as sockets
-import ssl
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, REJECT, Block, Router, RouterState, Usage
+from ansible_collections.zdm.landscape.plugins.module_utils.router.cli import Endpoint, MasterCLI
 
 MAPS = ("onboarded", "subdomains", "override", "block", "decommissioned")
 PROTOCOL = "1"
@@ -64,21 +61,10 @@ class HAProxyRouter(Router):
         server_name: str | None = None,
         timeout_ms: int = 2000,
     ) -> None:
-        if bool(socket) == bool(host):
-            raise InputError(f"Router {name} needs either a socket or a host.", "Give the path of the master socket, or host and port with certificates.")
-        if host and not (port and ca_file and cert_file):
-            raise InputError(
-                f"Router {name} at {host} lacks {'a port' if not port else 'ca_file or cert_file'}.",
-                "A router is controlled over mutual TLS only: give port, ca_file, cert_file and, unless it is in cert_file, key_file.",
-            )
+        endpoint = Endpoint(socket, host, port, ca_file, cert_file, key_file, server_name)
+        endpoint.check(name)
         self.name = name
-        self.endpoint = str(socket) if socket else f"{host}:{port}"
-        self._socket = socket
-        self._address = (host or "", port or 0)
-        self._files = (ca_file, cert_file, key_file)
-        self._server_name = server_name or host
-        self._timeout_ms = timeout_ms
-        self._context: ssl.SSLContext | None = None
+        self._cli = MasterCLI(name, endpoint, timeout_ms)
 
     def take_over(self, migration: str, epoch: int) -> None:
         self._write([f"epoch {_head(migration, epoch)}"], [0])
@@ -121,17 +107,22 @@ class HAProxyRouter(Router):
             answers += self._old(pid, commands) or []
         return sum(self._count(answer) for answer in answers)
 
+    def disconnect(self) -> None:
+        """Close idle connections; the next command opens a new one."""
+        self._cli.disconnect()
+
     def workers(self) -> Workers:
         """Which processes serve."""
-        return self._workers(self._ask(["show proc"])[0])
+        return self._workers(self._cli.ask(["show proc"])[0])
 
     def state(self, usage: bool = False) -> RouterState:
         commands = ["show proc", "@1 zdm state", *(f"@1 show map maps/{name}.map" for name in MAPS)]
         tables = ["inflight", "held"] if usage else []
-        answers = self._ask(commands + [f"@1 show table {name}" for name in tables])
+        answers = self._cli.ask(commands + [f"@1 show table {name}" for name in tables])
         workers = self._workers(answers[0])
         facts, epochs = self._facts(answers[1])
         maps = {name: self._map(answer) for name, answer in zip(MAPS, answers[2:], strict=False)}
+        blocks = {key: self._block(value) for key, value in maps["block"].items()}
         rows = [self._table(name, answer) for name, answer in zip(tables, answers[len(commands) :], strict=True)]
         return RouterState(
             name=self.name,
@@ -140,7 +131,7 @@ class HAProxyRouter(Router):
             clock_ms=facts["clock"],
             old_workers=len(workers.old),
             epochs=epochs,
-            blocks={key: self._block(value) for key, value in maps["block"].items()},
+            blocks={key: block for key, block in blocks.items() if block.until_ms > facts["clock"]},
             overrides=maps["override"],
             onboarded=maps["onboarded"],
             subdomains=maps["subdomains"],
@@ -171,7 +162,7 @@ class HAProxyRouter(Router):
 
     def _expect(self, answer: str, count: int) -> None:
         if self._count(answer) != count:
-            raise self._unknown(answer)
+            raise self._cli.not_understood(answer)
 
     def _count(self, answer: str) -> int:
         """The number in ``ok <n>``; every other answer becomes the error that it stands for."""
@@ -194,17 +185,17 @@ class HAProxyRouter(Router):
                 id=rest[0],
                 migration=rest[1],
             )
-        raise self._unknown(answer)
+        raise self._cli.not_understood(answer)
 
     def _current(self, commands: Sequence[str]) -> tuple[Workers, list[str]]:
-        answers = self._ask(["show proc", *(f"@1 zdm {command}" for command in commands)])
+        answers = self._cli.ask(["show proc", *(f"@1 zdm {command}" for command in commands)])
         return self._workers(answers[0]), answers[1:]
 
     def _old(self, pid: int, commands: Sequence[str]) -> list[str] | None:
         """Answers of a worker that a reload left behind; ``None`` when it has ended meanwhile."""
         try:
-            return self._ask([f"@!{pid} zdm {command}" for command in commands])
-        except ZdmError:
+            return self._cli.ask([f"@!{pid} zdm {command}" for command in commands], keep=False)
+        except Unreachable:
             if pid in self.workers().old:
                 raise
             return None
@@ -223,7 +214,7 @@ class HAProxyRouter(Router):
                 elif section in found:
                     found[section].append(int(columns[0]))
         if len(found["# workers"]) != 1 or not version:
-            raise self._unknown(answer)
+            raise self._cli.not_understood(answer)
         return Workers(found["# workers"][0], tuple(found["# old workers"]), version)
 
     def _facts(self, answer: str) -> tuple[dict[str, int], dict[str, int]]:
@@ -231,7 +222,7 @@ class HAProxyRouter(Router):
         epochs: dict[str, int] = {}
         lines = answer.splitlines()
         if lines[:1] != [f"ok {PROTOCOL}"]:
-            raise self._unknown(answer)
+            raise self._cli.not_understood(answer)
         for line in lines[1:]:
             word, *rest = line.split()
             if word == "epoch" and len(rest) == 2 and rest[1].isdecimal():
@@ -239,9 +230,9 @@ class HAProxyRouter(Router):
             elif len(rest) == 1 and rest[0].isdecimal():
                 facts[word] = int(rest[0])
             else:
-                raise self._unknown(answer)
+                raise self._cli.not_understood(answer)
         if not {"ready", "clock"} <= facts.keys():
-            raise self._unknown(answer)
+            raise self._cli.not_understood(answer)
         return facts, epochs
 
     def _map(self, answer: str) -> dict[str, str]:
@@ -249,14 +240,14 @@ class HAProxyRouter(Router):
         for line in answer.splitlines():
             columns = line.split(" ")
             if len(columns) != 3 or not columns[0].startswith("0x"):
-                raise self._unknown(line)
+                raise self._cli.not_understood(line)
             result[columns[1]] = columns[2]
         return result
 
     def _table(self, name: str, answer: str) -> dict[str, dict[str, int]]:
         head, *lines = answer.splitlines() or [""]
         if not head.startswith(f"# table: {name}, "):
-            raise self._unknown(answer)
+            raise self._cli.not_understood(answer)
         result = {}
         for line in lines:
             fields = dict(part.split("=", 1) for part in line.split()[1:])
@@ -265,114 +256,10 @@ class HAProxyRouter(Router):
         return result
 
     def _block(self, value: str) -> Block:
-        mode, until, migration = (value.split("|") + ["", ""])[:3]
+        mode, until, migration = [*value.split("|"), "", ""][:3]
         if mode not in (HOLD, REJECT) or not until.isdecimal():
-            raise self._unknown(value)
+            raise self._cli.not_understood(value)
         return Block(mode, int(until), migration)
-
-    # -- the connection --------------------------------------------------------------------------------------------------
-
-    def _ask(self, commands: Sequence[str]) -> list[str]:
-        """Send commands in one connection and return as many answers."""
-        deadline = time.monotonic() + self._timeout_ms / 1000
-        text = "".join(f"{command}\n" for command in commands) + "quit\n"
-        try:
-            with self._connect() as connection:
-                raw = self._talk(connection, text.encode("ascii"), deadline)
-        except (TimeoutError, sockets.timeout) as error:
-            raise self._unreachable(f"no answer within {self._timeout_ms} ms", "timeout") from error
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise self._unreachable("nothing listens there", "absent") from error
-        except PermissionError as error:
-            raise self._unreachable("access to the socket is denied", "denied") from error
-        except ssl.SSLError as error:
-            raise self._unreachable(f"TLS failed: {error.reason or error}", "tls") from error
-        except OSError as error:
-            raise self._unreachable(error.strerror or type(error).__name__, "broken") from error
-        return self._split(raw.decode("utf-8", "replace"), len(commands))
-
-    def _connect(self) -> sockets.socket:
-        seconds = self._timeout_ms / 1000
-        if self._socket:
-            plain = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-            plain.settimeout(seconds)
-            try:
-                plain.connect(self._socket)
-            except BaseException:
-                plain.close()
-                raise
-            return plain
-        context = self._tls()
-        plain = sockets.create_connection(self._address, timeout=seconds)
-        try:
-            plain.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
-            return context.wrap_socket(plain, server_hostname=self._server_name)
-        except BaseException:
-            plain.close()
-            raise
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            ca_file, cert_file, key_file = self._files
-            try:
-                context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                # An encrypted key would ask at the terminal; an empty password makes it fail instead.
-                context.load_cert_chain(str(cert_file), key_file, password="")
-            except (OSError, ValueError) as error:
-                files = ", ".join(str(file) for file in self._files if file)
-                raise InputError(
-                    f"The certificates of router {self.name} can't be loaded ({files}): {getattr(error, 'strerror', None) or error}.",
-                    "Give readable PEM files: ca_file, cert_file and an unencrypted key.",
-                ) from error
-            self._context = context
-        return self._context
-
-    @staticmethod
-    def _talk(connection: sockets.socket, request: bytes, deadline: float) -> bytes:
-        connection.sendall(request)
-        chunks = []
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
-            chunk = connection.recv(65536)
-            if not chunk:
-                return b"".join(chunks)
-            chunks.append(chunk)
-
-    def _split(self, text: str, count: int) -> list[str]:
-        """Cut the stream at the empty lines that end answers; there must be exactly *count*."""
-        answers, position = [], 0
-        for _unused in range(count):
-            end = position if text.startswith("\n", position) else text.find("\n\n", position) + 1
-            if end == 0 or position >= len(text):
-                raise self._unknown(text[position:] or "the connection was closed")
-            answers.append(text[position:end])
-            position = end + 1
-        if text[position:]:
-            raise self._unknown(text[position:])
-        return answers
-
-    def _unreachable(self, why: str, reason: str) -> Unreachable:
-        return Unreachable(
-            f"Router {self.name} at {self.endpoint} does not answer: {why}.",
-            "Check that the router runs, its address and its certificates or socket's permissions.",
-            router=self.name,
-            endpoint=self.endpoint,
-            reason=reason,
-        )
-
-    def _unknown(self, answer: str) -> Unreachable:
-        first = " ".join(answer.split())[:120]
-        return Unreachable(
-            f"Router {self.name} at {self.endpoint} gave an answer that is not understood: {first!r}.",
-            "Apply the role landscape_router of this version to the router.",
-            router=self.name,
-            endpoint=self.endpoint,
-            reason="answer",
-        )
 
 
 def _head(migration: str, epoch: int) -> str:
