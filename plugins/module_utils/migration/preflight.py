@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, ZdmError
@@ -118,8 +118,20 @@ class Preflight:
         middle, slack = (before + time.time() * 1000) / 2, (time.time() * 1000 - before) / 2
         for state in states:
             yield from self._router(state, state.clock_ms - middle, slack)
-        for difference in self.fleet.compare(states):
+        for difference in self.fleet.compare(self._without_others(states)):
             yield Finding("routers", False, "fleet", difference, "Restart the router that is wrong: it renders its maps from the config store.")
+
+    def _without_others(self, states: Sequence[RouterState]) -> list[RouterState]:
+        """The states without what another migration's window is changing right now: its routers differ for a moment."""
+        foreign = {tenant_id for state in states for tenant_id, block in state.blocks.items() if block.migration != self.journal.key}
+        return [
+            replace(
+                state,
+                blocks={tenant_id: block for tenant_id, block in state.blocks.items() if tenant_id not in foreign},
+                overrides={tenant_id: canonical for tenant_id, canonical in state.overrides.items() if tenant_id not in foreign},
+            )
+            for state in states
+        ]
 
     def _router(self, state: RouterState, skew_ms: float, slack_ms: float) -> Iterator[Finding]:
         message = f"{state.name} is {'' if state.ready else 'not '}ready."

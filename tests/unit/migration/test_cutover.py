@@ -141,7 +141,7 @@ def test_a_router_down_in_the_open_window_leaves_the_lease_to_end(small: Small) 
 
 def test_a_drain_that_does_not_end_names_router_and_count(small: Small) -> None:
     small.routers[1].busy = 3
-    with pytest.raises(Timeout, match=r"router-2.*3"):
+    with pytest.raises(Timeout, match="3 at router router-2"):
         small.cutover().switch(B, lambda: 0)
     small.assert_agreed(A)
 
