@@ -118,7 +118,8 @@ class Recovery:
             budget=Budget(0, 0, 0),
             late=(),
         )
-        return next(filter(None, (_finish(model, begun, first, early) for model in self._models for first, begun in _begin(model, left) for early in (0, 1))), "")
+        runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
+        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in (False, True))), "")
 
 
 def _begin(model: Model, state: State) -> list[tuple[str, State]]:
@@ -127,7 +128,7 @@ def _begin(model: Model, state: State) -> list[tuple[str, State]]:
     return starts or [("nothing to do", state)]
 
 
-def _finish(model: Model, state: State, first: str, early: int) -> str:
+def _finish(model: Model, state: State, first: str, early: bool) -> str:
     """Go on to the end; what the environment owes (a delayed write, a router's start) comes as *early* or as late as possible."""
     for _ in range(300):
         transitions = model.transitions(state)

@@ -20,6 +20,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     OPEN,
     PASSED,
     READY,
+    STARTING,
     UNREADY,
     Controller,
     Document,
@@ -45,7 +46,7 @@ from ansible_collections.zdm.landscape.tests.model.table import (
     UNDO,
 )
 
-REACHABLE = (READY, UNREADY)
+REACHABLE = (READY, UNREADY, STARTING)
 
 
 class Model:
@@ -217,6 +218,8 @@ class Model:
 
     def _edited(self, router: Router, op: str, controller: Controller, towards: int) -> Router:
         """The router after a command. A lease never replaces a far block."""
+        if router.up == STARTING:
+            return router
         block, override = router.block, router.override
         if op == "lease":
             block = max(block, LEASED)
@@ -263,6 +266,9 @@ class Model:
             seen: tuple[Document | None, ...] = controller.seen or (None,) * len(state.documents)
             reader = controller._replace(seen=put(seen, target, document))
             out.append(Transition(read, self._advance(state, index, reader, work, atom.bit)))
+            if document.leads_to == 1 - controller.source:
+                nothing = read._replace(op="finds nothing to write in the mapping document")
+                out.append(Transition(nothing, self._advance(state, index, controller, work, atom.bit | atom.bit << 1)))
         elif controller.seen[target] == document:
             changed = state._replace(documents=put(state.documents, target, Document(1 - controller.source, controller.epoch)))
             out.append(Transition(label, self._advance(changed, index, controller, work, atom.bit)))

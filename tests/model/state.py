@@ -20,8 +20,8 @@ OPEN, LEASED, CLOSED = 0, 1, 2
 """A router's block of all ids of the migration: none, one that ends by itself, the far deadline."""
 
 DOWN, UNREADY, READY, CUT, STARTING = 0, 1, 2, 3, 4
-"""A router: not there; takes commands, serves nobody yet; serves; serves, but its control can't be reached; starts with what
-it has read before (only in a mutant)."""
+"""A router: not there; takes commands, serves nobody yet; serves; serves, but its control can't be reached; takes commands, but
+will serve with what it has read before them (only in a mutant)."""
 
 NEW, HELD, PASSED, DONE = 0, 1, 2, 3
 """A request: not sent yet, held by a router, past the gates and on its way through the participants, over."""

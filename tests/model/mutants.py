@@ -1,0 +1,89 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mutants: the protocol with one rule switched off, each in the smallest configuration in which its accident can happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
+from ansible_collections.zdm.landscape.tests.model.participants import LOCK, UNLOCK, VERBS, Verb
+from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
+from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS, STEPS
+
+Programs = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """*config* is the amended protocol; :meth:`mutated` the same with the rule switched off."""
+
+    config: Config
+    switch_off: Callable[[Rules], Rules] = field(repr=False)
+
+    def mutated(self) -> Config:
+        return replace(self.config, rules=self.switch_off(self.config.rules))
+
+
+def _flag(name: str) -> Callable[[Rules], Rules]:
+    return lambda rules: replace(rules, **{name: False})  # type: ignore[arg-type]
+
+
+def _programs(**changed: str) -> Callable[[Rules], Rules]:
+    """Programs given as the numbers of their steps; what stands before them, the take over, stays."""
+    programs = {**PROGRAMS, **{mode: ("2", "3", *numbers.split()) for mode, numbers in changed.items()}}
+    return lambda rules: replace(rules, programs=programs)
+
+
+def _verbs(changed: Mapping[tuple[str, str], Verb]) -> Callable[[Rules], Rules]:
+    return lambda rules: replace(rules, verbs={**VERBS, **changed})
+
+
+def _without_a_journaled_undo(rules: Rules) -> Rules:
+    steps = {**STEPS, "U4": STEPS["U4"]._replace(before="WCU")}
+    return replace(_programs(undo="U2 U3 U4 U5 U6")(rules), steps=steps)
+
+
+ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
+TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
+SPLIT = replace(TWO, requests=0, split=True)
+
+MUTANTS: Mapping[str, Mutant] = {
+    "no second drain": Mutant(ONE, _programs(W="4 5a 5b 6 7 9 10", C="7 9 10")),
+    "barrier before the routers are closed": Mutant(replace(ONE, participants=(TWIN,)), _programs(W="4 5a 5b 9 6 7 8 10")),
+    "journal written after the far block": Mutant(TWO, _programs(W="4 5a 5b 7 6 8 9 10")),
+    "turn after the release": Mutant(ONE, _programs(K="11 13 14 15 12 16")),
+    "routers opened before the undo": Mutant(ONE, _programs(undo="U1 U5 U2 U3 U4 U6")),
+    "undo not journaled": Mutant(replace(ONE, requests=0, unknown=frozenset({COMMIT})), _without_a_journaled_undo),
+    "released before all routers are mapped": Mutant(replace(ONE, routers=2), _programs(K="11 12 14 15 13 16")),
+    "commit without compare-and-set": Mutant(TWO, _flag("commit_is_compare_and_set")),
+    "routers take old epochs": Mutant(TWO, _flag("routers_refuse_old_epochs")),
+    "participants take old epochs": Mutant(TWO, _flag("participants_refuse_old_epochs")),
+    "mapping documents take old epochs": Mutant(replace(TWO, goals=((TARGET,), (TARGET,), (SOURCE,)), requests=0), _flag("documents_refuse_old_epochs")),
+    "unreachable router skipped": Mutant(replace(ONE, cuts=1), _flag("unreachable_routers_are_awaited")),
+    "router serves what it read before the commands that it took": Mutant(replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")),
+    "router renders from the mapping documents": Mutant(replace(ONE, restarts=1), _flag("routers_render_from_the_journal")),
+    "old workers not counted": Mutant(replace(ONE, reloads=1), _flag("old_workers_are_counted")),
+    "undo drops the fence first": Mutant(
+        replace(SPLIT, late=(SOURCE,)),
+        _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),
+    ),
+    "rows moved before the fence": Mutant(
+        replace(SPLIT, late=(SOURCE,)),
+        _verbs({(IN_PLACE, "barrier"): (("move",), ("fence",))}),
+    ),
+    "forward log dropped at the barrier, the fence last": Mutant(
+        replace(SPLIT, participants=(TWIN,), late=(SOURCE,)),
+        _verbs({(TWIN, "barrier"): ((LOCK, "apply"), ("drop log",), ("start log back",), ("fence", UNLOCK))}),
+    ),
+    "target opened at the barrier": Mutant(
+        replace(ONE, participants=(TWIN,), requests=0, late=(TARGET,)),
+        _verbs({(TWIN, "barrier"): (("fence",), ("apply",), ("start log back",), ("open",))}),
+    ),
+    "undo leaves the target's log": Mutant(
+        replace(ONE, participants=(TWIN,), requests=0),
+        _verbs({(TWIN, "undo"): (("keep log",), ("unfence",))}),
+    ),
+}
