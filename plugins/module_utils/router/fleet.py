@@ -66,7 +66,7 @@ class Fleet:
             if not counts:
                 return elapsed_ms
             if elapsed_ms >= timeout_ms:
-                where = ", ".join(f"router {name}: {count}" for name, count in counts.items())
+                where = ", ".join(f"{count} at router {name}" for name, count in counts.items())
                 raise Timeout(
                     f"Requests of {', '.join(every)} are still in flight after {elapsed_ms} ms: {where}.",
                     "Look for a request that does not end (an event stream, a tunnel, a long report), or allow a longer drain_timeout.",
