@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .databases import Database, Row
+from .databases import Database
 from .ledger import BYSTANDER, TENANT, Expected, State, expectations, read_ledger, seed_state
-from .spec import SEED_OUTBOX, Service, item_id
+from .spec import SEED_OUTBOX, item_id
 
 _KEPT = 20
 
@@ -63,20 +63,40 @@ class Verdict:
                 self.findings.append(f"{kind}: {text}")
 
 
-def fingerprint(database: Database, tenant_id: str, heads: int) -> str:
-    """Digest of what no write of the load changes in a tenant's first rows, the tenant's id left out."""
-    s, digest = database.service, hashlib.sha256()
-    queries = (
-        f"SELECT code, country, title FROM {s.code} WHERE tenant_id = '{tenant_id}'",
-        f"SELECT id, number, code, customer FROM {s.head} WHERE tenant_id = '{tenant_id}' AND number <= {heads}",
-        f"SELECT id, head_id, position, note FROM {s.line} WHERE tenant_id = '{tenant_id}' AND id < {10 * (heads + 1)}",
-        f"SELECT name, setting FROM {s.setting} WHERE tenant_id = '{tenant_id}'",
-        f"SELECT write_id, item FROM {s.outbox} WHERE tenant_id = '{tenant_id}' AND bucket = 0",
-    )
-    for query in queries:
-        for row in sorted(tuple(str(value) for value in row) for row in database.query(query)):
-            digest.update(repr(row).encode())
-    return digest.hexdigest()
+class Snapshot:
+    """Everything of one tenant in one service, read once."""
+
+    def __init__(self, database: Database, tenant_id: str) -> None:
+        s, mine = database.service, f"WHERE tenant_id = '{tenant_id}'"
+        self._codes, self._heads, self._lines, self._settings, self._outbox = database.queries(
+            f"SELECT code, country, title FROM {s.code} {mine}",
+            f"SELECT id, number, code, customer, amount, version FROM {s.head} {mine}",
+            f"SELECT id, head_id, position, note, quantity FROM {s.line} {mine}",
+            f"SELECT name, setting FROM {s.setting} {mine}",
+            f"SELECT write_id, item FROM {s.outbox} {mine} AND bucket = 0",
+        )
+
+    def fingerprint(self, heads: int) -> str:
+        """Digest of what no write of the load changes in the tenant's first rows; the tenant's id is not in it.
+
+        :param heads: number of the tenant's first items.
+        """
+        first_heads = [row[:4] for row in self._heads if row[1] <= heads]
+        first_lines = [row[:4] for row in self._lines if row[0] < 10 * (heads + 1)]
+        # ids before the rest: no two rows of a table are equal in their first columns, so sorting is exact
+        tables = [sorted(rows) for rows in (self._codes, first_heads, first_lines, self._settings, self._outbox)]
+        return hashlib.sha256(repr(tables).encode()).hexdigest()
+
+    def items(self) -> dict[str, State]:
+        """Id → state of all items; a head without lines, or lines without a head, is a state that no write makes."""
+        lines: dict[str, list[tuple[int, int]]] = {}
+        for _id, head_id, position, _note, quantity in self._lines:
+            lines.setdefault(str(head_id), []).append((position, quantity))
+        result: dict[str, State] = {}
+        for item, _number, _code, _customer, amount, version in self._heads:
+            result[str(item)] = (amount, version, *(quantity for _position, quantity in sorted(lines.pop(str(item), []))))
+        result.update({item: tuple(quantity for _position, quantity in rows) for item, rows in lines.items()})
+        return result
 
 
 class Checker:
@@ -84,7 +104,7 @@ class Checker:
 
     :param databases: of all services.
     :param heads: (tenant, service) → number of first items.
-    :param baseline: (tenant, service) → :func:`fingerprint` of the first state.
+    :param baseline: (tenant, service) → :meth:`Snapshot.fingerprint` of the first state.
     """
 
     def __init__(self, databases: Sequence[Database], heads: Mapping[tuple[str, str], int], baseline: Mapping[tuple[str, str], str]) -> None:
@@ -104,8 +124,9 @@ class Checker:
             for tenant, wanted in both.items():
                 verdict.acknowledged += len(wanted.acknowledged)
                 verdict.unknown += len(wanted.unknown)
-                self._check_items(database, tenant, wanted, ids.of(tenant), verdict)
-                if fingerprint(database, ids.of(tenant), self._heads[tenant, name]) != self._baseline[tenant, name]:
+                snapshot = Snapshot(database, ids.of(tenant))
+                self._check_items(name, tenant, wanted, snapshot.items(), verdict)
+                if snapshot.fingerprint(self._heads[tenant, name]) != self._baseline[tenant, name]:
                     verdict.found("damaged_rows" if tenant == TENANT else "bystander_changed", 1, f"{name}: first rows of the {tenant} are not as they were")
             self._check_ids(database, ids, twins, verdict)
         return verdict
@@ -131,10 +152,9 @@ class Checker:
         strange = [key for key in rows if key not in legal]
         verdict.found("wrong_tenant", len(strange), f"{name}.{outbox}: {strange[:3]}")
 
-    def _check_items(self, database: Database, tenant: str, wanted: Expected, tenant_id: str, verdict: Verdict) -> None:
+    def _check_items(self, name: str, tenant: str, wanted: Expected, found: Mapping[str, State], verdict: Verdict) -> None:
         """Every item is in a state that its acknowledged writes led to."""
-        name, heads = database.service.name, self._heads[tenant, database.service.name]
-        found = _items(database, tenant_id)
+        heads = self._heads[tenant, name]
         numbers = {item_id(number): number for number in (*range(1, heads + 1), *wanted.items)}
         for item in sorted(numbers.keys() | found.keys()):
             number, state = numbers.get(item), found.get(item)
@@ -156,19 +176,6 @@ class Checker:
                 allowed = {ids.live, ids.bystander, *({ids.retired} if f"{name}.{table}" in twins else set())}
                 if str(tenant_id) not in allowed:
                     verdict.found("wrong_tenant", count, f"{name}.{table}: {count} rows of {tenant_id}")
-
-
-def _items(database: Database, tenant_id: str) -> dict[str, State]:
-    """Id → state of all items of a tenant; a head without lines, or lines without a head, is a state that no write makes."""
-    s: Service = database.service
-    lines: dict[str, list[Row]] = {}
-    for head_id, position, quantity in database.query(f"SELECT head_id, position, quantity FROM {s.line} WHERE tenant_id = '{tenant_id}'"):
-        lines.setdefault(str(head_id), []).append((position, quantity))
-    result: dict[str, State] = {}
-    for item, amount, version in database.query(f"SELECT id, amount, version FROM {s.head} WHERE tenant_id = '{tenant_id}'"):
-        result[str(item)] = (amount, version, *(quantity for _position, quantity in sorted(lines.pop(str(item), []))))
-    result.update({item: tuple(quantity for _position, quantity in rows) for item, rows in lines.items()})
-    return result
 
 
 def _is_further(state: State, possible: Sequence[State]) -> bool:

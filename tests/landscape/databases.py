@@ -71,10 +71,16 @@ class Database(ABC):
             self._analyze(cursor)
 
     def query(self, sql: str) -> list[Row]:
+        return self.queries(sql)[0]
+
+    def queries(self, *statements: str) -> list[list[Row]]:
+        """The rows of each statement, over one connection."""
         with closing(self.connect()) as session:
-            cursor = session.cursor()
-            cursor.execute(sql)
-            return list(cursor.fetchall())
+            cursor, results = session.cursor(), []
+            for statement in statements:
+                cursor.execute(statement)
+                results.append(list(cursor.fetchall()))
+            return results
 
     def execute(self, *statements: str) -> None:
         """Run statements as the service's account (tests damage data with it)."""

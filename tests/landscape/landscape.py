@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from . import programs
-from .checker import Checker, Ids, Verdict, fingerprint
+from .checker import Checker, Ids, Snapshot, Verdict
 from .databases import Database, MariaDatabase, PostgresDatabase, SqliteDatabase, participants
 from .keys import Certificates, Issuers
 from .ledger import BYSTANDER, TENANT
@@ -31,6 +31,7 @@ from .traffic import Traffic
 
 SMALL_ROWS = 20_000
 """The most rows of MariaDB and SQLite databases: these kinds move rows in place, inside the window."""
+ALL_SERVICES = tuple(service.name for service in SERVICES)
 DATACENTER, CHANNEL = "us10", "stable"
 
 
@@ -56,7 +57,7 @@ class Landscape:
         folder: Path,
         rows: int = 20_000,
         strategies: Mapping[str, Mapping[str, str]] | None = None,
-        services: Sequence[str] = tuple(service.name for service in SERVICES),
+        services: Sequence[str] = ALL_SERVICES,
     ) -> None:
         self.folder, self.rows = folder, rows
         self.source, self.target, self.bystander = Tenant("venezia"), Tenant("venezia-scp"), Tenant("roma")
@@ -221,7 +222,7 @@ class Landscape:
         database.create()
         database.fill({self.source.id: self._heads[TENANT, name], self.bystander.id: self._heads[BYSTANDER, name]})
         for tenant, tenant_id in ((TENANT, self.source.id), (BYSTANDER, self.bystander.id)):
-            self._baseline[tenant, name] = fingerprint(database, tenant_id, self._heads[tenant, name])
+            self._baseline[tenant, name] = Snapshot(database, tenant_id).fingerprint(self._heads[tenant, name])
         database.keep_seed()
 
     def _start_services(self) -> None:
@@ -263,7 +264,14 @@ class Landscape:
         zdm_landscape = {
             "name": "demo",
             "store": variables["store"],
-            "router": {"kind": "haproxy", "group": "zdm_routers", "lease": variables["policy"]["lease"]},
+            "router": {
+                "kind": "haproxy",
+                "group": "zdm_routers",
+                "lease": variables["policy"]["lease"],
+                "ca_file": str(self._certificates.authority),
+                "cert_file": str(self._certificates.controller),
+                "key_file": str(self._certificates.controller),
+            },
             "issuers": self._issuers.describe(),
             **{key: variables[key] for key in ("participants", "health")},
             "policy": policy,

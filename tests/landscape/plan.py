@@ -88,9 +88,9 @@ class Plan:
             self._alive.remove(number)
         if self._sent % BUCKET == 0:
             self._buckets.append(Bucket())
-        bucket = len(self._buckets)
-        # the amount names the write, so that a doubled change never looks like another one
-        write = Write(str(uuid.UUID(int=self._chance.getrandbits(128))), self.tenant, self.service, operation, number, 1 + self._sent % 97, self._first_bucket + bucket)
+        write_id, bucket = str(uuid.UUID(int=self._chance.getrandbits(128))), self._first_bucket + len(self._buckets)
+        # the amounts differ, so that a doubled change rarely looks like two others
+        write = Write(write_id, self.tenant, self.service, operation, number, 1 + self._sent % 97, bucket)
         self._item(number).sent(write)
         self._buckets[-1].sent.add(write.write_id)
         self._sent += 1

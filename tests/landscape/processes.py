@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -115,15 +116,13 @@ def reachable_by_all(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in resolved.parents) and bool(resolved.stat().st_mode & 0o004)
 
 
-def run(argv: Sequence[str], user: User | None = None, timeout_s: float = 120.0, **options: object) -> str:
+def run(argv: Sequence[str], user: User | None = None, timeout_s: float = 120.0, cwd: Path | None = None) -> str:
     """Run a short command and return its output.
 
     :raises ServerError: when it fails; with its output.
     """
-    identity = _identity(user)
-    done = subprocess.run(
-        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False, **identity, **options  # type: ignore[call-overload]
-    )
+    output: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(list(argv), timeout=timeout_s, check=False, cwd=cwd, **output, **_identity(user))
     if done.returncode != 0:
         raise ServerError(f"{argv[0]} ended with code {done.returncode}: {done.stdout[-2000:]}")
     return str(done.stdout)
@@ -138,7 +137,7 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def _identity(user: User | None) -> dict[str, object]:
+def _identity(user: User | None) -> dict[str, Any]:
     if user is None or user.uid == os.getuid():
         return {}
     return {"user": user.uid, "group": user.gid, "extra_groups": []}
@@ -236,9 +235,8 @@ class Processes:
 
         log = self.logs / f"{name}.log"
         with log.open("ab") as log_file, (stdout or log).open("ab") as out_file:
-            popen = subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=out_file, stderr=log_file, env=dict(env) if env else None, cwd=self.logs, start_new_session=True, preexec_fn=before_exec, **_identity(user)  # type: ignore[call-overload]
-            )
+            files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out_file, "stderr": log_file, "cwd": self.logs}
+            popen = subprocess.Popen(list(argv), env=dict(env) if env else None, start_new_session=True, preexec_fn=before_exec, **files, **_identity(user))
         process = Process(name, popen, log, stop_signal)
         self.children.append(process)
         return process

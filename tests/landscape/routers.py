@@ -48,9 +48,11 @@ class Router:
     def host_vars(self, certificates: Certificates) -> dict[str, Any]:
         control = {"landscape_router_control_cert": str(certificates.router), "landscape_router_control_ca": str(certificates.authority)}
         as_root = {"landscape_router_user": self.user.name} if os.getuid() == 0 else {}
+        reached = {"ansible_host": HOST, "zdm_router_port": self.control_port} if self.control_port else {"zdm_router_socket": str(self.socket)}
         return {
-            "ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}", "landscape_router_dir": str(self.folder),
-            "landscape_router_port": self.port, "landscape_router_control_port": self.control_port, **(control if self.control_port else {}), **as_root,
+            "ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}", **reached,
+            "landscape_router_dir": str(self.folder), "landscape_router_port": self.port, "landscape_router_control_port": self.control_port,
+            **(control if self.control_port else {}), **as_root,
         }  # fmt: skip
 
     def option(self, certificates: Certificates) -> dict[str, Any]:
@@ -152,9 +154,10 @@ def ansible_environment(folder: Path) -> dict[str, str]:
         raise ServerError(f"{IMPORT_ROOT}/.build/ansible_collections/zdm/landscape does not exist; run ./setup first.")
     config = folder / "ansible.cfg"  # an empty one: nobody's own settings apply
     config.touch()
+    own = folder / "ansible"
     return {
         **os.environ,
-        "ANSIBLE_CONFIG": str(config), "ANSIBLE_COLLECTIONS_PATH": str(build), "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_LOCAL_TEMP": str(folder / "ansible" / "tmp"),
-        "ANSIBLE_REMOTE_TEMP": str(folder / "ansible" / "remote"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_FORKS": "2",
+        "ANSIBLE_CONFIG": str(config), "ANSIBLE_COLLECTIONS_PATH": str(build), "ANSIBLE_HOME": str(own), "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(own / "remote"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_FORKS": "2",
         "ANSIBLE_NOCOLOR": "true",
     }  # fmt: skip

@@ -116,7 +116,7 @@ class PostgresServer(Server):
                 f"--username={self.admin.user}", f"--pwfile={password_file}", "-D", str(self._data),
             ],
             user=self._user,
-            cwd=str(self.folder.parent),
+            cwd=self.folder.parent,
         )  # fmt: skip
         password_file.unlink()
         settings = {
@@ -134,9 +134,7 @@ class PostgresServer(Server):
 
     def connect(self, database: str = "postgres", account: Account | None = None) -> psycopg.Connection[Any]:
         account = account or self.admin
-        return psycopg.connect(
-            host=HOST, port=self.port, dbname=database, user=account.user, password=account.password, autocommit=True, connect_timeout=10
-        )
+        return psycopg.connect(host=HOST, port=self.port, dbname=database, user=account.user, password=account.password, autocommit=True, connect_timeout=10)
 
     def ping(self) -> bool:
         try:
@@ -196,7 +194,7 @@ class MariaServer(Server):
                 "--skip-test-db", "--skip-name-resolve", f"--user={self._user.name}",
             ],
             user=self._user,
-            cwd=str(self.folder.parent),
+            cwd=self.folder.parent,
         )  # fmt: skip
         self._sql_file().touch(0o600)
         self._sql_file().write_text(
@@ -225,8 +223,9 @@ class MariaServer(Server):
     def connect(self, database: str | None = None, account: Account | None = None) -> pymysql.connections.Connection[Any]:
         account = account or self.admin
         return pymysql.connect(
-            host=HOST, port=self.port, user=account.user, password=account.password, database=database, charset="utf8mb4", autocommit=True, connect_timeout=10
-        )
+            host=HOST, port=self.port, user=account.user, password=account.password, database=database, charset="utf8mb4",
+            autocommit=True, connect_timeout=10, ssl_disabled=True,
+        )  # fmt: skip
 
     def ping(self) -> bool:
         try:

@@ -53,7 +53,7 @@ def open_session(kind: str, address: dict[str, Any]) -> Any:
     login = {"host": address["host"], "port": address["port"], "user": address["user"], "password": address["password"]}
     if kind == "postgresql":
         return psycopg.connect(**login, dbname=address["database"], autocommit=True, connect_timeout=5)
-    return pymysql.connect(**login, database=address["database"], charset="utf8mb4", autocommit=True, connect_timeout=5)
+    return pymysql.connect(**login, database=address["database"], charset="utf8mb4", autocommit=True, connect_timeout=5, ssl_disabled=True)
 
 
 class Sessions:

@@ -69,6 +69,14 @@ class Traffic:
         end = time.monotonic() + seconds
         self._process.wait_ready(lambda: time.monotonic() >= end, seconds + 1)
 
+    def watch(self, process: Process, timeout_s: float = 900.0) -> None:
+        """Wait until *process* ends.
+
+        :raises ServerError: when the load ends before, or the time is over.
+        """
+        assert self._process is not None
+        self._process.wait_ready(lambda: process.popen.poll() is not None, timeout_s)
+
     def stop(self) -> dict[str, Any]:
         """Stop sending, wait for the last answers and return the summary."""
         if self._process is not None:
