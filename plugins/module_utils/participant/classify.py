@@ -30,9 +30,16 @@ _TENANT_TYPE = re.compile(r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?ch
 
 
 def tenant_columns_of(facts: TableFacts, patterns: Iterable[str]) -> tuple[str, ...]:
-    """Columns of a table whose whole name equals or matches one of *patterns*, in the table's order."""
-    compiled = [re.compile(pattern) for pattern in patterns]
-    return tuple(column.name for column in facts.columns if any(pattern.fullmatch(column.name) for pattern in compiled))
+    """Columns of a table whose whole name matches one of *patterns*, in the table's order; wrong patterns match nothing."""
+    compiled = [expression for pattern in patterns if (expression := _compiled(pattern))]
+    return tuple(column.name for column in facts.columns if any(expression.fullmatch(column.name) for expression in compiled))
+
+
+def _compiled(pattern: Any) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError):
+        return None
 
 
 def classify(
@@ -102,17 +109,15 @@ class _Job:
                 self.refuse(name, f"Table {name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.')
             stays = entry.get("id_stays") or {}
             if not isinstance(stays, Mapping) or not all(stays.values()) or not set(stays) <= {column.name for column in self.facts[name].columns}:
-                self.refuse(name, f"`id_stays` of table {name} is wrong.", 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.')
+                advice = 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.'
+                self.refuse(name, f"`id_stays` of table {name} is wrong.", advice)
                 stays = {}
             self.tables[name] = {**entry, "id_stays": stays}
 
     def _patterns(self) -> list[str]:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
-        for pattern in list(patterns):
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError):
-                patterns.remove(pattern)
+        for pattern in patterns:
+            if _compiled(pattern) is None:
                 self.refuse("tenant_columns", f"{pattern!r} is neither a column name nor a regular expression.", "Correct `tenant_columns`.")
         return patterns
 
@@ -160,9 +165,9 @@ class _Job:
             followed = [(own, other) for own, other in key.pairs if other in parent]
             unnamed = [pair for pair in followed if pair[0] not in columns[name]]
             if unnamed and key.table in self.tenant:
-                own, other = unnamed[0]
-                reason = f"Column {own} of {name} refers to tenant column {other} of {key.table} but is no tenant column."
-                self.refuse(name, reason, f"Add {own} to `tenant_columns`.")
+                column, referred = unnamed[0]
+                reason = f"Column {column} of {name} refers to tenant column {referred} of {key.table} but is no tenant column."
+                self.refuse(name, reason, f"Add {column} to `tenant_columns`.")
             elif followed and self._ignored(name) != self._ignored(key.table):
                 ignored, other = (name, key.table) if self._ignored(name) else (key.table, name)
                 reason = f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
@@ -182,18 +187,25 @@ class _Job:
                 self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
             if column.generated:
                 self.refuse(name, f"Tenant column {column.name} of {name} is generated.", "Name the column that it is computed from.")
-        if table.rows_of_target:
-            self.refuse(
-                name,
-                f"Table {name} already has {table.rows_of_target} rows of the target tenant.",
-                "Remove them, or migrate to a tenant without data: they could not be told from moved rows.",
-            )
+        self._check_rows(table)
         if not self.key(name):
             reason = f"Table {name} has no primary key."
             advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
             if self.tables.get(name, {}).get("key"):
                 reason, advice = f"`key` of table {name} is no unique key of NOT NULL columns.", "Name all columns of one unique key."
             self.refuse(name, reason, advice)
+        for note in table.notes:
+            if self._forbids_all(note):
+                self.refuse(name, note.reason, note.advice)
+
+    def _check_rows(self, table: TableFacts) -> None:
+        name = table.name
+        if table.rows_of_target:
+            self.refuse(
+                name,
+                f"Table {name} already has {table.rows_of_target} rows of the target tenant.",
+                "Remove them, or migrate to a tenant without data: they could not be told from moved rows.",
+            )
         for column in table.ids_inside:
             if column not in self.tables.get(name, {}).get("id_stays", {}):
                 self.refuse(
@@ -201,9 +213,6 @@ class _Job:
                     f"Column {column} of {name} holds the tenant's id inside its text, and nobody said whether it may stay.",
                     f'If it may: `{name}: {{id_stays: {{{column}: "<reason>"}}}}` under `tables`; else change the application first.',
                 )
-        for note in table.notes:
-            if self._forbids_all(note):
-                self.refuse(name, note.reason, note.advice)
 
     def _forbids_all(self, note: Note) -> bool:
         return set(note.strategies) >= set(self.engine.strategies)

@@ -265,8 +265,8 @@ def per_row_us(rows: int, action: Callable[[], Any]) -> float:
     return (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
 
 
-def execute(connection: Connection, statement: str) -> sa.CursorResult[Any]:
-    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it."""
+def execute(connection: Connection, statement: str) -> Any:
+    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it. Returns a ``CursorResult``."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
