@@ -1,0 +1,328 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs of a database whose rows all change id in place, written once; an engine adds locks, fences and helpers.
+
+Barrier, turn and undo are each one transaction that moves the rows, sets the fences and writes the state row together:
+a crash leaves the state right before or right after. The state row is the only row of ``zdm_migration_<hash>``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    BARRED,
+    FORMAT,
+    IN_PLACE,
+    STAGED,
+    STAGING,
+    Inspection,
+    Move,
+    Progress,
+    Refusal,
+    Status,
+    TablePlan,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, schema_digest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved, Rows, State, Survey, read_state, write_state
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+VERB_TIMEOUT_MS = 10_000
+"""How long (milliseconds) a verb without a time-out of its own waits for locks."""
+
+T = TypeVar("T")
+
+
+class InPlace(Database):
+    """Base of the engines that move rows in place. Each public verb keeps the contract of :class:`Participant`."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self.rows = Rows(self.quote, self.exact)
+
+    # -- what an engine adds ----------------------------------------------------------------------
+
+    @abstractmethod
+    def in_window(self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T]) -> T:
+        """Run *work* in one write transaction that holds the state row; the epoch has been checked. *work* may run again after a deadlock.
+
+        :raises Refused: not staged.
+        :raises Timeout: a lock was not to be had.
+        """
+
+    @abstractmethod
+    def exclude_writers(self, connection: Connection, state: State) -> None:
+        """Wait until every transaction that wrote rows of either id has ended, and keep new ones waiting until this one ends."""
+
+    @abstractmethod
+    def exempt(self, connection: Connection, state: State) -> None:
+        """Let this transaction's own writes pass the fences."""
+
+    @abstractmethod
+    def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
+        """Fence exactly these ids on every planned table, in the running transaction."""
+
+    @abstractmethod
+    def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
+        """Ids that every planned table fences, by the catalog."""
+
+    @abstractmethod
+    def install(self, move: Move, state: State, progress: Progress) -> None:
+        """Create state row and fences (the id that is not live is fenced) and end in *state*. Resumes."""
+
+    @abstractmethod
+    def uninstall(self, move: Move) -> None:
+        """Drop every helper object of the migration. Resumes."""
+
+    @abstractmethod
+    def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
+        """Names of the migration's helper objects in the catalog."""
+
+    @abstractmethod
+    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
+        """The catalog with rows, triggers and notes of the engine. Changes nothing."""
+
+    @abstractmethod
+    def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
+        """What stands in the way of planning and staging beside the tables: the server, rights, long transactions."""
+
+    @abstractmethod
+    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+        """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
+
+    @abstractmethod
+    def exact(self, column: str, tenant_id: str) -> str:
+        """SQL condition: the quoted *column* holds *tenant_id* byte for byte, whatever its collation."""
+
+    @abstractmethod
+    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+        """Every statement of stage and barrier around the *updates*, for a DBA to sign."""
+
+    @abstractmethod
+    def abilities(self, survey: Survey) -> Engine:
+        """What the classification needs to know of the engine."""
+
+    def grants(self) -> tuple[str, ...]:
+        """The GRANT statements that the participant's user needs."""
+        return ()
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def state(self, connection: Connection, migration: str, lock: bool = False) -> State | None:
+        """The state row; None when there is none.
+
+        :raises Refused: a newer version of the collection wrote it.
+        """
+        state = read_state(connection, migration, lock)
+        if state and state.format > FORMAT:
+            raise Refused(f"{self.label}: a newer version of the collection staged migration {migration}.", "Use that version or a newer one.")
+        return state
+
+    def staged_state(self, connection: Connection, move: Move, lock: bool = False) -> State:
+        """The state row of a controller that may go on.
+
+        :raises Refused: not staged.
+        :raises Superseded: a newer controller was here.
+        """
+        state = self.state(connection, move.migration, lock)
+        if state is None:
+            raise Refused(f"{self.label}: migration {move.migration} is not staged.", "Run the stage playbook first.")
+        self.check_epoch(state, move)
+        return state
+
+    def check_epoch(self, state: State, move: Move) -> None:
+        """:raises Superseded: a newer controller was here."""
+        if move.epoch < state.epoch:
+            raise Superseded(f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken over.", "Stop here.")
+
+    def _wrong_state(self, state: State, move: Move, verb: str) -> NoReturn:
+        raise Refused(
+            f"{self.label}: {verb} from {move.from_id} to {move.to_id} does not fit state {state.state}, in which {state.live_id} is live.",
+            "Run the status playbook: it says which id is live and what to do.",
+        )
+
+    def refuse_barred_or_turned(self, state: State, move: Move, verb: str) -> None:
+        """:raises Refused: ``from_id`` is not the live id of a participant at rest."""
+        if state.state == BARRED or state.live_id != move.from_id:
+            self._wrong_state(state, move, verb)
+
+    # -- plan -------------------------------------------------------------------------------------
+
+    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+        with self.transaction() as connection:
+            state = self.state(connection, migration)
+            live, other = state.standing if state else (source_id, target_id)
+            survey = self.survey(connection, live, other)
+            tenant = self.tenant_tables(survey.catalog)
+            measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
+            rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
+            tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(survey), rates, self.budget_ms)
+            planned = _planned(survey, tables)
+            obstacles = self.obstacles(connection)
+        digest = schema_digest(survey.catalog, tables)
+        staged = State(migration, 0, STAGED, source_id, source_id, target_id, digest, planned)
+        return Inspection(
+            participant=self.name,
+            kind=self.kind,
+            version=survey.version,
+            tables=tables,
+            refusals=(*refusals, *obstacles, *(found for found in measured.values() if isinstance(found, Refusal))),
+            stage_ms=sum(table.stage_ms for table in tables),
+            window_ms=sum(table.window_ms for table in tables),
+            sql=self.statements(staged, [self.rows.update(table, source_id, target_id) for table in planned]),
+            grants=self.grants(),
+            digest=digest,
+        )
+
+    def _present(self, connection: Connection, live: str, other: str, digest: str) -> tuple[Moved, ...]:
+        """The tables as the catalog is now; without measuring, and so without the budget.
+
+        :raises Refused: the catalog refuses the migration, or is not the one that was planned.
+        """
+        survey = self.survey(connection, live, other)
+        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(survey), {}, 2**62)
+        self._refuse(refusals)
+        if schema_digest(survey.catalog, tables) != digest:
+            raise self._drift()
+        return _planned(survey, tables)
+
+    def _refuse(self, refusals: Sequence[Refusal]) -> None:
+        if refusals:
+            raise Refused(f"{self.label}: {refusals[0].reason}", refusals[0].advice, refusals=[asdict(refusal) for refusal in refusals])
+
+    def _drift(self) -> Refused:
+        return Refused(f"{self.label}: the schema has changed since the migration was planned.", "Abort the stage, plan again and stage again.")
+
+    # -- verbs ------------------------------------------------------------------------------------
+
+    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
+        self._refuse(plan.refusals)
+        with self.transaction() as connection:
+            state = self.state(connection, move.migration)
+            if state:
+                self.check_epoch(state, move)
+                self.refuse_barred_or_turned(state, move, "stage")
+                if state.state == STAGED and state.digest != plan.digest:
+                    raise self._drift()
+            self._refuse(self.obstacles(connection))
+            tables = self._present(connection, move.from_id, move.to_id, plan.digest)
+        self.install(move, State(move.migration, move.epoch, STAGED, move.from_id, move.source_id, move.target_id, plan.digest, tables), progress)
+        return 0
+
+    def _absent(self, move: Move) -> bool:
+        with self.transaction() as connection:
+            return self.state(connection, move.migration) is None
+
+    def take_over(self, move: Move) -> None:
+        if not self._absent(move):
+            self.in_window(move, VERB_TIMEOUT_MS, lambda connection, state: write_state(connection, replace(state, epoch=move.epoch)))
+
+    def prelude(self, move: Move, timeout_ms: int) -> int:
+        with self.transaction() as connection:
+            state = self.staged_state(connection, move)
+            if state.state == STAGED:
+                self._present(connection, *state.standing, state.digest)
+        self.in_window(move, timeout_ms, self.exclude_writers)
+        return 0
+
+    def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
+        def work(connection: Connection, state: State) -> dict[str, Any]:
+            if state.state == BARRED and state.live_id == move.from_id:
+                return _fingerprint({table.name: self.rows.count(connection, table, move.to_id, move.from_id)[0] for table in state.tables})
+            if state.state != STAGED or state.live_id != move.from_id:
+                self._wrong_state(state, move, "barrier")
+            if move.to_id not in self.fenced(connection, state):
+                raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Run the stage playbook again.")
+            self.exclude_writers(connection, state)
+            self.exempt(connection, state)
+            rows = {table.name: self._move(connection, table, move.from_id, move.to_id) for table in state.tables}
+            self.set_fences(connection, state, (move.from_id, move.to_id))
+            write_state(connection, replace(state, state=BARRED, epoch=move.epoch))
+            return _fingerprint(rows)
+
+        return self.in_window(move, timeout_ms, work)
+
+    def turn(self, move: Move) -> None:
+        def work(connection: Connection, state: State) -> None:
+            if state.state == STAGED and state.live_id == move.to_id:
+                return
+            if state.state != BARRED or state.live_id != move.from_id:
+                self._wrong_state(state, move, "turn")
+            self.exclude_writers(connection, state)
+            self.set_fences(connection, state, (move.from_id,))
+            write_state(connection, replace(state, state=STAGED, live_id=move.to_id, epoch=move.epoch))
+
+        self.in_window(move, VERB_TIMEOUT_MS, work)
+
+    def undo(self, move: Move) -> None:
+        def work(connection: Connection, state: State) -> None:
+            if state.live_id != move.from_id:
+                self._wrong_state(state, move, "undo")
+            if state.state != BARRED:
+                return
+            self.exclude_writers(connection, state)
+            self.exempt(connection, state)
+            for table in state.tables:
+                self._move(connection, table, move.to_id, move.from_id)
+            self.set_fences(connection, state, (move.to_id,))
+            write_state(connection, replace(state, state=STAGED, epoch=move.epoch))
+
+        if not self._absent(move):
+            self.in_window(move, VERB_TIMEOUT_MS, work)
+
+    def _move(self, connection: Connection, table: Moved, old: str, new: str) -> int:
+        """Move one table's rows and prove it; a refusal rolls the whole transaction back."""
+        rows, exactly, others = self.rows.count(connection, table, old, new)
+        if rows != exactly:
+            reason = f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter case, accents or spaces)."
+            raise Refused(reason, "Correct the ids of these rows.")
+        if others:
+            raise Refused(f"{self.label}: table {table.name} already holds {others} rows of {new}.", "Remove them and find out who wrote them.")
+        moved = execute(connection, self.rows.update(table, old, new)).rowcount
+        left, _exactly, arrived = self.rows.count(connection, table, old, new)
+        if moved != rows or left or arrived != rows:
+            reason = f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived, {left} are left; nothing was changed."
+            raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
+        return rows
+
+    def remove(self, move: Move) -> int:
+        with self.transaction() as connection:
+            state = self.state(connection, move.migration)
+            if state:
+                self.check_epoch(state, move)
+                self.refuse_barred_or_turned(state, move, "remove")
+        self.uninstall(move)
+        return 0
+
+    def status(self, migration: str, source_id: str, target_id: str) -> Status:
+        with self.transaction(*self.snapshot()) as connection:
+            state = self.state(connection, migration)
+            if state is None:
+                left = self.leftovers(connection, migration)
+                problems = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
+                return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
+            fenced = self.fenced(connection, state)
+            rows = {source_id: 0, target_id: 0}
+            for table in state.tables:
+                source, _exactly, target = self.rows.count(connection, table, source_id, target_id)
+                rows[source_id] += source
+                rows[target_id] += target
+        return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, 0, rows, tuple(state.problems(fenced, rows)))
+
+
+def _planned(survey: Survey, tables: Iterable[TablePlan]) -> tuple[Moved, ...]:
+    return tuple(Moved(table.table, table.tenant_columns, survey.keep.get(table.table, ())) for table in tables if table.strategy == IN_PLACE)
+
+
+def _fingerprint(rows: Mapping[str, int]) -> dict[str, Any]:
+    return {"rows": sum(rows.values()), "tables": dict(rows)}

@@ -1,0 +1,249 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the preflight sees of a MariaDB participant: catalog, rights, obstacles, measured speed. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import InPlace
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import OWN_TABLES, Moved, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import MariaDBSessions, describe
+
+with suppress(ImportError):  # Database refuses to be built without it
+    import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+OLDEST = (10, 6)
+"""From here on DDL is atomic (MariaDB manual, "Atomic DDL"), on which resuming relies."""
+LONG_TRANSACTION_S = 10
+PROBE_FACTOR = 2.0
+"""The probe runs on a temporary table, which writes no redo log and fires no trigger; the real update takes about twice its time."""
+TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "uuid")
+
+_PROBE = "zdm_probe"
+
+
+class ColumnInfo(NamedTuple):
+    """A row of information_schema.columns."""
+
+    table: str
+    name: str
+    type: str
+    length: int | None
+    charset: str | None
+    collation: str | None
+    extra: str
+
+
+class MariaDBInspection(InPlace, MariaDBSessions):
+    """The reading half of the MariaDB participant."""
+
+    def exact(self, column: str, tenant_id: str) -> str:
+        return f"CONVERT({column} USING utf8mb4) COLLATE utf8mb4_nopad_bin = {literal(tenant_id)}"
+
+    def snapshot(self) -> tuple[str, ...]:
+        return ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+    def catalog(self, connection: Connection) -> dict[str, TableFacts]:
+        return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
+
+    # -- tables -----------------------------------------------------------------------------------
+
+    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
+        catalog = self.catalog(connection)
+        tenant = self.tenant_tables(catalog)
+        columns: dict[str, dict[str, ColumnInfo]] = {name: {} for name in catalog}
+        for row in execute(connection, sql.COLUMNS):
+            if row[0] in columns:
+                columns[row[0]][row[1]] = ColumnInfo(*row)
+        notes = self._notes(connection, catalog, tenant)
+        triggers: dict[str, list[str]] = {}
+        for table, trigger in execute(connection, sql.APPLICATION_TRIGGERS):
+            if not re.fullmatch(sql.OWN_TRIGGERS, trigger):
+                triggers.setdefault(table, []).append(trigger)
+        survey = Survey(catalog, {name: tuple(c.name for c in of.values() if "on update" in c.extra.lower()) for name, of in columns.items()})
+        survey.version = str(execute(connection, "SELECT VERSION()").scalar())
+        for name, names in tenant.items():
+            found = [columns[name][column] for column in names]
+            rows = self._count(connection, Moved(name, names), found, live_id, other_id, survey)
+            notes[name] += self._column_notes(connection, found, live_id, other_id)
+            if rows[0] != rows[1]:
+                reason = f"Table {name} holds {rows[0] - rows[1]} rows whose id only looks like {live_id} (letter case, accents or spaces)."
+                notes[name].append(Note(reason, "Correct the ids of these rows."))
+            if name in triggers:
+                reason = f"Trigger {triggers[name][0]} of table {name} would fire for every moved row, and MariaDB cannot exempt a session."
+                notes[name].append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
+            catalog[name] = replace(
+                catalog[name], rows=rows[0], rows_of_target=rows[2], triggers=tuple(sorted(triggers.get(name, ()))), notes=tuple(notes[name])
+            )
+        return survey
+
+    def _count(self, connection: Connection, table: Moved, columns: Sequence[ColumnInfo], live_id: str, other_id: str, survey: Survey) -> tuple[int, int, int]:
+        result = (0, 0, 0)
+        if all(column.type in TEXT_TYPES for column in columns):
+
+            def count() -> None:
+                nonlocal result
+                result = self.rows.count(connection, table, live_id, other_id)
+
+            survey.scan_ms += per_row_us(1, count) / 1000
+        return result
+
+    def _notes(self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]) -> dict[str, list[Note]]:
+        notes: dict[str, list[Note]] = {name: [] for name in tenant}
+        for name, kind, engine in execute(connection, sql.TABLES):
+            if name in notes and engine != "InnoDB":
+                notes[name].append(Note(f"Table {name} uses engine {engine}, which has no transactions.", f"ALTER TABLE {self.quote(name)} ENGINE=InnoDB."))
+            if name in notes and kind == "SYSTEM VERSIONED":
+                notes[name].append(Note(f"Table {name} is system-versioned: its history would keep the old id.", "Remove the versioning for the migration."))
+        for name, method, expression in execute(connection, sql.PARTITIONS):
+            if name in notes and method.startswith(("LIST", "RANGE")) and any(column in expression for column in tenant[name]):
+                notes[name].append(Note(f"Table {name} is partitioned by its tenant column.", "Remove the partitioning for the migration."))
+        for name, schema, child, key in execute(connection, sql.FOREIGN_REFERENCES):
+            if name in notes:
+                notes[name].append(Note(f"Foreign key {key} of {schema}.{child} in another database refers to table {name}.", "Drop it for the migration."))
+        for name in notes:
+            for foreign in catalog[name].foreign_keys:
+                if foreign.acts and foreign.table not in tenant:
+                    reason = f"Foreign key {foreign.name} changes rows of {name} when {foreign.table} changes, for which MariaDB fires no trigger, so no fence."
+                    notes[name].append(Note(reason, f"Make it ON DELETE RESTRICT ON UPDATE RESTRICT, or give {foreign.table} a tenant column."))
+        return notes
+
+    def _column_notes(self, connection: Connection, columns: Sequence[ColumnInfo], live_id: str, other_id: str) -> Iterator[Note]:
+        for column in columns:
+            where = f"Tenant column {column.name} of {column.table}"
+            longest = max(live_id, other_id, key=len)
+            if column.length is not None and column.length < len(longest):
+                yield Note(f"{where} holds {column.length} characters, and {longest} has {len(longest)}.", "Make the column longer.")
+            if column.type == "uuid" and not (_is_uuid(live_id) and _is_uuid(other_id)):
+                yield Note(f"{where} is of type uuid, and {live_id} or {other_id} is no uuid in lower case with hyphens.", "Compare the ids with the column.")
+            if column.collation and column.charset:
+                converted = [f"CONVERT({literal(tenant)} USING {column.charset}) COLLATE {column.collation}" for tenant in (live_id, other_id)]
+                if execute(connection, f"SELECT {converted[0]} = {converted[1]}").scalar():
+                    yield Note(f"For collation {column.collation} of {where[0].lower()}{where[1:]} both ids are the same.", "Use a binary collation there.")
+
+    def abilities(self, survey: Survey) -> Engine:
+        tables = len(self.tenant_tables(survey.catalog)) or 1
+        # a table is looked at before the update, for it and after it; without an index on the tenant column each is a full scan
+        return Engine("MariaDB", (IN_PLACE,), table_ms=2 + round(3 * survey.scan_ms / tables), rate=Rate(40.0, 80.0))
+
+    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+        """Move a sample of the tenant's rows in a temporary table, which only this session sees."""
+        if not table.rows or table.notes:
+            return None
+        moved = Moved(table.name, self.tenant_tables({table.name: table})[table.name])
+        probe = Moved(_PROBE, moved.columns)
+        columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
+        try:
+            execute(connection, f"CREATE TEMPORARY TABLE {_PROBE} LIKE {self.quote(table.name)}")
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return None  # kinds of tables that cannot be temporary, for example partitioned ones: the default rate holds
+        try:
+            sample = f"SELECT {columns} FROM {self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
+            rows = execute(connection, f"INSERT INTO {_PROBE} ({columns}) {sample}").rowcount
+            micros = per_row_us(rows, lambda: execute(connection, self.rows.update(probe, live_id, other_id)))
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return Refusal(
+                table.name, f"Rows of table {table.name} cannot take the id {other_id}: {first_line(error)}", "Change the constraint that refuses it."
+            )
+        finally:
+            if not connection.invalidated:
+                execute(connection, f"DROP TEMPORARY TABLE {_PROBE}")
+        return Rate(update_us=micros * PROBE_FACTOR)
+
+    # -- server -----------------------------------------------------------------------------------
+
+    def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
+        version, log_bin, binlog_format, trust, read_only = execute(connection, sql.SETTINGS).one()
+        found = list(self._server_refusals(str(version), bool(log_bin), str(binlog_format), int(read_only)))
+        if any(row[1] == "ON" for row in execute(connection, "SHOW VARIABLES LIKE 'wsrep_on'")):
+            found.append(self._refuse_server("is a node of a Galera cluster, whose other nodes do not see the fence's locks", "Not supported."))
+        everywhere, here = sql.rights_of(execute(connection, "SHOW GRANTS").scalars(), str(self.options["database"]))
+        all_rights = {"ALL PRIVILEGES", "ALL"}
+        missing = [] if all_rights & (everywhere | here) else [right for right in sql.RIGHTS if right not in everywhere | here]
+        grant = next(iter(self._grants(connection)))
+        if missing:
+            found.append(self._refuse_server(f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}", f"{grant};"))
+        if log_bin and int(trust) == 0 and not {"SUPER", *all_rights} & everywhere:
+            found.append(
+                self._refuse_server(
+                    "writes a binary log and lets only SUPER make triggers", "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for the stage."
+                )
+            )
+        if not {"PROCESS", *all_rights} & everywhere:
+            advice = f"{list(self._grants(connection))[1]};"
+            return (*found, self._refuse_server(f"does not give user {self.options.get('user')!r} the right PROCESS, which shows who holds locks", advice))
+        return (*found, *self._transactions_in_the_way(connection))
+
+    def _server_refusals(self, version: str, log_bin: bool, binlog_format: str, read_only: int) -> Iterator[Refusal]:
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if "mariadb" not in version.lower():
+            yield self._refuse_server(f"is {version}, not MariaDB", "Only MariaDB is supported.")
+        elif numbers < OLDEST:
+            yield self._refuse_server(f"is version {version}", f"Upgrade to MariaDB {OLDEST[0]}.{OLDEST[1]} or later.")
+        if log_bin and binlog_format.upper() == "STATEMENT":
+            yield self._refuse_server("logs statements, which InnoDB refuses at READ COMMITTED", "SET GLOBAL binlog_format = 'MIXED' (or 'ROW').")
+        if read_only:
+            yield self._refuse_server("is read-only", "Use the primary server.")
+
+    def _refuse_server(self, reason: str, advice: str) -> Refusal:
+        return Refusal(self.name, f"The server of {self.label} {reason}.", advice)
+
+    def _transactions_in_the_way(self, connection: Connection) -> Iterator[Refusal]:
+        for row in execute(connection, "XA RECOVER").all():
+            yield Refusal(
+                self.name, f"{self.label}: a prepared XA transaction is left over.", f"XA COMMIT or XA ROLLBACK {row[3]!r} as its application decides."
+            )
+        for entry in self.transactions(connection, sql.LONG_TRANSACTIONS):
+            if entry["age_s"] >= LONG_TRANSACTION_S:
+                yield Refusal(self.name, f"{self.label}: {describe(entry)}.", f"Wait until it ends, or end it: KILL {entry['thread']}.")
+
+    def _grants(self, connection: Connection) -> tuple[str, str]:
+        user, _at, host = str(execute(connection, "SELECT CURRENT_USER()").scalar()).rpartition("@")
+        account = f"{self.quote(user)}@{self.quote(host)}"
+        database = str(self.options["database"]).replace("_", r"\_").replace("%", r"\%")
+        return f"GRANT {', '.join(sql.RIGHTS)} ON `{database}`.* TO {account}", f"GRANT PROCESS ON *.* TO {account}"
+
+    def grants(self) -> tuple[str, ...]:
+        with self.transaction() as connection:
+            return self._grants(connection)
+
+    # -- digest -----------------------------------------------------------------------------------
+
+    def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
+        """Hashed by the server: only two sums leave it."""
+        values = ", ".join(self._digested(column.name, tenant, tenant_id) for column in table.columns)
+        moved = Moved(table.name, tuple(tenant))
+        hashed = f"SELECT SHA2(CONCAT_WS('|', {values}), 256) AS h FROM {self.quote(table.name)} WHERE {self.rows.has(moved, tenant_id)}"
+        sums = ", ".join(f"COALESCE(SUM(CAST(CONV(SUBSTRING(h, {start}, 15), 16, 10) AS DECIMAL(30))), 0)" for start in (1, 16, 31, 46))
+        row: Any = execute(connection, f"SELECT COUNT(*), {sums} FROM ({hashed}) AS hashes").one()
+        return int(row[0]), "-".join(f"{int(value):x}" for value in row[1:])
+
+    def _digested(self, column: str, tenant: Sequence[str], tenant_id: str) -> str:
+        name = self.quote(column)
+        value = f"COALESCE(HEX(CAST({name} AS BINARY)), 'N')"
+        return f"IF({name} = {literal(tenant_id)}, 'T', {value})" if column in tenant else value
+
+
+def _is_uuid(value: str) -> bool:
+    try:
+        return str(uuid.UUID(value)) == value
+    except ValueError:
+        return False
