@@ -1,0 +1,160 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the preflight sees of a SQLite participant: catalog, file, measured speed. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import InPlace
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import OWN_TABLES, Moved, Survey
+
+with suppress(ImportError):  # Database refuses to be built without it
+    import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_[st]_[iud]"
+PROBE_FACTOR = 2.0
+"""The probe runs on a temporary table in memory; the file costs about twice as much."""
+
+_PROBE = "zdm_probe"
+
+
+class SQLiteInspection(InPlace):
+    """The reading half of the SQLite participant."""
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self.options["database"])
+
+    def exact(self, column: str, tenant_id: str) -> str:
+        return f"CAST({column} AS TEXT) = {literal(tenant_id)} COLLATE BINARY"
+
+    def snapshot(self) -> tuple[str, ...]:
+        return ("BEGIN",)
+
+    def catalog(self, connection: Connection) -> dict[str, TableFacts]:
+        return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
+
+    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
+        catalog = self.catalog(connection)
+        survey = Survey(catalog, version=str(execute(connection, "SELECT sqlite_version()").scalar()))
+        virtual = {row[0] for row in execute(connection, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'")}
+        triggers: dict[str, list[str]] = {}
+        for table, trigger in execute(connection, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"):
+            if not re.fullmatch(OWN_TRIGGERS, trigger):
+                triggers.setdefault(table, []).append(trigger)
+        for name, columns in self.tenant_tables(catalog).items():
+            own = tuple(triggers.get(name, ()))
+            catalog[name] = self._surveyed(connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual, survey)
+        return survey
+
+    def _surveyed(self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool, survey: Survey) -> TableFacts:
+        live_id, other_id = ids
+        notes = []
+        found: list[tuple[int, int, int]] = []
+        survey.scan_ms += per_row_us(1, lambda: found.append(self.rows.count(connection, Moved(table.name, columns), live_id, other_id))) / 1000
+        rows, exactly, others = found[0]
+        if virtual:
+            notes.append(Note(f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.", "Ignore it and fill it again afterwards."))
+        if table.triggers:
+            reason = f"Trigger {table.triggers[0]} of table {table.name} would fire for every moved row, and SQLite cannot exempt a connection."
+            notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
+        if rows != exactly:
+            notes.append(Note(f"Table {table.name} holds {rows - exactly} rows whose id only looks like {live_id}.", "Correct the ids of these rows."))
+        if live_id.lower() == other_id.lower():
+            notes.append(Note(f"{live_id} and {other_id} differ in letter case only, which a column of {table.name} may ignore.", "Use another id."))
+        return replace(self._without_nulls(connection, table, columns), rows=rows, rows_of_target=others, notes=tuple(notes))
+
+    def _without_nulls(self, connection: Connection, table: TableFacts, tenant: tuple[str, ...]) -> TableFacts:
+        """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts when it does."""
+
+        def nullable(name: str) -> bool:
+            return bool(execute(connection, f"SELECT EXISTS (SELECT 1 FROM {self.quote(table.name)} WHERE {self.quote(name)} IS NULL)").scalar())
+
+        columns = tuple(
+            replace(column, nullable=nullable(column.name)) if column.nullable and column.name in tenant and column.name in table.primary_key else column
+            for column in table.columns
+        )
+        return replace(table, columns=columns)
+
+    def abilities(self, survey: Survey) -> Engine:
+        tables = len(self.tenant_tables(survey.catalog)) or 1
+        return Engine("SQLite", (IN_PLACE,), table_ms=3 + round(3 * survey.scan_ms / tables), rate=Rate(20.0, 40.0))
+
+    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+        """Move a sample of the tenant's rows in a temporary table with the same keys, indexes and checks."""
+        if not table.rows or table.notes:
+            return None
+        moved = Moved(table.name, self.tenant_tables({table.name: table})[table.name])
+        probe = Moved(_PROBE, moved.columns)
+        columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
+        checks = [f", CHECK ({check['sqltext']})" for check in sa.inspect(connection).get_check_constraints(table.name)]
+        indexes = sa.inspect(connection).get_indexes(table.name)
+        key = f", PRIMARY KEY ({', '.join(map(self.quote, table.primary_key))})" if table.primary_key else ""
+        try:
+            execute(connection, f"CREATE TEMP TABLE {_PROBE} ({columns}{key}{''.join(checks)})")
+            for number, index in enumerate(indexes):
+                if all(index["column_names"]):
+                    names = ", ".join(self.quote(str(name)) for name in index["column_names"])
+                    execute(connection, f"CREATE INDEX temp.zdm_probe_{number} ON {_PROBE} ({names})")
+            sample = f"SELECT {columns} FROM main.{self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
+            rows = execute(connection, f"INSERT INTO {_PROBE} {sample}").rowcount
+            micros = per_row_us(rows, lambda: execute(connection, self.rows.update(probe, live_id, other_id)))
+        except sa.exc.IntegrityError as error:
+            reason = f"Rows of table {table.name} cannot take the id {other_id}: {first_line(error)}."
+            return Refusal(table.name, reason, "Change the constraint that refuses it.")
+        except sa.exc.OperationalError:
+            return None  # a check that refers to a generated column, for example: the default rate holds
+        finally:
+            execute(connection, f"DROP TABLE IF EXISTS temp.{_PROBE}")
+        return Rate(update_us=micros * PROBE_FACTOR)
+
+    def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
+        del connection  # the file alone decides
+        folder = self.path.absolute().parent
+        if os.access(self.path, os.W_OK) and os.access(folder, os.W_OK | os.X_OK):
+            return ()
+        reason = f"{self.label}: {self.path} and its folder are not both writable; the journal lies beside the file."
+        return (Refusal(self.name, reason, f"Let this user write {self.path} and {folder}."),)
+
+
+def lock_holders(path: Path) -> tuple[str, ...]:
+    """Processes of this host that hold a lock on the file or its shared-memory index, as ``name (pid)``; empty when not to be found."""
+    inodes = {}
+    for name in (path, Path(f"{path}-shm")):
+        with suppress(OSError):
+            inodes[str(name.stat().st_ino)] = name.absolute()
+    found = set()
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            # 1: POSIX ADVISORY WRITE <pid> <major>:<minor>:<inode> <start> <end>; waiting ones have an arrow
+            match = re.search(r"POSIX\s+ADVISORY\s+\w+\s+([0-9]+)\s+\w+:\w+:([0-9]+)\s", line)
+            if match and "->" not in line and match[2] in inodes and _has_open(int(match[1]), inodes[match[2]]):
+                found.add(f"{_name_of(int(match[1]))} ({match[1]})")
+    return tuple(sorted(found))
+
+
+def _has_open(process: int, path: Path) -> bool:
+    """Whether the process has the file open; inode numbers alone may belong to another file system."""
+    with suppress(OSError):
+        return any(os.path.realpath(link) == os.path.realpath(path) for link in Path(f"/proc/{process}/fd").iterdir())
+    return True  # another user's process: its files may not be listed
+
+
+def _name_of(process: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip()
+    return "process"
