@@ -80,7 +80,7 @@ def reload_router(settings: Settings, timeout_ms: int = 30_000) -> None:
     :raises Timeout: the new worker did not become ready; the old one goes on.
     """
     router = settings.client()
-    _refuse_when_busy(router.state())
+    refuse_when_busy(router.state())
     before = router.workers().current
     os.kill(int((settings.home / "run" / "pid").read_text(encoding="ascii")), signal.SIGHUP)
     deadline = time.monotonic() + timeout_ms / 1000
@@ -94,8 +94,12 @@ def reload_router(settings: Settings, timeout_ms: int = 30_000) -> None:
     raise Timeout(f"Router {settings.name} did not become ready within {timeout_ms} ms after a reload.", "Look at its log; the old worker still serves.")
 
 
-def _refuse_when_busy(state: RouterState) -> None:
-    live = sorted({block.migration for block in state.blocks.values() if block.until_ms > state.clock_ms})
+def refuse_when_busy(state: RouterState) -> None:
+    """A reload would lose leases and counts.
+
+    :raises Refused: a block is live or an old worker remains.
+    """
+    live = sorted({block.migration for block in state.blocks.values()})
     if live or state.old_workers:
         why = f"a block of migration {', '.join(live)} is live" if live else f"{state.old_workers} old worker(s) still finish requests"
         raise Refused(f"Router {state.name} can't be reloaded now: {why}.", "Finish or undo the migration, or wait; then reload again.")
@@ -170,7 +174,7 @@ class RouterProcess:
 
     def _reload(self, child: subprocess.Popen[bytes]) -> None:
         try:
-            _refuse_when_busy(self._router.state())
+            refuse_when_busy(self._router.state())
             self._write_maps(self._render())
         except ZdmError as error:
             _log(f"reload refused: {error}")

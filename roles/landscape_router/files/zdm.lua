@@ -12,7 +12,6 @@
 
 local FAR_MS = 9999999999999 -- a literal deadline: no clock can reach it by mistake
 local FORMAT = 1
-local home = os.getenv("ZDM_HOME") or "."
 
 local maps = {}
 for _, name in ipairs({ "onboarded", "subdomains", "override", "block", "decommissioned", "router" }) do
@@ -23,7 +22,7 @@ local epochs = {}      -- migration -> newest epoch seen
 local edited = {}      -- "map/key" edited live since the start; the start's late load must not undo it
 local ready = false
 
-local file = io.open(home .. "/maps/epochs.map", "r")
+local file = io.open("maps/epochs.map", "r")
 if file then
   for line in file:lines() do
     local migration, epoch = line:match("^(%S+) (%d+)$")
