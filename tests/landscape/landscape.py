@@ -72,6 +72,7 @@ class Landscape:
         self._baseline: dict[tuple[str, str], str] = {}
         self._heads: dict[tuple[str, str], int] = {}
         self._runs = 0
+        self._ledgers: list[Path] = []
 
     # -- up and down -----------------------------------------------------------------------------------------------------
 
@@ -101,6 +102,7 @@ class Landscape:
     def reset(self) -> None:
         """Set databases, store and routers back to the first state, whatever a migration left behind."""
         self.fleet.stop()
+        self._ledgers.clear()
         self._write_store()
         for server in self.servers.values():
             if not server.running:
@@ -162,8 +164,19 @@ class Landscape:
             {"name": "target", "tenant": TENANT, "token": self._issuers.xsuaa_token(self.target.subdomain, self.target.id), "tenant_ids": both},
             {"name": "bystander", "token": self._issuers.xsuaa_token(self.bystander.subdomain, self.bystander.id), **roma},
         ]
-        options = {"routers": self.fleet.addresses, "credentials": credentials, "services": services, "rate": rate, "run": self._runs, "chaos": chaos}
-        return Traffic(self.processes, self.secrets, {**options, **config})
+        earlier = [str(path) for path in self._ledgers]
+        options = {
+            "earlier": earlier,
+            "routers": self.fleet.addresses,
+            "credentials": credentials,
+            "services": services,
+            "rate": rate,
+            "run": self._runs,
+            "chaos": chaos,
+        }
+        traffic = Traffic(self.processes, self.secrets, {**options, **config})
+        self._ledgers.append(traffic.ledger)
+        return traffic
 
     def token(self, tenant: Tenant) -> str:
         """A valid token of the XSUAA issuer."""
@@ -235,7 +248,7 @@ class Landscape:
             config.write_text(json.dumps({"service": name, "port": self.ports[name], "database": database.address()}))
             self.services[name] = self.processes.start(f"service-{name}", module_command("service", str(config)), env=module_environment())
         for name, process in self.services.items():
-            process.wait_ready(lambda name=name: _is_up(self.ports[name], name))  # type: ignore[misc]
+            process.wait_ready(lambda name=name: service_is_up(self.ports[name], name))  # type: ignore[misc]
 
     def _write_store(self) -> None:
         """The config store after phase 1: all tenants onboarded, the target mapped to the source."""
@@ -283,7 +296,8 @@ class Landscape:
         group_vars.write_text(yaml.safe_dump({"zdm_landscape": zdm_landscape}, sort_keys=False))
 
 
-def _is_up(port: int, name: str) -> bool:
+def service_is_up(port: int, name: str) -> bool:
+    """Whether a service says that it and its database are well."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", f"/{name}/health")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .httpclient import Answer, HttpClient, HttpError
-from .ledger import ACKNOWLEDGED, TENANT, UNKNOWN, LedgerWriter, Write
+from .ledger import ACKNOWLEDGED, TENANT, UNKNOWN, LedgerWriter, Write, expectations, read_ledger
 from .plan import Plan, Read, Wrong
 
 TIMEOUT_S = 10.0
@@ -53,6 +53,8 @@ class Config:
     ledger: str
     progress: str
     run: int
+    earlier: list[str] = field(default_factory=list)
+    """Ledgers of earlier runs on the same data."""
     chaos: bool = False
     write_share: float = 0.4
     bystander_share: float = 0.2
@@ -138,10 +140,10 @@ class Load:
         self._config, self._ledger = config, ledger
         self._clients = [HttpClient(host, port) for host, port in config.routers]
         self._chance = random.Random(config.run)
+        heads = {(tenant, service): count for service, tenants in config.services.items() for tenant, count in tenants.items()}
         self._plans = {
-            (tenant, service): Plan(tenant, service, heads, config.run, self._chance)
-            for service, tenants in config.services.items()
-            for tenant, heads in tenants.items()
+            key: Plan(*key, heads[key], config.run, self._chance, left.items)
+            for key, left in expectations(read_ledger(map(Path, config.earlier)), heads).items()
         }
         self._turn = 0
         self.report = Report()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +42,14 @@ class Plan:
     :param tenant: ``tenant`` (both credentials) or ``bystander``, whose first items are never changed.
     :param heads: number of the tenant's first items.
     :param run: number of this load run: its new items and buckets never meet those of another run.
+    :param items: what earlier runs left.
     """
 
-    def __init__(self, tenant: str, service: str, heads: int, run: int, chance: random.Random) -> None:
+    def __init__(self, tenant: str, service: str, heads: int, run: int, chance: random.Random, items: Mapping[int, Item]) -> None:
         self.tenant, self.service = tenant, service
         self._heads, self._chance = heads, chance
         self._first_number, self._first_bucket = 10_000_000 * run, 100_000 * run
-        self._items: dict[int, Item] = {}
+        self._items: dict[int, Item] = dict(items)
         self._alive: list[int] = []
         self._buckets: list[Bucket] = []
         self._sent = self._acknowledged = self._base = 0

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +100,17 @@ def work_folder(wanted: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="zdm-landscape-"))
     folder.chmod(0o755)
     return folder
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that every user may enter, under the system's temporary one; removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="zdm-landscape-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
 
 
 def private_folder(path: Path, user: User) -> Path:
