@@ -234,6 +234,11 @@ def open_sqlite(path: str) -> sqlite3.Connection:
     return session
 
 
+def _readers(database: Database, table: str) -> dict[str, Any]:
+    """Every statement of the services names its tenant, but for whoever empties the outbox."""
+    return {} if table == database.service.outbox else {"no_cross_tenant_readers": True}
+
+
 def participants(databases: Sequence[Database], strategies: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
     """The ``participants`` option of the modules.
 
@@ -245,7 +250,10 @@ def participants(databases: Sequence[Database], strategies: Mapping[str, Mapping
             "tenant_columns": ["tenant_id"],
             "tables": {
                 database.service.country: {"ignore": "no tenant data"},
-                **{table: {"strategy": strategy} for table, strategy in strategies.get(database.service.name, {}).items()},
+                **{
+                    table: {"strategy": strategies.get(database.service.name, {}).get(table, "auto"), **_readers(database, table)}
+                    for table in database.service.tenant_tables
+                },
             },
         }
         for database in databases
