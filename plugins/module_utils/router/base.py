@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+
 FAR_MS = 9_999_999_999_999
 """The deadline of a far block: a literal, never computed from a clock (cutover protocol, step 7)."""
 
@@ -93,6 +95,14 @@ class Router(ABC):
     @abstractmethod
     def map(self, migration: str, epoch: int, overrides: Mapping[str, str | None]) -> None:
         """Set (or with ``None`` remove) overrides ``token's id → canonical id`` and verify them by reading back."""
+
+    def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
+        """Set (or with ``None`` remove) entries of a map outside of a migration.
+
+        :param table: onboarded (id → datacenter/channel), subdomains (subdomain → id), override or decommissioned (id → 1).
+        :raises Refused: an id that the edit touches has a live block, or this kind of router has no such maps.
+        """
+        raise Refused(f"Router {self.name} can't edit {table} of {', '.join(entries)}.", "Restart it; it renders its maps from the config store.")
 
     @abstractmethod
     def in_flight(self, ids: Iterable[str]) -> int:

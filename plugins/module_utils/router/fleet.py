@@ -50,6 +50,9 @@ class Fleet:
     def map(self, migration: str, epoch: int, overrides: Mapping[str, str | None]) -> None:
         self._all(lambda router: router.map(migration, epoch, overrides))
 
+    def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
+        self._all(lambda router: router.edit(table, entries))
+
     def in_flight(self, ids: Iterable[str]) -> int:
         every = list(ids)
         return sum(self._all(lambda router: router.in_flight(every)))

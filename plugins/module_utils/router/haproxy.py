@@ -85,11 +85,6 @@ class HAProxyRouter(Router):
         self._write_entries(f"map {_head(migration, epoch)}", entries)
 
     def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
-        """Set (or with ``None`` remove) entries of a map outside of a migration.
-
-        :param table: onboarded (id → datacenter/channel), subdomains (subdomain → id), override or decommissioned (id → 1).
-        :raises Refused: an id that the edit touches has a live block.
-        """
         self._write_entries(f"edit {table}", entries)
 
     def load(self, table: str, entries: Mapping[str, str | None]) -> None:
