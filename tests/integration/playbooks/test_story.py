@@ -1,0 +1,178 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks as an operator runs them, one after the other on one landscape, with traffic that must not notice."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...chaos.scene import Scene, scene
+from ...landscape.databases import Database
+
+pytestmark = pytest.mark.xdist_group("story")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module", name="stage")
+def _stage() -> Iterator[Scene]:
+    with scene(chaos=False, staged=False) as prepared:
+        yield prepared
+
+
+def play(stage: Scene, name: str, *arguments: str, code: int = 0, tenants: tuple[str, str] | None = ("venezia", "venezia-scp")) -> str:
+    """Run a playbook by its name (or path) and return what it printed."""
+    command = stage.landscape.playbook(name)[:3] + ([name] if name.endswith(".yml") else [f"zdm.landscape.{name}"])
+    if tenants:
+        command += ["-e", json.dumps({"migrate_db_from_tenant": tenants[0], "migrate_db_to_tenant": tenants[1]})]
+    done = subprocess.run(
+        [*command, *arguments], env=stage.landscape.environment, cwd=stage.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert done.returncode == code, done.stdout
+    for entry in stage.options["participants"]:
+        assert entry.get("password") is None or entry["password"] not in done.stdout
+    return done.stdout
+
+
+def everything(stage: Scene) -> dict[str, Any]:
+    """What no read-only command may change: store, routers, and the databases' catalogs."""
+    store = {str(file): file.read_bytes() for file in sorted(stage.landscape.store_path.rglob("*")) if file.is_file() and file.name != ".lock"}
+    routers = [(state.name, state.blocks, state.overrides, state.epochs, state.onboarded) for state in stage.router_states()]
+    return {"store": store, "routers": routers, "catalogs": {name: catalog(database) for name, database in stage.landscape.databases.items()}}
+
+
+def catalog(database: Database) -> list[Any]:
+    kind = database.service.kind
+    if kind == "sqlite":
+        return database.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+    if kind == "mariadb":
+        tables, triggers = database.queries(
+            "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = database() ORDER BY 1",
+            "SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = database() ORDER BY 1",
+        )
+    else:
+        tables, triggers = database.queries(
+            "SELECT n.nspname, c.relname, c.relkind::text FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' ORDER BY 1, 2",
+            "SELECT tgrelid::regclass::text, tgname::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+        )
+    return [*tables, *triggers]
+
+
+@contextmanager
+def unchanged(stage: Scene) -> Iterator[None]:
+    before = everything(stage)
+    yield
+    assert everything(stage) == before
+
+
+def test_validate_says_that_all_is_well(stage: Scene) -> None:
+    play(stage, "validate", tenants=None)
+
+
+def test_validate_names_a_wrong_key(stage: Scene) -> None:
+    output = play(stage, "validate", "-e", json.dumps({"zdm_landscape": {"name": "x", "partcipants": []}}), code=2, tenants=None)
+    assert "partcipants" in output
+    assert "participants" in output
+
+
+@pytest.mark.parametrize(
+    ("tenants", "text"),
+    [
+        (("venezia", "milano"), "milano is not onboarded"),
+        (("venezia", "venezia"), "both venezia"),
+        (("venezia\n", "venezia-scp"), "not a valid name"),
+        (("../venezia", "venezia-scp"), "not a valid name"),
+    ],
+)
+def test_wrong_tenants_are_refused_before_anything(stage: Scene, tenants: tuple[str, str], text: str) -> None:
+    with unchanged(stage):
+        assert text in re.sub(r"\s+", " ", play(stage, "migrate", code=2, tenants=tenants))
+
+
+def test_plan_changes_nothing_and_writes_what_to_sign(stage: Scene) -> None:
+    with unchanged(stage):
+        output = play(stage, "plan", "-e", f"zdm_output_dir={stage.folder}/output")
+    assert "predicted window" in output
+    assert "subscription_item" in output
+    written = [path for path in (stage.folder / "output").rglob("*") if path.is_file()]
+    assert any("CREATE TRIGGER" in path.read_text() for path in written)
+
+
+def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(stage: Scene) -> None:
+    with unchanged(stage):
+        output = play(stage, "migrate", "--check")
+    assert "predicted window" in output
+
+
+def test_stage_by_path_and_again(stage: Scene) -> None:
+    output = play(stage, str(ROOT / "playbooks" / "stage.yml"))
+    assert re.search(r"changed=[1-9]", output)
+    with unchanged(stage):
+        assert "changed=0" in play(stage, "stage")
+
+
+def test_status_of_a_staged_migration(stage: Scene) -> None:
+    with unchanged(stage):
+        assert "the stage is ready" in play(stage, "status", tenants=None)
+
+
+def test_migrate_and_again(stage: Scene) -> None:
+    with unchanged_after(stage):
+        output = play(stage, "migrate")
+        assert "venezia-scp" in output
+    stage.assert_agreed(stage.landscape.target)
+    assert "changed=0" in play(stage, "migrate")
+
+
+@contextmanager
+def unchanged_after(stage: Scene) -> Iterator[None]:
+    """The helper objects in the catalogs are the same before and after a switch; only which of them work changes."""
+    names = {name: [row[:2] for row in catalog(database)] for name, database in stage.landscape.databases.items()}
+    yield
+    assert {name: [row[:2] for row in catalog(database)] for name, database in stage.landscape.databases.items()} == names
+
+
+def test_status_in_transition(stage: Scene) -> None:
+    assert "both credentials work" in play(stage, "status")
+
+
+def test_abort_is_refused_while_the_target_is_live(stage: Scene) -> None:
+    with unchanged(stage):
+        assert "zdm.landscape.reverse" in play(stage, "abort", code=2)
+
+
+def test_reverse(stage: Scene) -> None:
+    play(stage, "reverse")
+    stage.assert_agreed(stage.landscape.source)
+
+
+def test_status_after_a_crash_says_what_to_run(stage: Scene) -> None:
+    killed = stage.run("--stop", "SIGKILL", "after", "barrier:bills")
+    assert killed.code == -9
+    output = re.sub(r"\s+", " ", play(stage, "status", code=2))
+    assert "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp" in output
+    play(stage, "migrate")
+    stage.assert_agreed(stage.landscape.target, replay=False)
+    play(stage, "status")
+    play(stage, "reverse")
+    stage.assert_agreed(stage.landscape.source)
+
+
+def test_abort_leaves_nothing_behind(stage: Scene) -> None:
+    play(stage, "abort")
+    for database in stage.landscape.databases.values():
+        assert not [row for row in catalog(database) if "zdm" in str(row)]
+    assert not list((stage.landscape.store_path / "claims").glob("*.json"))
+
+
+def test_nobody_noticed(stage: Scene) -> None:
+    stage.assert_ledger(twins=False)
