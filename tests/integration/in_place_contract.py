@@ -1,0 +1,412 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every in-place participant must do, whatever its engine; an engine's tests inherit :class:`VerbContract`.
+
+Fixtures: ``bench`` (a database with the sample schema), ``staged`` (the bench and a participant that has staged).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
+
+A, B, C = "venezia", "venezia-scp", "bystander"
+KEY = f"{A}--{B}"
+WAIT_MS = 5000
+WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__, "ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb"])
+
+
+def move(epoch: int = 1, forward: bool = True) -> Move:
+    return Move(KEY, epoch, A, B, A if forward else B, B if forward else A)
+
+
+def stage(participant: Database, at: Move | None = None, progress: Callable[[dict[str, Any]], None] = lambda _step: None) -> int:
+    return participant.stage(at or move(), participant.inspect(KEY, A, B), progress)
+
+
+def under(rows: dict[str, list[tuple[Any, ...]]], old: str, new: str) -> dict[str, list[tuple[Any, ...]]]:
+    """The same rows with one id for another."""
+    return {table: sorted((tuple(new if value == old else value for value in row) for row in of), key=repr) for table, of in rows.items()}
+
+
+def status(participant: Database) -> tuple[str, str, tuple[str, ...]]:
+    """State, live id and fences; asserts that the participant agrees with itself."""
+    found = participant.status(KEY, A, B)
+    assert found.problems == ()
+    return found.state, found.live_id, found.fenced
+
+
+def act(participant: Database, verb: str, at: Move) -> None:
+    """Run a verb by its name."""
+    if verb in ("prelude", "barrier"):
+        getattr(participant, verb)(at, WAIT_MS)
+    elif verb == "stage":
+        stage(participant, at)
+    else:
+        getattr(participant, verb)(at)
+
+
+def act_and_die(kind: type[Database], options: dict[str, Any], verb: str, at: Move, statement: int) -> None:
+    """Run a verb and kill this process right before its n-th writing statement or commit."""
+    participant = kind(options)
+    plan = participant.inspect(KEY, A, B) if verb == "stage" else None
+    left = statement
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @sa.event.listens_for(participant.engine(), "before_cursor_execute")
+    def _statement(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.split(None, 1)[0] in WRITES:
+            count()
+
+    @sa.event.listens_for(participant.engine(), "commit")
+    def _commit(_connection: Any) -> None:
+        count()
+
+    if plan:
+        participant.stage(at, plan, lambda _step: None)
+    else:
+        act(participant, verb, at)
+
+
+def killed(kind: type[Database], options: dict[str, Any], verb: str, at: Move, every: int = 1) -> Iterator[int]:
+    """Run a verb in processes that die before its first, second, … write; ends when one lives to its end."""
+    statement = 1
+    while True:
+        process = _PROCESSES.Process(target=act_and_die, args=(kind, options, verb, at, statement))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            assert statement > 5  # else nothing was counted
+            return
+        assert process.exitcode == -signal.SIGKILL
+        yield statement
+        statement += every
+
+
+class VerbContract:
+    """The verbs of base.Participant."""
+
+    kill_every = 1
+
+    def test_inspect_changes_nothing_and_repeats(self, bench: Any) -> None:
+        catalog, rows = bench.catalog(), bench.rows()
+        participant = bench.participant()
+        first, second = participant.inspect(KEY, A, B), participant.inspect(KEY, A, B)
+        assert first.refusals == ()
+        assert first.digest == second.digest
+        assert {table.table: (table.strategy, table.rows) for table in first.tables} == dict.fromkeys(("bill", "item", "event"), ("in_place", 60)) | {
+            "share": ("in_place", 62)
+        }
+        assert first.window_ms == sum(table.window_ms for table in first.tables) > 0
+        assert any(statement.startswith("UPDATE") and "owner_tenant_id" in statement for statement in first.sql)
+        assert (bench.catalog(), bench.rows()) == (catalog, rows)
+        assert participant.status(KEY, A, B).state == ABSENT
+
+    def test_round_trip_is_exact(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        rows, digest, other = bench.rows(), participant.fingerprint(A), participant.fingerprint(C)
+        participant.take_over(move(2))
+        assert participant.prelude(move(2), WAIT_MS) == 0
+        assert participant.barrier(move(2), WAIT_MS) == {"rows": 242, "tables": {"bill": 60, "item": 60, "event": 60, "share": 62}}
+        assert status(participant) == (BARRED, A, tuple(sorted((A, B))))
+        participant.turn(move(2))
+        assert status(participant) == (STAGED, B, (A,))
+        assert bench.rows() == under(rows, A, B)
+        assert participant.fingerprint(B) == digest != participant.fingerprint(A)
+        participant.take_over(move(3, forward=False))
+        participant.barrier(move(3, forward=False), WAIT_MS)
+        participant.turn(move(3, forward=False))
+        assert status(participant) == (STAGED, A, (B,))
+        assert bench.rows() == rows
+        assert (participant.fingerprint(A), participant.fingerprint(C)) == (digest, other)
+
+    def test_five_flips(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        rows = bench.rows()
+        for epoch in range(2, 12):
+            forward = epoch % 2 == 0
+            participant.take_over(move(epoch, forward))
+            participant.barrier(move(epoch, forward), WAIT_MS)
+            participant.turn(move(epoch, forward))
+            assert bench.rows() == (under(rows, A, B) if forward else rows)
+        assert status(participant) == (STAGED, A, (B,))
+
+    def test_each_verb_twice_is_once(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        staged_catalog, rows = bench.catalog(), bench.rows()
+        for verb in ("stage", "take_over", "prelude", "undo"):
+            act(participant, verb, move(1))
+            act(participant, verb, move(1))
+            assert (bench.catalog(), bench.rows()) == (staged_catalog, rows)
+        assert participant.barrier(move(1), WAIT_MS) == participant.barrier(move(1), WAIT_MS)
+        act(participant, "take_over", move(2))
+        participant.undo(move(2))
+        participant.undo(move(2))
+        assert bench.rows() == rows
+        participant.barrier(move(2), WAIT_MS)
+        participant.turn(move(2))
+        participant.turn(move(2))
+        assert status(participant) == (STAGED, B, (A,))
+
+    def test_undo_is_exact(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        catalog, rows = bench.catalog(), bench.rows()
+        participant.barrier(move(2), WAIT_MS)
+        participant.undo(move(2))
+        assert (bench.catalog(), bench.rows()) == (catalog, rows)
+        assert status(participant) == (STAGED, A, (B,))
+
+    def test_remove_leaves_nothing(self, bench: Any) -> None:
+        catalog, rows = bench.catalog(), bench.rows()
+        participant = bench.participant()
+        stage(participant)
+        assert bench.catalog() != catalog
+        assert participant.remove(move(1)) == participant.remove(move(1)) == 0
+        assert (bench.catalog(), bench.rows()) == (catalog, rows)
+        assert participant.status(KEY, A, B).state == ABSENT
+
+    def test_remove_after_the_switch_retires_the_source(self, bench: Any) -> None:
+        catalog, rows = bench.catalog(), bench.rows()
+        participant = bench.participant()
+        stage(participant)
+        participant.barrier(move(2), WAIT_MS)
+        participant.turn(move(2))
+        with pytest.raises(Refused, match="live"):
+            participant.remove(move(2))
+        participant.remove(move(2, forward=False))
+        assert (bench.catalog(), bench.rows()) == (catalog, under(rows, A, B))
+
+    @pytest.mark.parametrize("verb", ["stage", "take_over", "prelude", "barrier", "turn", "undo", "remove"])
+    def test_older_epoch_is_refused(self, staged: tuple[Any, Database], verb: str) -> None:
+        bench, participant = staged
+        participant.take_over(move(5))
+        if verb in ("turn", "undo"):
+            participant.barrier(move(5), WAIT_MS)
+        catalog, rows = bench.catalog(), bench.rows()
+        with pytest.raises(Superseded, match="epoch 4 .* epoch 5"):
+            act(participant, verb, move(4))
+        assert (bench.catalog(), bench.rows()) == (catalog, rows)
+        assert participant.status(KEY, A, B).epoch == 5
+
+    def test_wrong_order_is_refused(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        rows = bench.rows()
+        for verb, at in (("turn", move(1)), ("barrier", move(1, forward=False)), ("undo", move(1, forward=False)), ("stage", move(1, forward=False))):
+            with pytest.raises(Refused, match=r"(?s)staged.*live"):
+                act(participant, verb, at)
+        participant.barrier(move(1), WAIT_MS)
+        for verb, at in (("remove", move(1)), ("turn", move(1, forward=False)), ("undo", move(1, forward=False)), ("barrier", move(1, forward=False))):
+            with pytest.raises(Refused, match="barred"):
+                act(participant, verb, at)
+        participant.turn(move(1))
+        for verb in ("undo", "barrier"):
+            with pytest.raises(Refused, match=f"{B} is live"):
+                act(participant, verb, move(1))
+        assert bench.rows() == under(rows, A, B)
+
+    def test_absent(self, bench: Any) -> None:
+        participant = bench.participant()
+        catalog = bench.catalog()
+        for verb in ("take_over", "undo", "remove"):
+            act(participant, verb, move(1))
+        for verb in ("prelude", "barrier", "turn"):
+            with pytest.raises(Refused, match="not staged"):
+                act(participant, verb, move(1))
+        assert bench.catalog() == catalog
+
+    def test_schema_drift_is_refused(self, bench: Any) -> None:
+        participant = bench.participant()
+        plan = participant.inspect(KEY, A, B)
+        bench.sql("ALTER TABLE event ADD COLUMN late VARCHAR(9)")
+        with pytest.raises(Refused, match="schema has changed"):
+            participant.stage(move(1), plan, lambda _step: None)
+        assert participant.status(KEY, A, B).state == ABSENT
+        stage(participant)
+        bench.sql("CREATE TABLE latecomer (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))")
+        with pytest.raises(Refused, match="schema has changed"):
+            participant.prelude(move(1), WAIT_MS)
+        with pytest.raises(Refused, match="schema has changed"):
+            stage(participant)
+
+    def test_a_lost_fence_is_reported_refused_and_mended(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        catalog = bench.catalog()
+        trigger = next(name for entry in catalog for name in entry if str(name).startswith("zdm_") and str(name).endswith("_i"))
+        bench.sql(f"DROP TRIGGER {trigger}")
+        assert participant.status(KEY, A, B).problems == (f"State staged, but {B} is not fenced on every planned table.",)
+        with pytest.raises(Refused, match=f"fence of {B}"):
+            participant.barrier(move(1), WAIT_MS)
+        stage(participant)
+        assert bench.catalog() == catalog
+        assert status(participant) == (STAGED, A, (B,))
+
+    def test_newer_format_is_refused(self, staged: tuple[Any, Database]) -> None:
+        bench, participant = staged
+        table = next(name for entry in bench.catalog() for name in entry if str(name).startswith("zdm_migration_"))
+        bench.sql(f"UPDATE {table} SET format = 2")
+        for verb in ("stage", "take_over", "barrier", "remove"):
+            with pytest.raises(Refused, match="newer version"):
+                act(participant, verb, move(1))
+
+    def test_rows_of_the_target_are_refused(self, bench: Any) -> None:
+        bench.sql(f"INSERT INTO event (id, tenant_id, txt) VALUES (77777, '{B}', 'x')")
+        plan = bench.participant().inspect(KEY, A, B)
+        assert [(refusal.object, "1 rows of the target" in refusal.reason) for refusal in plan.refusals] == [("event", True)]
+        with pytest.raises(Refused, match="rows of the target"):
+            bench.participant().stage(move(1), plan, lambda _step: None)
+
+    def test_unclassified_and_unsafe_tables_are_refused(self, bench: Any) -> None:
+        bench.sql("CREATE TABLE country (code CHAR(2) NOT NULL PRIMARY KEY)")
+        bench.sql("CREATE TABLE loose (tenant_id VARCHAR(63), id INT)")
+        found = {refusal.object: refusal.reason for refusal in bench.participant().inspect(KEY, A, B).refusals}
+        assert "not classified" in found["country"]
+        assert found["loose"] == "Table loose has no primary key."
+        options = {"tables": {"country": {"ignore": "no tenant data"}, "loose": {"ignore": "scratch"}}}
+        assert bench.participant(**options).inspect(KEY, A, B).refusals == ()
+
+    def test_application_triggers_are_refused(self, bench: Any) -> None:
+        bench.sql(self.application_trigger)
+        found = bench.participant().inspect(KEY, A, B).refusals
+        assert [refusal.object for refusal in found] == ["event"]
+        assert "app_trigger" in found[0].reason
+
+    application_trigger = ""
+
+    @pytest.mark.parametrize("verb", ["barrier", "undo", "turn"])
+    def test_killed_inside_a_verb(self, staged: tuple[Any, Database], verb: str) -> None:
+        bench, participant = staged
+        rows = bench.rows()
+        moved = under(rows, A, B)
+        ends = {"barrier": (BARRED, moved), "undo": (STAGED, rows), "turn": (STAGED, moved)}[verb]
+        begin = (STAGED, rows) if verb == "barrier" else (BARRED, moved)
+        if verb != "barrier":
+            participant.barrier(move(1), WAIT_MS)
+        for epoch in killed(type(participant), bench.options(), verb, move(1), self.kill_every):
+            participant.take_over(move(1))
+            found = (participant.status(KEY, A, B).state, bench.rows())
+            assert found in (begin, ends), f"before statement {epoch}"
+            status(participant)
+        assert (participant.status(KEY, A, B).state, bench.rows()) == ends
+        assert (
+            status(participant)
+            == {
+                "barrier": (BARRED, A, tuple(sorted((A, B)))),
+                "undo": (STAGED, A, (B,)),
+                "turn": (STAGED, B, (A,)),
+            }[verb]
+        )
+
+    @pytest.mark.parametrize("verb", ["stage", "remove"])
+    def test_killed_inside_stage_and_remove(self, bench: Any, verb: str) -> None:
+        participant = bench.participant()
+        rows, before = bench.rows(), bench.catalog()
+        writer = bench.application()
+        if verb == "remove":
+            stage(participant)
+        for statement in killed(type(participant), bench.options(), verb, move(1), self.kill_every):
+            assert participant.status(KEY, A, B).state in (ABSENT, STAGING, STAGED), f"before statement {statement}"
+            writer.cursor().execute(f"UPDATE share SET owner_tenant_id = '{A}' WHERE tenant_id = '{A}' AND owner_tenant_id = '{A}'")
+            assert bench.rows() == rows
+        if verb == "stage":
+            assert status(participant) == (STAGED, A, (B,))
+            participant.remove(move(1))
+        assert bench.catalog() == before
+
+    def test_no_acknowledged_write_is_lost(self, staged: tuple[Any, Database]) -> None:
+        """Writers that no router holds back: what was acknowledged is there once, under the live id; what was not is refused."""
+        bench, participant = staged
+        writers = [Writer(bench, number, tenant) for number, tenant in enumerate((A, A, A, B, C))]
+        for writer in writers:
+            writer.start()
+        try:
+            for epoch in range(2, 6):
+                forward = epoch % 2 == 0
+                wait_for_writes(writers)
+                participant.take_over(move(epoch, forward))
+                participant.barrier(move(epoch, forward), WAIT_MS)
+                if epoch == 3:
+                    participant.undo(move(epoch, forward))
+                    wait_for_writes(writers)
+                    participant.barrier(move(epoch, forward), WAIT_MS)
+                participant.turn(move(epoch, forward))
+        finally:
+            for writer in writers:
+                writer.stop()
+        assert [writer.failure for writer in writers] == [None] * len(writers)
+        assert status(participant) == (STAGED, A, (B,))
+        acknowledged = sorted(key for writer in writers[:4] for key in writer.acknowledged)
+        for table, column in (("bill", "id"), ("item", "bill")):
+            there = [row[0] for row in bench.sql(f"SELECT {column} FROM {table} WHERE tenant_id = '{A}' AND {column} >= {FIRST_KEY} ORDER BY {column}")]
+            assert there == acknowledged
+            assert bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{B}'")[0][0] == 0
+            theirs = bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{C}' AND {column} >= {FIRST_KEY}")[0][0]
+            assert theirs == len(writers[4].acknowledged) > 0
+        assert writers[3].acknowledged, "the target's writer got through while the target was live"
+        assert all(writer.refused for writer in writers[:4])
+        assert not writers[4].refused
+
+
+FIRST_KEY = 5_000_000
+
+
+class Writer(threading.Thread):
+    """Inserts a bill and its item in one transaction, again and again, and notes what was acknowledged."""
+
+    def __init__(self, bench: Any, number: int, tenant: str) -> None:
+        super().__init__(daemon=True)
+        self.connection = bench.application(isolation=("REPEATABLE READ", "READ COMMITTED")[number % 2])
+        self.tenant = tenant
+        self.key = FIRST_KEY + number * 1_000_000
+        self.acknowledged: list[int] = []
+        self.refused = 0
+        self.failure: Exception | None = None
+        self._stop_now = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_now.is_set():
+            self.key += 1
+            cursor = self.connection.cursor()
+            try:
+                cursor.execute("BEGIN")
+                cursor.execute(f"INSERT INTO bill (tenant_id, id, note) VALUES ('{self.tenant}', {self.key}, 'w')")
+                cursor.execute(f"INSERT INTO item (tenant_id, bill, pos, txt) VALUES ('{self.tenant}', {self.key}, 1, 'w')")
+                cursor.execute("COMMIT")
+                self.acknowledged.append(self.key)
+            except Exception as error:
+                self.connection.rollback()
+                if "is closed by a migration" not in str(error):
+                    self.failure = error
+                    return
+                self.refused += 1
+            self._stop_now.wait(0.002)
+
+    def stop(self) -> None:
+        self._stop_now.set()
+        self.join()
+
+
+def wait_for_writes(writers: list[Writer]) -> None:
+    """Wait until each writer has had an answer since now."""
+    for writer in writers:
+        key = writer.key
+        while writer.key < key + 3 and writer.is_alive():
+            writer.join(0.002)

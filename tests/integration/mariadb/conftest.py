@@ -1,0 +1,55 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A MariaDB server of its own for each pytest worker, a database of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.tests.integration.in_place_contract import stage
+from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="zdm-mariadb-", dir="/tmp"))
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[Bench]:
+    bench = Bench(server, f"zt{os.getpid()}_{next(_numbers)}")
+    try:
+        yield bench
+    finally:
+        bench.drop()
+
+
+@pytest.fixture
+def bench(empty: Bench) -> Bench:
+    empty.schema()
+    return empty
+
+
+@pytest.fixture
+def staged(bench: Bench) -> tuple[Bench, MariaDB]:
+    participant = bench.participant()
+    stage(participant)
+    return bench, participant
