@@ -130,8 +130,8 @@ def apply(store: Store, change: Change) -> bool:
     if not change.needed:
         return False
     if change.after is None:
-        assert change.before is not None
-        store.delete(ONBOARDED, change.name, change.before.revision)
+        if change.before:
+            store.delete(ONBOARDED, change.name, change.before.revision)
         return True
     written = store.put(ONBOARDED, change.name, change.after, change.before.revision if change.before else None)
     try:

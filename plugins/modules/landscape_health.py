@@ -17,7 +17,6 @@ description:
 requirements:
   - jmespath (for O(health[].assert))
 extends_documentation_fragment:
-  - zdm.landscape.health
   - zdm.landscape.attributes
   - zdm.landscape.attributes.info
 options:

@@ -16,7 +16,6 @@ description:
   - In the file only this entry is touched; order, indentation and everything else stay as they are.
   - Other keys of the entry are kept.
 extends_documentation_fragment:
-  - zdm.landscape.store
   - zdm.landscape.attributes
 attributes:
   check_mode:

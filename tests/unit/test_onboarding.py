@@ -188,8 +188,8 @@ def test_half_a_mapping_in_the_configuration_is_refused(store: FileStore) -> Non
 class OpensAWindow(FileStore):
     """A store in which a migration opens its window right after the document was written."""
 
-    def put(self, collection: str, name: str, content: dict[str, Any], revision: str | None) -> Document:
-        written = super().put(collection, name, content, revision)
+    def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
+        written = super().put(collection, name, body, revision)
         if collection == ONBOARDED and self.get(MIGRATIONS, "venezia--roma") is None:
             journal = {**JOURNAL, "migration": "venezia--roma", "target": {"subdomain": "roma", "id": "guidR"}, "phase": "W"}
             super().put(MIGRATIONS, "venezia--roma", journal, None)
