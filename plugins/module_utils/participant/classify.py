@@ -242,7 +242,7 @@ class _Job:
             return f"{self.engine.name} has no twin strategy"
         if len(tenant) > 1:
             return f"it has several tenant columns ({', '.join(tenant)})"
-        for unique in (UniqueKey("primary key", self.key(name)), *table.unique_keys):
+        for unique in (UniqueKey("primary key", table.primary_key or self.key(name)), *table.unique_keys):
             if tenant[0] not in unique.columns:
                 return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"
         if set(self.key(name)) == set(tenant):

@@ -76,11 +76,10 @@ class PostgreSQL(PostgreSQLSession):
         return (READ_ONLY,)
 
     def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
-        return table_digest(connection, table, tenant, tenant_id)
+        return table_digest(self, connection, table, tenant, tenant_id)
 
     def display_name(self, schema: str | None, table: str) -> str:
-        default = self.engine().dialect.default_schema_name
-        return table if schema in (None, default) else f"{schema}.{table}"
+        return table if schema in (None, self.default_schema) else f"{schema}.{table}"
 
     # -- stage ------------------------------------------------------------------------------------
 

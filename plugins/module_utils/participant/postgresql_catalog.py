@@ -73,6 +73,7 @@ class Detail:
 
 def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str, Detail]:
     """Details of all tables and materialised views of the application, partitions left out, by the operator's name."""
+    session.abilities(connection)  # names depend on the default schema
     types: dict[tuple[str, str], dict[str, str]] = {}
     always: dict[tuple[str, str], set[str]] = {}
     for row in execute(connection, _COLUMNS).mappings():
@@ -215,15 +216,16 @@ def make_works(catalog: Mapping[str, TableFacts], details: Mapping[str, Detail],
                 columns,
                 tuple(column for column in columns if column in detail.always),
                 bool(detail.triggers),
+                any(set(columns) - {*plan.tenant_columns, *plan.key} for columns in (table.primary_key, *(key.columns for key in table.unique_keys))),
             )
         )
     return works
 
 
-def table_digest(connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
+def table_digest(session: PostgreSQLSession, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
     """See :meth:`~.database.Database.table_digest`; the server hashes, rows stay where they are."""
     schema, _, relation = table.name.rpartition(".")
-    sql = quote(schema, relation) if schema else quote(str(connection.dialect.default_schema_name), table.name)
+    sql = quote(schema or session.default_schema, relation)
     types = {column.name: column.type for column in table.columns}
     own = {column: f"{literal(tenant_id)}::text::{types[column]}" for column in tenant if types[column] != "uuid" or _is_uuid(tenant_id)}
     if not own:

@@ -74,6 +74,7 @@ class PostgreSQLSession(Database):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._abilities: dict[str, bool] = {}
+        self.default_schema = "public"
         self._lock_timeout_ms = LOCK_TIMEOUT_MS
 
     # -- connecting -------------------------------------------------------------------------------
@@ -139,6 +140,9 @@ class PostgreSQLSession(Database):
                 checks = ", ".join(f"has_parameter_privilege('{name}', 'SET')" for name in names)
                 granted = dict(zip(names, execute(connection, f"SELECT {checks}").one(), strict=True))
             self._abilities = granted
+            # a user called like our schema has it on its search path
+            path = f"SELECT schema FROM unnest(current_schemas(false)) WITH ORDINALITY path(schema, place) WHERE schema <> '{SCHEMA}' ORDER BY place LIMIT 1"
+            self.default_schema = execute(connection, path).scalar() or "public"
         return self._abilities
 
     # -- transactions -----------------------------------------------------------------------------
@@ -197,7 +201,8 @@ class PostgreSQLSession(Database):
             "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS username,"
             " coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid, string_agg(DISTINCT l.relation::regclass::text, ', ') AS tables,"
             " max((extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint) AS age_ms"
-            " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction"
+            " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL"
+            " AND x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid"
             f" WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (ARRAY[{names}]::regclass[]::oid[])"
             " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid()"
             " AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"

@@ -67,6 +67,7 @@ class Work:
     :param columns: all columns but the tenant columns and generated ones.
     :param fixed: those of them that cannot be updated (GENERATED ALWAYS AS IDENTITY).
     :param triggers: the application has triggers here.
+    :param exchanging: it has secondary unique keys, whose values rows may exchange.
     """
 
     number: int
@@ -82,6 +83,7 @@ class Work:
     columns: tuple[str, ...]
     fixed: tuple[str, ...] = ()
     triggers: bool = False
+    exchanging: bool = False
 
     @property
     def sql(self) -> str:
@@ -251,19 +253,21 @@ class Scheme:
         One snapshot for log and rows; deletes come before inserts, for secondary unique keys; foreign keys are checked at
         the end, so the order of tables does not matter.
 
-        :param whole: take every logged row away and insert it anew, which lets rows exchange values of a unique key.
+        :param whole: where rows can exchange values of a unique key, take all logged rows away and insert them anew. Nowhere
+            else: foreign keys with ON DELETE CASCADE would take the children along.
         """
         role = self.role(from_id)
         deletes, inserts, gone = [], [], []
         for work in works:
             n, log = work.number, self.log(work, role)
             deletes.append(f"k{n} AS MATERIALIZED (SELECT DISTINCT {work.listed(work.key)} FROM {log})")
-            lost = "" if whole else f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND {work.same_key('a', f'k{n}')})"
+            anew = whole and work.exchanging
+            lost = "" if anew else f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND {work.same_key('a', f'k{n}')})"
             deletes.append(f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {work.is_id(to_id, 'b.')} AND {work.same_key('b', f'k{n}')}{lost} RETURNING 1)")
             gone.append(f"(SELECT count(*) FROM d{n})")
             changes = [f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in (*work.key, *work.fixed)]
             then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
-            conflict = "" if whole else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
+            conflict = "" if anew else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
             source = f"{work.sql} a JOIN k{n} ON {work.same_key('a', f'k{n}')} WHERE {work.is_id(from_id, 'a.')} AND (SELECT n FROM gone) >= 0"
             inserts.append(f"u{n} AS ({self._insert(work, to_id, source)}{conflict} RETURNING 1)")
         parts = [*deletes, f"gone AS (SELECT {' + '.join(gone)} AS n)", *inserts]
