@@ -25,7 +25,7 @@ from .keys import Certificates, Issuers
 from .ledger import BYSTANDER, TENANT
 from .processes import Process, Processes, free_port, module_command, module_environment
 from .routers import Fleet, ansible_environment, ansible_playbook
-from .servers import HOST, MariaServer, PostgresServer, Server
+from .servers import HOST, MariaServer, PostgresServer, Server, start_all
 from .spec import BY_NAME, SERVICES, Service, heads_for, rows_of
 from .traffic import Traffic
 
@@ -224,9 +224,8 @@ class Landscape:
         return {"postgresql": self.rows, "mariadb": min(self.rows, SMALL_ROWS)}.get(service.kind, min(self.rows, SMALL_ROWS) // 4)
 
     def _start_databases(self) -> None:
-        for server in self.servers.values():
-            server.init()
-            server.start()
+        start_all(list(self.servers.values()))
+        self._launch_services()
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._fill, self.databases.values()))
 
@@ -239,7 +238,12 @@ class Landscape:
         database.keep_seed()
 
     def _start_services(self) -> None:
-        """Start the services that do not run and wait until they are healthy."""
+        """Start the services that do not run and wait until all are healthy."""
+        self._launch_services()
+        for name, process in self.services.items():
+            process.wait_ready(lambda name=name: service_is_up(self.ports[name], name))  # type: ignore[misc]
+
+    def _launch_services(self) -> None:
         for name, database in self.databases.items():
             if name in self.services:
                 continue
@@ -247,8 +251,6 @@ class Landscape:
             config.touch(0o600)
             config.write_text(json.dumps({"service": name, "port": self.ports[name], "database": database.address()}))
             self.services[name] = self.processes.start(f"service-{name}", module_command("service", str(config)), env=module_environment())
-        for name, process in self.services.items():
-            process.wait_ready(lambda name=name: service_is_up(self.ports[name], name))  # type: ignore[misc]
 
     def _write_store(self) -> None:
         """The config store after phase 1: all tenants onboarded, the target mapped to the source."""

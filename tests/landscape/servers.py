@@ -9,8 +9,8 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,16 +248,11 @@ class MariaServer(Server):
             cursor.execute(f"GRANT PROCESS, CONNECTION ADMIN ON *.* TO 'zdm'@'{HOST}'")
 
 
-@contextmanager
-def started(servers: list[Server], init: Callable[[Server], None] = lambda server: server.init()) -> Iterator[list[Server]]:
-    """Initialise and start *servers* side by side; stop them at the end."""
+def start_all(servers: Sequence[Server]) -> None:
+    """Initialise and start new servers side by side."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda server: server.init(), servers))
     for server in servers:
-        init(server)
         server.launch()
-    try:
-        for server in servers:
-            server.wait()
-        yield servers
-    finally:
-        for server in servers:
-            server.stop()
+    for server in servers:
+        server.wait()
