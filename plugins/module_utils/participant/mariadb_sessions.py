@@ -176,7 +176,8 @@ class MariaDBSessions(Database):
                     if seen:
                         found[:] = seen
                     connection.rollback()
-                    if stop.wait(0.1):
+                    # InnoDB makes these tables anew only when nobody has read them for 0.1 s
+                    if stop.wait(0.25):
                         return
         except (ZdmError, sa.exc.DBAPIError):
             return  # naming the culprit is a courtesy: without it the time-out's message stays general

@@ -1,0 +1,203 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waiting in MariaDB: who is in the way is named, others are not kept waiting, an older controller's session is ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb, mariadb_sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.tests.integration.in_place_contract import BARRED, KEY, STAGED, WAIT_MS, A, B, C, move, stage, status, under
+from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
+
+
+@pytest.mark.parametrize("verb", ["prelude", "barrier"])
+def test_an_open_transaction_of_the_tenant_is_waited_for_and_named(staged: tuple[Bench, MariaDB], verb: str) -> None:
+    bench, participant = staged
+    rows = bench.rows()
+    writer = bench.application(autocommit=False)
+    run(writer, f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")
+    with pytest.raises(Timeout, match=f"thread {writer.thread_id()} of root@localhost") as caught:
+        getattr(participant, verb)(move(), 900)
+    assert caught.value.details["blockers"][0]["thread"] == writer.thread_id()
+    assert f"KILL {writer.thread_id()}" in caught.value.advice
+    assert status(participant) == (STAGED, A, (B,))
+    writer.rollback()
+    assert bench.rows() == rows
+    participant.prelude(move(), 900)
+
+
+def test_a_transaction_that_wrote_before_the_barrier_is_in(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    writer = bench.application(autocommit=False, isolation="REPEATABLE READ")
+    run(writer, f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")
+    with running(lambda: participant.barrier(move(), WAIT_MS)) as barrier:
+        wait_until(lambda: bench.sql("SELECT COUNT(*) FROM information_schema.innodb_lock_waits") != [(0,)])
+        run(writer, f"INSERT INTO item (tenant_id, bill, pos) VALUES ('{A}', 901, 1)")  # goes on writing while the barrier waits
+        bystander = bench.application()
+        run(bystander, f"INSERT INTO bill (tenant_id, id) VALUES ('{C}', 901)")
+        assert barrier.is_alive()
+        writer.commit()
+    assert bench.sql(f"SELECT id FROM bill WHERE tenant_id = '{B}' AND id = 901") == [(901,)]
+    assert bench.sql(f"SELECT bill FROM item WHERE tenant_id = '{B}' AND bill = 901") == [(901,)]
+
+
+def test_transactions_of_other_tenants_are_not_waited_for(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    other = bench.application(autocommit=False, isolation="REPEATABLE READ")
+    run(other, f"UPDATE bill SET note = 'mine' WHERE tenant_id = '{C}'")
+    run(other, f"INSERT INTO event (tenant_id, txt) VALUES ('{C}', 'mine')")
+    participant.prelude(move(), 2000)
+    participant.barrier(move(), 2000)
+    participant.turn(move())
+    other.commit()
+
+
+def test_a_row_lock_of_somebody_else_times_out_and_changes_nothing(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    rows = bench.rows()
+    reader = bench.application(autocommit=False)
+    run(reader, f"SELECT * FROM event WHERE tenant_id = '{A}' FOR UPDATE")
+    with pytest.raises(Timeout, match=f"thread {reader.thread_id()}"):
+        participant.barrier(move(), 700)
+    reader.rollback()
+    assert (bench.rows(), status(participant)) == (rows, (STAGED, A, (B,)))
+
+
+def test_stage_does_not_make_others_queue_behind_a_long_transaction(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mariadb, "DDL_TIMEOUT_MS", 900)
+    long = bench.application(autocommit=False)
+    run(long, "SELECT COUNT(*) FROM bill")
+    participant = bench.participant()
+    plan = participant.inspect(KEY, A, B)
+    bystander = bench.application()
+    longest = 0.0
+    with running(lambda: participant.stage(move(), plan, lambda _step: None), expect=Timeout) as staging:
+        while staging.is_alive():
+            begin = time.monotonic()
+            run(bystander, f"UPDATE bill SET note = 'b' WHERE tenant_id = '{C}' AND id = 1")
+            longest = max(longest, time.monotonic() - begin)
+            staging.join(0.01)
+    assert f"thread {long.thread_id()}" in str(staging.error)
+    assert longest < 0.9 * mariadb.DDL_TIMEOUT_MS / 1000  # an attempt ends after DDL_ATTEMPT_S, the transaction never
+    long.rollback()
+    stage(participant)
+    assert status(participant) == (STAGED, A, (B,))
+
+
+def test_take_over_ends_the_older_controllers_session(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    rows = bench.rows()
+    paused = bench.participant()
+    inside, go_on = threading.Event(), threading.Event()
+
+    @before_the_fences_close(paused)
+    def _pause(_thread: int) -> None:
+        inside.set()
+        assert go_on.wait(60)
+
+    with running(lambda: paused.barrier(move(), WAIT_MS), expect=Unreachable) as old:
+        assert inside.wait(60)
+        participant.take_over(move(2))
+        assert status(participant) == (STAGED, A, (B,))
+        assert bench.rows() == rows
+        go_on.set()
+    assert old.error is not None
+    with pytest.raises(Superseded):
+        paused.barrier(move(), WAIT_MS)
+    participant.barrier(move(2), WAIT_MS)
+    assert bench.rows() == under(rows, A, B)
+
+
+def test_a_second_session_of_the_same_epoch_waits(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    first = bench.participant()
+    with first.only_session(move(), 1, mariadb_sessions.Deadline(1000)), pytest.raises(Timeout, match="same epoch") as caught:
+        participant.barrier(move(), 400)
+    assert caught.value.details["blocker"]["thread"] == first.thread_id(first.connection())
+    participant.barrier(move(), 400)
+    assert status(participant)[0] == BARRED
+
+
+def test_a_session_of_another_user_is_not_ended(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    other = bench.participant(user="root", password="")
+    with other.only_session(move(), 1, mariadb_sessions.Deadline(1000)), pytest.raises(Refused, match="another user"):
+        participant.take_over(move(2))
+
+
+def test_a_paused_controller_loses_its_transaction(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    rows = bench.rows()
+
+    @before_the_fences_close(participant)
+    def _pause(thread: int) -> None:
+        wait_until(lambda: not bench.sql(f"SELECT 1 FROM information_schema.processlist WHERE id = {thread}"))
+
+    with pytest.raises(Unreachable):
+        participant.barrier(move(), WAIT_MS)
+    assert bench.rows() == rows
+    assert status(bench.participant()) == (STAGED, A, (B,))
+
+
+def test_a_server_that_is_not_there(bench: Bench) -> None:
+    gone = bench.participant(socket="/nonexistent/s.sock")
+    with pytest.raises(Unreachable, match="rating") as caught:
+        gone.inspect(KEY, A, B)
+    assert "secret-of-zdm" not in str(caught.value)
+    wrong = bench.participant(password="wrong-secret")
+    with pytest.raises(Unreachable, match="wrong user or password") as caught:
+        wrong.inspect(KEY, A, B)
+    assert "wrong-secret" not in str(caught.value)
+
+
+def before_the_fences_close(participant: MariaDB) -> Callable[[Callable[[int], None]], None]:
+    """Decorator: call a function with the thread's id in the middle of a barrier, when its rows have moved."""
+
+    def decorate(function: Callable[[int], None]) -> None:
+        @sa.event.listens_for(participant.engine(), "before_cursor_execute")
+        def _statement(connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            if statement.startswith("UPDATE `zdm_fence_"):
+                function(participant.thread_id(connection))
+
+    return decorate
+
+
+class _Running(threading.Thread):
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.error: ZdmError | None = None
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except ZdmError as error:
+            self.error = error
+
+
+@contextmanager
+def running(work: Callable[[], object], expect: type[ZdmError] | None = None) -> Iterator[_Running]:
+    """Run *work* beside the block; afterwards it must have ended as expected."""
+    thread = _Running(work)
+    thread.start()
+    yield thread
+    thread.join(60)
+    assert not thread.is_alive()
+    assert type(thread.error) is (expect or type(None)), thread.error
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)  # InnoDB makes its information_schema tables anew only when nobody has read them for 0.1 s
