@@ -42,6 +42,7 @@ class Rules:
     commit_is_compare_and_set: bool = True
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
+    participants_note_the_epoch_with_every_verb: bool = True
     documents_refuse_old_epochs: bool = True
     unreachable_routers_are_awaited: bool = True
     routers_read_the_store_last: bool = True
@@ -65,6 +66,7 @@ class Config:
     :param unknown: numbers of the journal steps whose write may stay without an answer and land later.
     :param undo: controllers may decide to undo at any time before the commit.
     :param renew: leases are renewed beside the work.
+    :param repeat: a controller may repeat a sub-step while others of the same step are not done.
     :param observe: also report transitions that change nothing.
     :param canonical: the live id at the beginning. :param epoch: the journal's epoch there.
     """
@@ -82,6 +84,7 @@ class Config:
     unknown: frozenset[str] = frozenset()
     undo: bool = True
     renew: bool = False
+    repeat: bool = False
     observe: bool = False
     ordered: bool = True
     canonical: int = SOURCE

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
 from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
@@ -13,17 +14,35 @@ from ansible_collections.zdm.landscape.tests.model.table import COMMIT, STEPS
 
 JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.op == "phase")
 
-CONFIGURATIONS: Mapping[str, Config] = {
-    "one controller, everything unknown": Config(goals=((TARGET,),), unknown=JOURNAL_STEPS, renew=True, restarts=1, cuts=1, requests=2),
-    "two controllers": Config(unknown=frozenset({COMMIT}), renew=True),
-    "two controllers, restarts": Config(restarts=1, reloads=1),
-    "two controllers, routers out of reach": Config(restarts=1, cuts=1, late=()),
-    "forward, then reverse": Config(goals=((TARGET,), (SOURCE, TARGET)), late=(SOURCE, TARGET)),
-    "forward, then reverse, restarts": Config(goals=((TARGET,), (SOURCE, TARGET)), restarts=1),
-    "stage job and abort": Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET))),
-    "split steps": Config(split=True, late=(SOURCE, TARGET), requests=0),
-    "split steps, reverse": Config(goals=((TARGET,), (SOURCE,)), split=True, requests=0),
-    "three participants": Config(participants=(TWIN, IN_PLACE, TWIN), routers=1),
-    "three controllers": Config(goals=((TARGET,), (TARGET,), (SOURCE, TARGET)), participants=(TWIN, IN_PLACE), routers=1, late=(SOURCE,)),
-    "three controllers, two routers": Config(goals=((TARGET,), (TARGET,), (SOURCE, TARGET)), late=()),
+ONE = Config(goals=((TARGET,),))
+TURNS = ((TARGET,), (SOURCE, TARGET))
+THREE = ((TARGET,), (TARGET,), (SOURCE, TARGET))
+
+SMALL: Mapping[str, tuple[Config, int]] = {
+    "one controller, any journal write without an answer": (replace(ONE, unknown=JOURNAL_STEPS), 40_000),
+    "one controller, leases renewed": (replace(ONE, renew=True), 12_000),
+    "one controller, a router crashes": (replace(ONE, restarts=1, repeat=True, participants=(IN_PLACE,)), 20_000),
+    "one controller, a router is reloaded": (replace(ONE, reloads=1), 20_000),
+    "one controller, a router out of reach": (replace(ONE, cuts=1, participants=(TWIN,)), 12_000),
+    "two controllers": (Config(participants=(IN_PLACE,), late=()), 40_000),
+    "two controllers, late writers under both ids": (Config(requests=0, late=(SOURCE, TARGET)), 40_000),
+    "two controllers, split steps, reverse": (Config(goals=((TARGET,), (SOURCE,)), split=True, requests=0), 30_000),
+    "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 10_000),
+    "three controllers, forward and reverse": (Config(goals=THREE, routers=1, participants=(TWIN,), requests=0), 40_000),
 }
+"""Configurations that are always explored completely, each with a number of states that it has at least."""
+
+LARGE: Mapping[str, Config] = {
+    "one controller, everything": replace(ONE, unknown=JOURNAL_STEPS, renew=True, restarts=1, cuts=1, requests=2),
+    "two controllers": Config(unknown=frozenset({COMMIT}), renew=True),
+    "two controllers, restarts": Config(repeat=True, restarts=1, reloads=1),
+    "two controllers, routers out of reach": Config(restarts=1, cuts=1, late=()),
+    "forward, then reverse": Config(goals=TURNS, late=(SOURCE, TARGET)),
+    "forward, then reverse, restarts": Config(goals=TURNS, restarts=1),
+    "a stage's job and an abort": Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET))),
+    "split steps": Config(split=True, late=(SOURCE, TARGET)),
+    "three participants, two mapping documents": Config(participants=(TWIN, IN_PLACE, TWIN), documents=2, routers=1),
+    "three controllers": Config(goals=THREE, routers=1),
+    "three controllers, two routers": Config(goals=THREE, late=()),
+}
+"""Configurations with up to millions of states: explored up to a limit, and by random walks; completely on request."""

@@ -11,6 +11,7 @@ from ansible_collections.zdm.landscape.tests.model.participants import write
 from ansible_collections.zdm.landscape.tests.model.state import (
     ABANDONED,
     BASE,
+    BLOCK_EDITED,
     CLOSED,
     COUNTED,
     CUT,
@@ -20,10 +21,12 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     IDS,
     IN_PLACE,
     LEASED,
+    LOADED,
     NEW,
     NOBODY,
     OPEN,
     OVER,
+    OVERRIDE_EDITED,
     PASSED,
     READY,
     STARTING,
@@ -77,10 +80,15 @@ def render(config: Config, state: State) -> tuple[int, int, int]:
 def land(state: State) -> State | None:
     """The journal after a delayed write; ``None`` when its compare-and-set fails."""
     write_ = state.pending
-    if not write_ or state.journal != (write_.epoch, write_.before):
+    if not write_ or state.journal[:2] != (write_.epoch, write_.before):
         return None
     canonical = 1 - state.canonical if write_.after == "K" else state.canonical
-    return state._replace(journal=Journal(write_.epoch, write_.after), canonical=canonical, pending=None)
+    return state._replace(journal=after(state.journal, write_.epoch, write_.after), canonical=canonical, pending=None)
+
+
+def after(journal: Journal, epoch: int, phase: str) -> Journal:
+    """The journal after a change of phase."""
+    return Journal(epoch, phase, phase == "U" and journal.phase == "W")
 
 
 def _label(op: str, target: int = NOBODY, detail: str = "") -> Label:
@@ -93,16 +101,16 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
     def become(op: str, new: Router, left: Budget = budget, requests: tuple[Request, ...] = state.requests) -> None:
         out.append(Transition(_label(op, index), state._replace(routers=put(state.routers, index, new), budget=left, requests=requests)))
 
+    if router.block == LEASED:
+        become("lease_end", router._replace(block=OPEN))
     if router.up == DOWN:
-        become("boot", EMPTY_ROUTER._replace(up=UNREADY))
+        become("boot", Router(UNREADY, *render(config, state)))
     elif router.up == UNREADY:
-        become("ready", Router(READY, *render(config, state)))
-    elif router.up == STARTING:
+        become("load", _loaded(router, *render(config, state)))
+    elif router.up in (LOADED, STARTING):
         become("ready", router._replace(up=READY))
     if router.up not in SERVING:
         return
-    if router.block == LEASED:
-        become("lease_end", router._replace(block=OPEN))
     busy = router.block != OPEN or state.journal.phase != "I"  # at rest a router that restarts comes back as it was
     if router.up == CUT:
         become("reachable", router._replace(up=READY))
@@ -116,6 +124,13 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         counted = COUNTED if config.rules.old_workers_are_counted else UNCOUNTED
         requests = tuple(_cut_off(request, index, counted) for request in state.requests)
         become("reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests)
+
+
+def _loaded(router: Router, block: int, override: int, epoch: int) -> Router:
+    """A starting router when it has read the store once more: what commands have changed since its start stays."""
+    block = router.block if router.edited & BLOCK_EDITED else block
+    override = router.override if router.edited & OVERRIDE_EDITED else override
+    return Router(LOADED, block, override, max(router.epoch, epoch))
 
 
 def _cut_off(request: Request, router: int, counted: int) -> Request:

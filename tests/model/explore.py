@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Breadth-first exploration with the shortest trace to an accident, and the check that every run can be finished.
 
-``python -m ansible_collections.zdm.landscape.tests.model.explore [--limit N] [--only NAME]`` explores the large configurations.
+``python -m ansible_collections.zdm.landscape.tests.model.explore [--limit N] [--only NAME]`` explores all configurations.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from array import array
 from dataclasses import dataclass, replace
 
 from ansible_collections.zdm.landscape.tests.model.config import STAGE_JOB, Config
-from ansible_collections.zdm.landscape.tests.model.configurations import CONFIGURATIONS
+from ansible_collections.zdm.landscape.tests.model.configurations import LARGE, SMALL
 from ansible_collections.zdm.landscape.tests.model.invariants import at_rest, broken
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
-from ansible_collections.zdm.landscape.tests.model.state import CLOSED, ENDED, HELD, NOBODY, PASSED, UNSTARTED, Budget, Label, State
+from ansible_collections.zdm.landscape.tests.model.state import CLOSED, ENDED, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
 
 NOT_FINISHED = "the same command, run alone, does not bring everything to rest"
 
@@ -107,7 +107,7 @@ class Recovery:
 
     def __init__(self, config: Config) -> None:
         commands = sorted({goal for goals in config.goals for goal in goals} - {STAGE_JOB})
-        calm = replace(config, undo=False, renew=False, unknown=frozenset(), late=())
+        calm = replace(config, undo=False, renew=False, repeat=False, unknown=frozenset(), late=())
         self._models = [Model(replace(calm, goals=((goal,),) * len(config.goals))) for goal in commands]
 
     def check(self, state: State) -> str:
@@ -118,8 +118,9 @@ class Recovery:
             budget=Budget(0, 0, 0),
             late=(),
         )
+        owes = state.pending is not None or any(router.up != READY for router in state.routers)
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
-        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in (False, True))), "")
+        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in {False, owes})), "")
 
 
 def _begin(model: Model, state: State) -> list[tuple[str, State]]:
@@ -133,7 +134,7 @@ def _finish(model: Model, state: State, first: str, early: bool) -> str:
     for _ in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
-        owed = [t for t in transitions if t.label.op in ("boot", "ready", "reachable", "delayed write") or _moves_a_request(t.label, state)]
+        owed = [t for t in transitions if t.label.op in ("boot", "load", "ready", "reachable", "delayed write") or _moves_a_request(t.label, state)]
         ways = owed + mine if early else mine + owed
         if not ways:
             break
@@ -152,14 +153,15 @@ def _moves_a_request(label: Label, state: State) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Explore the large configurations and print what was found."""
+    """Explore all configurations and print what was found."""
+    configurations = {**{f"small: {name}": config for name, (config, _states) in SMALL.items()}, **LARGE}
     parser = argparse.ArgumentParser(description="Explore the model of the cutover protocol.")
     parser.add_argument("--limit", type=int, default=0, help="states per configuration; 0: all (needs about 1 KiB of memory per state)")
     parser.add_argument("--recover-every", type=int, default=50, help="check recovery from every n-th state; 0: never")
-    parser.add_argument("--only", choices=sorted(CONFIGURATIONS), help="explore one configuration")
+    parser.add_argument("--only", choices=sorted(configurations), help="explore one configuration")
     options = parser.parse_args(arguments)
     failed = False
-    for name, config in CONFIGURATIONS.items():
+    for name, config in configurations.items():
         if options.only in (None, name):
             result = explore(config, options.limit, options.recover_every)
             print(f"{name}: {result}", flush=True)

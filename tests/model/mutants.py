@@ -61,6 +61,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "commit without compare-and-set": Mutant(TWO, _flag("commit_is_compare_and_set")),
     "routers take old epochs": Mutant(TWO, _flag("routers_refuse_old_epochs")),
     "participants take old epochs": Mutant(TWO, _flag("participants_refuse_old_epochs")),
+    "an undo with nothing to undo does not note the epoch": Mutant(TWO, _flag("participants_note_the_epoch_with_every_verb")),
     "mapping documents take old epochs": Mutant(replace(TWO, goals=((TARGET,), (TARGET,), (SOURCE,)), requests=0), _flag("documents_refuse_old_epochs")),
     "unreachable router skipped": Mutant(replace(ONE, cuts=1), _flag("unreachable_routers_are_awaited")),
     "router serves what it read before the commands that it took": Mutant(replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")),
@@ -82,6 +83,7 @@ MUTANTS: Mapping[str, Mutant] = {
         replace(ONE, participants=(TWIN,), requests=0, late=(TARGET,)),
         _verbs({(TWIN, "barrier"): (("fence",), ("apply",), ("start log back",), ("open",))}),
     ),
+    "a run that finds R only maps": Mutant(ONE, _programs(R="13")),
     "undo leaves the target's log": Mutant(
         replace(ONE, participants=(TWIN,), requests=0),
         _verbs({(TWIN, "undo"): (("keep log",), ("unfence",))}),

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Atom, Config, Work, compile_programs
-from ansible_collections.zdm.landscape.tests.model.environment import environment
+from ansible_collections.zdm.landscape.tests.model.environment import after, environment
 from ansible_collections.zdm.landscape.tests.model.participants import run
 from ansible_collections.zdm.landscape.tests.model.state import (
+    BLOCK_EDITED,
     CLOSED,
     COUNTED,
     ENDED,
     IDS,
     LEASED,
+    LOADED,
     NOBODY,
     OPEN,
+    OVERRIDE_EDITED,
     PASSED,
     READY,
     STARTING,
@@ -46,7 +49,7 @@ from ansible_collections.zdm.landscape.tests.model.table import (
     UNDO,
 )
 
-REACHABLE = (READY, UNREADY, STARTING)
+REACHABLE = (UNREADY, LOADED, READY, STARTING)
 
 
 class Model:
@@ -99,11 +102,12 @@ class Model:
 
     def _take_over(self, state: State, index: int, mode: str, out: list[Transition]) -> None:
         before, epoch = state.journal.phase, state.journal.epoch + 1
-        after = "W" if mode == "W" else before
+        phase = "W" if mode == "W" else before
         source = 1 - state.canonical if mode in ("K", "R") else state.canonical
-        label = Label(index, "store", NOBODY, "take_over", f"{before}>{after}", epoch, number="1")
+        label = Label(index, "store", NOBODY, "take_over", f"{before}>{phase}", epoch, number="1")
         controller = Controller(mode, 0, 0, epoch, source, False, ())
-        out.append(Transition(label, state._replace(journal=Journal(epoch, after), controllers=put(state.controllers, index, controller))))
+        journal = Journal(epoch, phase, state.journal.from_window)
+        out.append(Transition(label, state._replace(journal=journal, controllers=put(state.controllers, index, controller))))
 
     def _switch(self, state: State, index: int, controller: Controller, mode: str) -> State:
         """The controller goes on with another program, behind its take over."""
@@ -122,7 +126,7 @@ class Model:
         """The answer to a journal write never came: read the journal again."""
         work = self.programs[controller.mode][controller.step]
         journal = state.journal
-        if journal == (controller.epoch, work.step.after):
+        if journal[:2] == (controller.epoch, work.step.after):
             done = controller._replace(asking=False)
             found, changed = "it was written", self._advance(state, index, done, work, work.full)
         elif journal.epoch == controller.epoch and journal.phase in work.step.before:
@@ -139,10 +143,14 @@ class Model:
 
     def _work(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
         work = self.programs[controller.mode][controller.step]
+        repeated = controller.done if self.config.repeat and work.step.target in (ROUTERS, PARTICIPANTS) else 0
         for atom in work.atoms:
-            if not controller.done & atom.bit and controller.done & atom.needs == atom.needs:
+            if (not controller.done & atom.bit or repeated & atom.bit) and controller.done & atom.needs == atom.needs:
                 _HANDLERS[work.step.target](self, state, index, controller, work, atom, out)
-        if controller.mode in FORWARD and controller.step >= len(TAKE_OVER):
+        if work.step.op == "undo" and state.journal == (controller.epoch, "U", True) and not controller.done:
+            label = Label(index, "controller", NOBODY, "has nothing to undo: the undo began in W", "", controller.epoch)
+            out.append(Transition(label, self._advance(state, index, controller, work, work.full)))
+        if controller.mode in FORWARD:
             self._beside_the_work(state, index, controller, work, out)
         if self.config.split and any(participant.lock == index for participant in state.participants):
             out.append(Transition(Label(index, "controller", NOBODY, "dies, its lock ends", "", controller.epoch), self._end(state, index)))
@@ -181,7 +189,7 @@ class Model:
         blind = step.number == COMMIT and not self.rules.commit_is_compare_and_set
         if (own and journal.phase in step.before) or blind:
             canonical = 1 - controller.source if step.number == COMMIT else state.canonical
-            written = state._replace(journal=Journal(controller.epoch, step.after), canonical=canonical)
+            written = state._replace(journal=after(journal, controller.epoch, step.after), canonical=canonical)
             out.append(Transition(label, self._advance(written, index, controller, work, atom.bit)))
             if step.number in self.config.unknown and not state.pending:
                 sent = Write(controller.epoch, journal.phase, step.after)
@@ -220,16 +228,15 @@ class Model:
         """The router after a command. A lease never replaces a far block."""
         if router.up == STARTING:
             return router
-        block, override = router.block, router.override
-        if op == "lease":
-            block = max(block, LEASED)
-        elif op == "close":
-            block = CLOSED
-        elif op == "release":
-            block = OPEN
-        elif op == "map":
-            override = towards
-        return Router(router.up, block, override, controller.epoch if self.rules.routers_refuse_old_epochs else 0)
+        block, override, edited = router.block, router.override, 0
+        if op == "map":
+            override, edited = towards, OVERRIDE_EDITED
+        elif op in _BLOCKS:
+            block, edited = _BLOCKS[op], BLOCK_EDITED
+            if op == "lease":
+                block = max(router.block, LEASED)
+        epoch = controller.epoch if self.rules.routers_refuse_old_epochs else 0
+        return Router(router.up, block, override, epoch, router.edited | edited if router.up == UNREADY else 0)
 
     def _on_participant(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
         op, target = work.step.op, atom.target
@@ -247,6 +254,8 @@ class Model:
             return
         else:
             new = run(participant, atom.parts, index, controller.source)
+            if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
+                new = new._replace(epoch=max(participant.epoch, controller.epoch))
         changed = state._replace(participants=put(state.participants, target, new))
         out.append(Transition(label, self._advance(changed, index, controller, work, atom.bit)))
 
@@ -277,6 +286,7 @@ class Model:
             out.append(Transition(label._replace(outcome="conflict"), state._replace(controllers=put(state.controllers, index, again))))
 
 
+_BLOCKS = {"lease": LEASED, "close": CLOSED, "release": OPEN}
 _Handler = Callable[[Model, State, int, Controller, Work, Atom, list[Transition]], None]
 _HANDLERS: dict[str, _Handler] = {
     JOURNAL: Model._on_journal,

@@ -19,6 +19,8 @@ from ansible_collections.zdm.landscape.tests.model.state import NOBODY, Label, S
 from ansible_collections.zdm.landscape.tests.model.trace import KILLED, BadTraceError, Entry, Trace, read_trace
 
 MAX_PATHS = 50_000
+CLAIMING = ("2", "3", "4", "11")
+"""Steps in which accounts are listed and claimed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class _Replay:
         initial = trace.config.initial()
         halts: tuple[Halt | None, ...] = (None,) * len(trace.epochs)
         self.paths = {Path(_live(initial, canonical), halts) for canonical in trace.canonical}
+        self._known: dict[State, list[Transition]] = {}
         self._claimed: dict[int, str] = {}
         """Per run the last claim, as long as it has done nothing else since."""
 
@@ -81,6 +84,12 @@ class _Replay:
                 return TraceResult(False, entry.at, self._complaint(before, entry))
         return TraceResult(True, len(self.trace.entries), "")
 
+    def _transitions(self, state: State) -> list[Transition]:
+        found = self._known.get(state)
+        if found is None:
+            found = self._known[state] = self.model.transitions(state)
+        return found
+
     # ----------------------------------------------------------------------------------------------- what nobody sees
 
     def _closure(self, paths: set[Path]) -> set[Path]:
@@ -88,7 +97,7 @@ class _Replay:
         seen, waiting = set(paths), list(paths)
         while waiting and len(seen) <= MAX_PATHS:
             path = waiting.pop()
-            for transition in self.model.transitions(path.state):
+            for transition in self._transitions(path.state):
                 if self._unseen(path, transition.label):
                     following = path._replace(state=transition.state)
                     if following not in seen:
@@ -99,7 +108,7 @@ class _Replay:
     @staticmethod
     def _unseen(path: Path, label: Label) -> bool:
         if label.actor == NOBODY:
-            return label.op in ("boot", "ready", "delayed write")
+            return label.op in ("boot", "load", "ready", "delayed write")
         halt = path.halts[label.actor]
         if halt is None:
             return label.system == "controller"
@@ -128,7 +137,7 @@ class _Replay:
             return [path] if entry.op != "start" or entry.at == 0 else []
         if entry.op == "kill":
             return [self._dead(path, entry.run)]
-        found = [path._replace(state=t.state) for t in self.model.transitions(path.state) if t.label[:4] == (NOBODY, "env", entry.target, entry.op)]
+        found = [path._replace(state=t.state) for t in self._transitions(path.state) if t.label[:4] == (NOBODY, "env", entry.target, entry.op)]
         at_rest = path.state.journal.phase == "I" and entry.op != "lease_end"  # there a router comes back as it was
         return found or ([path] if at_rest else [])
 
@@ -142,10 +151,10 @@ class _Replay:
         return [self._dead(path, entry.run) if entry.outcome in KILLED else path]
 
     def _claim(self, path: Path, entry: Entry) -> list[Path]:
-        """Claims are taken before the take over (then they carry no epoch) or before the first block."""
+        """Claims are taken before the take over (then they carry no epoch), or for accounts that are found later."""
         if entry.epoch:
             mode, step = _place(path, entry.run)
-            if mode != "W" or self.model.programs[mode][step].step.number not in ("2", "3", "4"):
+            if mode not in self.model.programs or self.model.programs[mode][step].step.number not in CLAIMING:
                 return []
         return [self._dead(path, entry.run) if entry.outcome in KILLED else path]
 
@@ -187,7 +196,7 @@ class _Replay:
 
     def _matching(self, path: Path, entry: Entry) -> list[Transition]:
         wanted = (entry.run, entry.system, entry.target, entry.op)
-        return [t for t in self.model.transitions(path.state) if t.label[:4] == wanted and _agree(t.label, entry)]
+        return [t for t in self._transitions(path.state) if t.label[:4] == wanted and _agree(t.label, entry)]
 
     @staticmethod
     def _dead(path: Path, run: int, excluded: tuple[str, int] = ("", NOBODY)) -> Path:
@@ -204,7 +213,7 @@ class _Replay:
         allowed: set[str] = set()
         for path in before:
             if entry.run != NOBODY and not path.halts[entry.run]:
-                labels = (t.label for t in self.model.transitions(path.state) if t.label.actor == entry.run and t.label.system != "controller")
+                labels = (t.label for t in self._transitions(path.state) if t.label.actor == entry.run and t.label.system != "controller")
                 allowed.update(f"{label} (expected {label.outcome})" if label.outcome != "ok" else str(label) for label in labels)
         may = "; ".join(sorted(allowed)) or "nothing"
         return f"entry {entry.at} ({entry.text}) is not allowed. The journal is in phase {' or '.join(journals)}; this controller may: {may}."

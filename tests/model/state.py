@@ -19,9 +19,12 @@ IDS = ("source", "target")
 OPEN, LEASED, CLOSED = 0, 1, 2
 """A router's block of all ids of the migration: none, one that ends by itself, the far deadline."""
 
-DOWN, UNREADY, READY, CUT, STARTING = 0, 1, 2, 3, 4
-"""A router: not there; takes commands, serves nobody yet; serves; serves, but its control can't be reached; takes commands, but
-will serve with what it has read before them (only in a mutant)."""
+DOWN, UNREADY, LOADED, READY, CUT, STARTING = 0, 1, 2, 3, 4, 5
+"""A router: not there; takes commands, serves nobody yet; has read the store again; serves; serves, but its control can't be
+reached; takes commands, but will serve with what it has read before them (only in a mutant)."""
+
+BLOCK_EDITED, OVERRIDE_EDITED = 1, 2
+"""What commands have changed in a router since it started: the store does not replace it."""
 
 NEW, HELD, PASSED, DONE = 0, 1, 2, 3
 """A request: not sent yet, held by a router, past the gates and on its way through the participants, over."""
@@ -39,10 +42,11 @@ NOBODY = -1
 
 
 class Journal(NamedTuple):
-    """The migration's document. Its canonical id is ``State.canonical``."""
+    """The migration's document. Its canonical id is ``State.canonical``. ``from_window``: the undo began in W, not in C."""
 
     epoch: int
     phase: str
+    from_window: bool = False
 
 
 class Write(NamedTuple):
@@ -61,12 +65,16 @@ class Document(NamedTuple):
 
 
 class Router(NamedTuple):
-    """A router: see :data:`DOWN`, :data:`OPEN`; the id that requests leave with; the newest epoch that it has seen."""
+    """A router: see :data:`DOWN`, :data:`OPEN`; the id that requests leave with; the newest epoch that it has seen.
+
+    ``edited``: see :data:`BLOCK_EDITED`.
+    """
 
     up: int
     block: int
     override: int
     epoch: int
+    edited: int = 0
 
 
 class Participant(NamedTuple):

@@ -77,7 +77,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
 to undo; :data:`STAGE` the stage's job, which takes over at I and opens no window."""
 
 FORWARD = ("W", "C")
-RENEWING = ("4", "5a", "5b", "6", "7")
+RENEWING = ("5a", "5b", "6", "7")
 """Steps during which the leases of a window are renewed beside the work."""
 
 COMMIT = "10"

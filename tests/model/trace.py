@@ -131,6 +131,7 @@ def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
         reloads=sum(entry.op == "reload" for entry in read),
         unknown=JOURNAL_STEPS,
         renew=True,
+        repeat=True,
         observe=True,
         ordered=False,
         epoch=int(start.get("epoch", first - 1)),

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from ansible_collections.zdm.landscape.tests.model.config import Config
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
-from ansible_collections.zdm.landscape.tests.model.state import NOBODY, Label, State, Transition
+from ansible_collections.zdm.landscape.tests.model.state import IDS, NOBODY, Label, State, Transition
 
 KILL = "kill"
+RECORDED = ("store", "router", "participant")
 WEIGHTS: Mapping[str, float] = {"take_over": 0.05, "decides to undo": 0.02, "restart": 0.2, "reload": 0.2, "cut": 0.1, "dies, its lock ends": 0.05}
 """How likely a transition is against another one; what is not named: 1. A take over of routers or participants is not meant."""
 
@@ -24,11 +25,16 @@ class Walk(NamedTuple):
     first: State
     steps: tuple[Transition, ...]
 
+    @property
+    def labels(self) -> list[Label]:
+        return [step.label for step in self.steps]
+
 
 def walk(config: Config, seed: int, length: int = 400, kill: float = 0.01) -> Walk:
     """Go *length* random transitions, or until nothing can happen any more.
 
-    :param kill: how likely it is at each step that a controller that has begun is killed.
+    :param kill: how likely it is at each step that a controller that has begun is killed: before or after a write, or at any
+        time, when what it had under way may still happen.
     """
     generator = random.Random(seed)
     model = Model(config)
@@ -36,19 +42,31 @@ def walk(config: Config, seed: int, length: int = 400, kill: float = 0.01) -> Wa
     steps: list[Transition] = []
     dead: set[int] = set()
     for _ in range(length):
+        possible = [t for t in model.transitions(state) if t.label.actor not in dead]
         begun = [index for index, controller in enumerate(state.controllers) if controller.mode not in ("", "end") and index not in dead]
         if begun and generator.random() < kill:
             victim = generator.choice(begun)
             dead.add(victim)
-            steps.append(Transition(Label(victim, "env", NOBODY, KILL), state))
-            continue
-        possible = [t for t in model.transitions(state) if t.label.actor not in dead]
-        if not possible:
+            steps += _kill(state, victim, [t for t in possible if t.label.actor == victim], generator)
+        elif possible:
+            steps.append(generator.choices(possible, [_weight(t.label) for t in possible])[0])
+        if not steps or not possible:
             break
-        chosen = generator.choices(possible, [_weight(t.label) for t in possible])[0]
-        steps.append(chosen)
-        state = chosen.state
+        state = steps[-1].state
     return Walk(first, tuple(steps))
+
+
+def _kill(state: State, victim: int, possible: list[Transition], generator: random.Random) -> list[Transition]:
+    """One of the ways in which *victim* dies."""
+    writes = [t for t in possible if t.label.system in RECORDED and t.label.outcome == "ok"]
+    way = generator.choice(("killed-before", "killed-after", KILL, "under way")) if writes else KILL
+    killed = Transition(Label(victim, "env", NOBODY, KILL), state)
+    if way == KILL:
+        return [killed]
+    last = generator.choice(writes)
+    if way == "under way":
+        return [killed, last._replace(label=last.label._replace(system="controller"))]
+    return [Transition(last.label._replace(outcome=way), state if way == "killed-before" else last.state)]
 
 
 def _weight(label: Label) -> float:
@@ -58,14 +76,15 @@ def _weight(label: Label) -> float:
 def start_entry(config: Config) -> dict[str, Any]:
     """The first entry of a trace of *config*."""
     participants = {f"p{number + 1}": kind for number, kind in enumerate(config.participants)}
-    return {"system": "env", "op": "start", "routers": [f"r{number + 1}" for number in range(config.routers)], "participants": participants}
+    routers = [f"r{number + 1}" for number in range(config.routers)]
+    return {"system": "env", "op": "start", "routers": routers, "participants": participants, "canonical": IDS[config.canonical]}
 
 
 def to_trace(config: Config, labels: Iterable[Label]) -> list[dict[str, Any]]:
     """The entries that a real run would record."""
     entries = [start_entry(config)]
     for label in labels:
-        if label.system in ("store", "router", "participant") or (label.system == "env" and label.op in (KILL, "restart", "reload", "lease_end")):
+        if label.system in RECORDED or (label.system == "env" and label.op in (KILL, "restart", "reload", "lease_end")):
             entries.append({"t": float(len(entries)), **_entry(label)})
     return entries
 

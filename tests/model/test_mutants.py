@@ -1,0 +1,73 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model finds the accident behind every rule: each mutant has one rule switched off."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.zdm.landscape.tests.model.explore import NOT_FINISHED, explore
+from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, DISAGREE, LOST, MET_A_FENCE, NOT_EXACT, RETIRED_ID, STUCK
+from ansible_collections.zdm.landscape.tests.model.mutants import MUTANTS
+from ansible_collections.zdm.landscape.tests.model.small import explore_small, onboarded_alias, two_map_edits, two_migrations
+
+ACCIDENTS = {
+    "no second drain": MET_A_FENCE,
+    "barrier before the routers are closed": MET_A_FENCE,
+    "journal written after the far block": STUCK,
+    "turn after the release": MET_A_FENCE,
+    "routers opened before the undo": MET_A_FENCE,
+    "undo not journaled": LOST,
+    "released before all routers are mapped": RETIRED_ID,
+    "commit without compare-and-set": LOST,
+    "routers take old epochs": STUCK,
+    "participants take old epochs": LOST,
+    "an undo with nothing to undo does not note the epoch": LOST,
+    "mapping documents take old epochs": DISAGREE,
+    "unreachable router skipped": RETIRED_ID,
+    "router serves what it read before the commands that it took": RETIRED_ID,
+    "router renders from the mapping documents": RETIRED_ID,
+    "old workers not counted": MET_A_FENCE,
+    "undo drops the fence first": BESIDE,
+    "rows moved before the fence": BESIDE,
+    "forward log dropped at the barrier, the fence last": LOST,
+    "target opened at the barrier": LOST,
+    "a run that finds R only maps": NOT_FINISHED,
+    "undo leaves the target's log": NOT_EXACT,
+}
+
+
+def test_every_mutant_has_its_accident() -> None:
+    assert set(ACCIDENTS) == set(MUTANTS)
+
+
+@pytest.mark.parametrize(("rule", "accident"), [pytest.param(rule, accident, id=f"{rule}: {accident}") for rule, accident in ACCIDENTS.items()])
+def test_accident_of_a_protocol_without_the_rule(rule: str, accident: str) -> None:
+    mutant = MUTANTS[rule]
+    every = 1 if accident == NOT_FINISHED else 0
+    with_the_rule = explore(mutant.config, recover_every=every)
+    assert with_the_rule.complete
+    assert not with_the_rule.violation, str(with_the_rule)
+    without = explore(mutant.mutated(), recover_every=every)
+    assert without.violation == accident, str(without)
+    assert without.trace
+
+
+def test_accident_of_two_migrations_without_claims_an_accepted_write_is_lost() -> None:
+    assert not explore_small(two_migrations(claims=True)).violation
+    verdict = explore_small(two_migrations(claims=False))
+    assert verdict.violation == "an accepted write is lost"
+    assert "migration 2 commits: 2 is live" in verdict.trace
+
+
+def test_accident_of_an_alias_onboarded_during_the_window_it_leads_to_the_retired_tenant() -> None:
+    assert not explore_small(onboarded_alias(rule=True)).violation
+    verdict = explore_small(onboarded_alias(rule=False))
+    assert verdict.violation == "C's document leads to A, its router to A, but B is live"
+
+
+def test_accident_of_a_whole_map_edit_it_undoes_another_migrations_block() -> None:
+    assert not explore_small(two_map_edits(per_key=True)).violation
+    verdict = explore_small(two_map_edits(per_key=False))
+    assert verdict.violation == "migration 1 believes its tenant blocked, it is not"
+    assert verdict.trace[-1] == "migration 2 adds its block, the map is set"
