@@ -36,8 +36,10 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Read the status of all migrations
-  zdm.landscape.migration_info:
+- name: Move the data of venezia to the id of venezia-scp
+  zdm.landscape.tenant_cutover:
+    source: venezia
+    target: venezia-scp
   module_defaults:
     group/zdm.landscape.migration: "{{ zdm_landscape | zdm.landscape.module_options(groups, hostvars, inventory_dir) }}"
 """
