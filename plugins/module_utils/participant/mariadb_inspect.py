@@ -112,9 +112,6 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         for name, method, expression in execute(connection, sql.PARTITIONS):
             if name in notes and method.startswith(("LIST", "RANGE")) and any(column in expression for column in tenant[name]):
                 notes[name].append(Note(f"Table {name} is partitioned by its tenant column.", "Remove the partitioning for the migration."))
-        for name, schema, child, key in execute(connection, sql.FOREIGN_REFERENCES):
-            if name in notes:
-                notes[name].append(Note(f"Foreign key {key} of {schema}.{child} in another database refers to table {name}.", "Drop it for the migration."))
         for name in notes:
             for foreign in catalog[name].foreign_keys:
                 if foreign.acts and foreign.table not in tenant:
@@ -190,7 +187,15 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         if not {"PROCESS", *all_rights} & everywhere:
             advice = f"{list(self._grants(connection))[1]};"
             return (*found, self._refuse_server(f"does not give user {self.options.get('user')!r} the right PROCESS, which shows who holds locks", advice))
-        return (*found, *self._transactions_in_the_way(connection))
+        return (*found, *self._foreign_references(connection), *self._transactions_in_the_way(connection))
+
+    def _foreign_references(self, connection: Connection) -> Iterator[Refusal]:
+        own = str(self.options["database"])
+        for key, child, parent in execute(connection, sql.FOREIGN_KEYS):
+            (schema, table), (referred_schema, referred) = sql.decoded(child), sql.decoded(parent)
+            if referred_schema == own != schema:
+                reason = f"Foreign key {sql.decoded(key)[-1]} of {schema}.{table} in another database refers to table {referred}."
+                yield Refusal(referred, reason, "Drop it for the migration.")
 
     def _server_refusals(self, version: str, log_bin: bool, binlog_format: str, read_only: int) -> Iterator[Refusal]:
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -42,10 +42,8 @@ PARTITIONS = (
     "SELECT DISTINCT table_name, partition_method, partition_expression FROM information_schema.partitions "
     "WHERE table_schema = DATABASE() AND partition_method IS NOT NULL"
 )
-FOREIGN_REFERENCES = (
-    "SELECT referenced_table_name, constraint_schema, table_name, constraint_name FROM information_schema.referential_constraints "
-    "WHERE unique_constraint_schema = DATABASE() AND constraint_schema <> DATABASE()"
-)
+FOREIGN_KEYS = "SELECT id, for_name, ref_name FROM information_schema.innodb_sys_foreign"
+"""Of all databases, also of those that the user may not read; needs PROCESS. Names are ``database/name``, see :func:`decoded`."""
 SETTINGS = "SELECT VERSION(), @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@GLOBAL.log_bin_trust_function_creators, @@GLOBAL.read_only"
 LONG_TRANSACTIONS = (
     "SET STATEMENT time_zone = 'SYSTEM' FOR "
@@ -163,6 +161,11 @@ def rights_of(grants: Iterable[str], database: str) -> tuple[set[str], set[str]]
         elif _like(match[2][1:-1].replace("``", "`"), database):
             here |= rights
     return everywhere, here
+
+
+def decoded(name: str) -> list[str]:
+    """The parts of a name as InnoDB writes it: ``database/table``, characters other than letters, digits and _ as ``@`` and four digits."""
+    return [re.sub("@([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), part) for part in name.split("/")]
 
 
 def _like(pattern: str, name: str) -> bool:

@@ -93,11 +93,14 @@ class SQLite(SQLiteInspection):
         try:
             with self.transaction(f"PRAGMA busy_timeout = {timeout_ms}", "BEGIN IMMEDIATE") as connection:
                 yield connection
+            with self.transaction(f"PRAGMA busy_timeout = {VERB_TIMEOUT_MS}"):
+                pass
+        except BaseException:
+            # a COMMIT that finds a reader leaves the transaction open, and SQLAlchemy does not roll it back then
+            self.close()
+            raise
         finally:
             self._timeout_ms = VERB_TIMEOUT_MS
-            if self._connection is not None:
-                execute(self._connection, f"PRAGMA busy_timeout = {VERB_TIMEOUT_MS}")
-                self._connection.commit()
 
     def in_window(self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T]) -> T:
         with self._exclusive(timeout_ms) as connection:

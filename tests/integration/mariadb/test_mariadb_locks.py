@@ -88,7 +88,7 @@ def test_stage_does_not_make_others_queue_behind_a_long_transaction(bench: Bench
             longest = max(longest, time.monotonic() - begin)
             staging.join(0.01)
     assert f"thread {long.thread_id()}" in str(staging.error)
-    assert longest < 0.9 * mariadb.DDL_TIMEOUT_MS / 1000  # an attempt ends after DDL_ATTEMPT_S, the transaction never
+    assert longest < 0.9 * mariadb.DDL_TIMEOUT_MS / 1000  # no attempt waits for the transaction, which never ends
     long.rollback()
     stage(participant)
     assert status(participant) == (STAGED, A, (B,))
