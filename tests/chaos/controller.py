@@ -19,8 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmErr
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-
-from .recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
+from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
 
 
 def main() -> int:

@@ -46,32 +46,41 @@ class Recorder:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, action: Callable[[], T], system: str, target: str, op: str, place: str, **facts: Any) -> T:
+        entry = {"system": system, "target": target, "op": op, "place": place, **facts}
         with self.lock:
             if place in self.refuse:
                 raise Refused(f"{target} is told to refuse {op}.", "This is a test.")
-            self._stop_at("before", place, system=system, target=target, op=op, **facts)
+            self._stop_at("before", entry)
             try:
                 result = action()
             except Superseded:
-                self._record(system=system, target=target, op=op, outcome="refused", **facts)
+                self._record(entry, outcome="refused")
                 raise
             except Exception:
-                self._record(system=system, target=target, op=op, outcome="failed", **facts)
+                self._record(entry, outcome="failed")
                 raise
-            self._record(system=system, target=target, op=op, outcome="ok", place=place, **facts)
-            self._stop_at("after", place, system=system, target=target, op=op, **facts)
+            if not self._stop_at("after", entry):
+                self._record(entry, outcome="ok")
         while self.hold and self.hold[0] == place and not self.hold[1].exists():
             time.sleep(0.02)
         return result
 
-    def _stop_at(self, when: str, place: str, **facts: Any) -> None:
-        if self.stop and self.stop[1:] == (when, place):
-            self._record(**{**facts, "system": "env", "op": self.stop[0].name, "outcome": f"stopped-{when}", "place": place})
-            number, self.stop = self.stop[0], None
-            os.kill(os.getpid(), number)
+    def _stop_at(self, when: str, entry: dict[str, Any]) -> bool:
+        """Stop here if told to; says whether the entry was recorded on the way."""
+        if not self.stop or self.stop[1:] != (when, entry["place"]):
+            return False
+        number, self.stop = self.stop[0], None
+        if number == signal.SIGKILL:
+            self._record(entry, outcome=f"killed-{when}")
+        elif when == "after":
+            self._record(entry, outcome="ok")
+        if number == signal.SIGSTOP:
+            self._record({"system": "env", "op": "pause"})
+        os.kill(os.getpid(), number)
+        return when == "after"
 
-    def _record(self, **entry: Any) -> None:
-        line = json.dumps({"t": time.time(), "controller": self.controller, **entry}) + "\n"
+    def _record(self, entry: dict[str, Any], **more: Any) -> None:
+        line = json.dumps({"t": time.time(), "controller": self.controller, **entry, **more}) + "\n"
         handle = os.open(self.trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(handle, line.encode())
@@ -96,9 +105,8 @@ class RecordedStore(Store):
     def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
         if collection != MIGRATIONS:
             op = "claim" if collection == CLAIMS else "mapping_documents"
-            return self.recorder.write(
-                lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, f"{op}:{name}", epoch=int(body.get("epoch", 0))
-            )
+            epoch = {"epoch": body["epoch"]} if "epoch" in body else {}
+            return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, f"{op}:{name}", **epoch)
         current = self.inner.get(collection, name)
         before = current.body if current else {"phase": "I", "epoch": 0}
         facts: dict[str, Any] = {"epoch": body["epoch"], "before": before["phase"], "after": body["phase"]}
@@ -113,7 +121,7 @@ class RecordedStore(Store):
         return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
 
     def delete(self, collection: str, name: str, revision: str) -> None:
-        self.recorder.write(lambda: self.inner.delete(collection, name, revision), "store", f"{collection}/{name}", "delete", f"delete:{name}", epoch=0)
+        self.inner.delete(collection, name, revision)
 
 
 class RecordedRouter(Router):
@@ -143,7 +151,7 @@ class RecordedRouter(Router):
     def in_flight(self, ids: Iterable[str]) -> int:
         count = self.inner.in_flight(ids)
         if count == 0:
-            self._write("drain", 0, lambda: None, count=0)
+            self.recorder.write(lambda: None, "router", self.name, "drain", f"drain:{self.name}", count=0)
         return count
 
     def state(self, usage: bool = False) -> RouterState:
@@ -180,7 +188,7 @@ class RecordedParticipant(Participant):
         self._write("undo", move, lambda: self.inner.undo(move))
 
     def remove(self, move: Move) -> int:
-        return self._write("remove", move, lambda: self.inner.remove(move))
+        return self.inner.remove(move)
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.inner.status(migration, source_id, target_id)

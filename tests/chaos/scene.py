@@ -20,11 +20,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.status imp
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
-
-from ..landscape.landscape import Landscape, Tenant
-from ..landscape.processes import module_environment, wait_until, work_folder
-from ..landscape.traffic import Traffic
-from ..model.replay import check_trace
+from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant
+from ansible_collections.zdm.landscape.tests.landscape.processes import module_environment, wait_until, work_folder
+from ansible_collections.zdm.landscape.tests.landscape.traffic import Traffic
+from ansible_collections.zdm.landscape.tests.model.replay import check_trace
 
 LEASE_MS = 500
 RATE = 60.0
@@ -95,7 +94,21 @@ class Scene:
             stage(operation.store, operation.journal, operation.parties, operation.participants, lambda: operation.checked_plan(for_window=False), progress)
         finally:
             operation.close()
-        self.trace.write_text("")
+        self.begin_trace()
+
+    def begin_trace(self) -> None:
+        """Begin a new trace with what is true now."""
+        journal = json.loads((self.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+        strategies = {entry["name"]: "twin" if entry["name"] in TWINS else "in_place" for entry in self.options["participants"]}
+        start = {
+            "system": "env",
+            "op": "start",
+            "routers": [router["name"] for router in self.options["routers"]],
+            "participants": strategies,
+            "canonical": "source" if self.live == self.landscape.source else "target",
+            "epoch": journal["epoch"],
+        }
+        self.trace.write_text(json.dumps(start) + "\n")
 
     def unstage(self) -> None:
         """Take the stage back; makes the source live first."""
@@ -127,7 +140,7 @@ class Scene:
         if replay:
             replayed = check_trace(self.entries())
             assert replayed.ok, f"entry {replayed.at}: {replayed.message}"
-        self.trace.write_text("")
+        self.begin_trace()
         progress = self.traffic.progress()
         assert progress["failed"] == 0, progress["failures"]
 

@@ -14,8 +14,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
-from .scene import LEASE_MS, Scene, scene
+from ansible_collections.zdm.landscape.tests.chaos.scene import LEASE_MS, Scene, scene
 
 SERVICES = ("subscriptions", "bills", "rating", "documents")
 ROUTERS = ("router-1", "router-2")

@@ -228,11 +228,12 @@ class InPlace(Database):
             self.in_window(move, VERB_TIMEOUT_MS, lambda connection, state: write_state(connection, replace(state, epoch=move.epoch)))
 
     def prelude(self, move: Move, timeout_ms: int) -> int:
-        with self.transaction() as connection:
-            state = self.staged_state(connection, move)
-            if state.state == STAGED:
-                self._present(connection, *state.standing, state.digest)
-        self.in_window(move, timeout_ms, self.exclude_writers)
+        def work(connection: Connection, state: State) -> None:
+            if state.state == STAGED and move.to_id not in self.fenced(connection, state):
+                raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Abort the stage and stage again.")
+            self.exclude_writers(connection, state)
+
+        self.in_window(move, timeout_ms, work)
         return 0
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
@@ -241,8 +242,6 @@ class InPlace(Database):
                 return _fingerprint({table.name: self.rows.count(connection, table, move.to_id, move.from_id)[0] for table in state.tables})
             if state.state != STAGED or state.live_id != move.from_id:
                 self._wrong_state(state, move, "barrier")
-            if move.to_id not in self.fenced(connection, state):
-                raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Run the stage playbook again.")
             self.exclude_writers(connection, state)
             self.exempt(connection, state)
             rows = {table.name: self._move(connection, table, move.from_id, move.to_id) for table in state.tables}

@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
-
-from ...chaos.scene import Scene, scene
-from ...landscape.databases import Database
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
+from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
 pytestmark = pytest.mark.xdist_group("bad-days")
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from ...chaos.scene import Scene, scene
-from ...landscape.databases import Database
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
+from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
 pytestmark = pytest.mark.xdist_group("story")
 ROOT = Path(__file__).resolve().parents[3]
