@@ -22,12 +22,16 @@ attributes:
 options: {}
 attributes:
   check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying anything.
     support: full
     details: This module changes nothing.
   diff_mode:
+    description: Returns details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: N/A
     details: This module changes nothing.
   idempotent:
+    description:
+      - When run twice in a row with the same arguments, with nothing else changing in between, the second invocation indicates no change.
     support: full
     details: This module changes nothing.
 """
