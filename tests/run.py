@@ -77,7 +77,7 @@ def count_steps(results: Iterable[bool]) -> Count:
 
 def lint() -> Count:
     """ruff, mypy, ansible-lint, antsibull-docs, antsibull-changelog, and a collection that builds; two at a time."""
-    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape") if any((ROOT / "tests" / name).glob("*.py")))]
+    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape", "chaos") if any((ROOT / "tests" / name).glob("*.py")))]
     steps: list[tuple[str, list[str]]] = [
         ("ansible-lint", ["ansible-lint", "--profile", "production", "--offline", "--strict", "-q"]),
         ("mypy", ["mypy", *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}"))]),
@@ -143,7 +143,7 @@ def pytest(name: str, *paths: str, extra: Sequence[str] = (), workers: int = 2, 
         return Count()
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
-    command = [str(BIN / "python"), "-m", "pytest", "-q", "-n", str(workers), f"--junit-xml={report}", "--durations=8", "--durations-min=5", *extra, *there]
+    command = [str(BIN / "python"), "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadgroup", f"--junit-xml={report}", "--durations=8", "--durations-min=5", *extra, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
     if report.is_file():
@@ -173,10 +173,11 @@ PARTS: dict[str, Callable[[], Count]] = {
     "sanity": sanity,
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
-    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", "tests/chaos/test_every_place.py"),
+    "kill": lambda: pytest("kill", "tests/chaos/test_every_place.py"),
     "molecule": molecule,
 }
-NEED_SERVERS = {"unit", "integration", "molecule", "chaos"}
+NEED_SERVERS = {"unit", "integration", "kill", "molecule", "chaos"}
 
 
 def missing_servers() -> dict[str, str]:
@@ -235,7 +236,7 @@ def main() -> int:
     if chosen.k:
         os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -k '{chosen.k}'"
     chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed))
-    parts["chaos"] = lambda: pytest("chaos", "tests/chaos", env=chaos)
+    parts["chaos"] = lambda: pytest("chaos", "tests/chaos/test_random.py", env=chaos)
     names = chosen.parts or list(PARTS)
     if NEED_SERVERS & set(names):
         install_servers()

@@ -44,6 +44,7 @@ class Recorder:
     refuse: frozenset[str] = frozenset()
     hold: tuple[str, Path] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    _drained: set[str] = field(default_factory=set)
 
     def write(self, action: Callable[[], T], system: str, target: str, op: str, place: str, **facts: Any) -> T:
         entry = {"system": system, "target": target, "op": op, "place": place, **facts}
@@ -61,9 +62,18 @@ class Recorder:
                 raise
             if not self._stop_at("after", entry):
                 self._record(entry, outcome="ok")
+            if op == "close":
+                self._drained.clear()
         while self.hold and self.hold[0] == place and not self.hold[1].exists():
             time.sleep(0.02)
         return result
+
+    def drained(self, router: str) -> None:
+        """Record that a router has been seen drained, once in each of the two drains: it is asked until all are."""
+        with self.lock:
+            if router not in self._drained:
+                self.write(lambda: None, "router", router, "drain", f"drain:{router}", count=0)
+                self._drained.add(router)
 
     def _stop_at(self, when: str, entry: dict[str, Any]) -> bool:
         """Stop here if told to; says whether the entry was recorded on the way."""
@@ -151,7 +161,7 @@ class RecordedRouter(Router):
     def in_flight(self, ids: Iterable[str]) -> int:
         count = self.inner.in_flight(ids)
         if count == 0:
-            self.recorder.write(lambda: None, "router", self.name, "drain", f"drain:{self.name}", count=0)
+            self.recorder.drained(self.name)
         return count
 
     def state(self, usage: bool = False) -> RouterState:

@@ -14,42 +14,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO, WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.scene import LEASE_MS, Scene, scene
 
-SERVICES = ("subscriptions", "bills", "rating", "documents")
-ROUTERS = ("router-1", "router-2")
-
-
-def at(operation: str, *objects: str) -> list[str]:
-    return [f"{operation}:{name}" for name in objects]
-
-
-WINDOW = [
-    *at("take_over I>W", "journal"),
-    *at("take_over", *SERVICES, *ROUTERS),
-    *at("lease", *ROUTERS),
-    *at("prelude", *SERVICES),
-    *at("phase W>C", "journal"),
-    *at("close", *ROUTERS),
-    *at("drained", "journal"),
-    *at("barrier", *SERVICES),
-    *at("phase C>K", "journal"),
-    *at("mapping_documents", "venezia", "venezia-scp"),
-    *at("turn", *SERVICES),
-    *at("map", *ROUTERS),
-    *at("phase K>R", "journal"),
-    *at("release", *ROUTERS),
-    *at("phase R>I", "journal"),
-]
-UNDO = [
-    *at("phase C>U", "journal"),
-    *at("undo", *SERVICES),
-    *at("map", *ROUTERS),
-    *at("phase U>V", "journal"),
-    *at("release", *ROUTERS),
-    *at("phase V>I", "journal"),
-]
-FAILING = "barrier:documents"
 STOPS = ["lease:router-2", "close:router-1", "barrier:bills", "phase C>K:journal", "turn:rating", "release:router-1"]
 
 
