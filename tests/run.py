@@ -136,14 +136,15 @@ def sanity() -> Count:
     return Count(passed=len(ran - failed), failed=len(failed))
 
 
-def pytest(name: str, *paths: str, extra: Sequence[str] = (), workers: int = 2, env: dict[str, str] | None = None) -> Count:
+def pytest(name: str, *paths: str, env: dict[str, str] | None = None) -> Count:
     """Run pytest on the paths that exist and count by its JUnit file."""
     there = [path for path in paths if (ROOT / path).exists()]
     if not there:
         return Count()
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
-    command = [str(BIN / "python"), "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadgroup", f"--junit-xml={report}", "--durations=8", "--durations-min=5", *extra, *there]
+    options = ["-q", "-n", "2", "--dist", "loadgroup", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
+    command = [str(BIN / "python"), "-m", "pytest", *options, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
     if report.is_file():
