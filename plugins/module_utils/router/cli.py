@@ -157,7 +157,7 @@ class MasterCLI:
                 return answers
             chunk = self._receive(connection, deadline, first=not text)
             if not chunk:
-                raise self.not_understood(text[begin:] or "the connection was closed")
+                raise self.unreachable("the connection was closed before the last answer ended", "broken")
             text += chunk
 
     @staticmethod

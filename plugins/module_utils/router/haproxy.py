@@ -88,12 +88,12 @@ class HAProxyRouter(Router):
         self._write_entries(f"edit {table}", entries)
 
     def load(self, table: str, entries: Mapping[str, str | None]) -> None:
-        """A starting router's last look at the store; keys that were edited live since the start keep their value."""
-        self._write_entries(f"load {table}", entries)
+        """A starting worker's last look at the store; keys that were edited live since the start keep their value."""
+        self._write_entries(f"load {table}", entries, also_old=False)
 
     def set_ready(self) -> None:
-        """Let a router that has been loaded serve the requests that it held."""
-        self._write(["ready"], [0])
+        """Let a worker that has been loaded serve the requests that it held."""
+        self._write(["ready"], [0], also_old=False)
 
     def in_flight(self, ids: Iterable[str]) -> int:
         commands = [f"inflight {' '.join(batch)}" for batch in _batches(valid_name(tenant_id, "id") for tenant_id in ids)]
@@ -140,18 +140,18 @@ class HAProxyRouter(Router):
         batches = _batches(valid_name(tenant_id, "id") for tenant_id in ids)
         self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches])
 
-    def _write_entries(self, head: str, entries: Mapping[str, str | None]) -> None:
+    def _write_entries(self, head: str, entries: Mapping[str, str | None], also_old: bool = True) -> None:
         batches = _batches(_entry(key, value) for key, value in entries.items())
-        self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches])
+        self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches], also_old)
 
-    def _write(self, commands: Sequence[str], counts: Sequence[int]) -> None:
-        """Send commands to the current worker and to old ones, whose parked requests look at the same maps."""
+    def _write(self, commands: Sequence[str], counts: Sequence[int], also_old: bool = True) -> None:
+        """Send commands to the current worker and, unless they are a start's, to old ones, whose parked requests look at the same maps."""
         if not commands:
             return
         workers, answers = self._current(commands)
         for answer, count in zip(answers, counts, strict=True):
             self._expect(answer, count)
-        for pid in workers.old:
+        for pid in workers.old if also_old else ():
             for answer, count in zip(self._old(pid, commands) or [], counts, strict=False):
                 self._expect(answer, count)
 
@@ -161,7 +161,7 @@ class HAProxyRouter(Router):
 
     def _count(self, answer: str) -> int:
         """The number in ``ok <n>``; every other answer becomes the error that it stands for."""
-        word, *rest = answer.split()
+        word, *rest = answer.split() or [""]
         if word == "ok" and len(rest) == 1 and rest[0].isdecimal():
             return int(rest[0])
         if word == "superseded" and len(rest) == 2:
@@ -219,7 +219,7 @@ class HAProxyRouter(Router):
         if lines[:1] != [f"ok {PROTOCOL}"]:
             raise self._cli.not_understood(answer)
         for line in lines[1:]:
-            word, *rest = line.split()
+            word, *rest = line.split() or [""]
             if word == "epoch" and len(rest) == 2 and rest[1].isdecimal():
                 epochs[rest[0]] = int(rest[1])
             elif len(rest) == 1 and rest[0].isdecimal():

@@ -144,8 +144,7 @@ class RouterProcess:
             if child.poll() is not None:
                 return child.returncode
             soon = not self._make_ready() or time.monotonic() < self._replace_until
-            received = signal.sigtimedwait(_SIGNALS, _SOON_S if soon else _IDLE_S)
-            number = received.si_signo if received else signal.SIGCHLD
+            number = _next_signal(_SOON_S if soon else _IDLE_S)
             if number in (signal.SIGHUP, signal.SIGUSR2):
                 self._reload(child)
             elif number != signal.SIGCHLD:
@@ -219,6 +218,15 @@ class RouterProcess:
         if time.monotonic() > self._patience and self._complaint != str(error):
             self._complaint = str(error)
             _log(f"not ready: {error}")
+
+
+def _next_signal(seconds: float) -> int:
+    """Wait for a signal; SIGCHLD when there was none."""
+    try:
+        received = signal.sigtimedwait(_SIGNALS, seconds)
+    except OSError:
+        return signal.SIGCHLD  # Python waits on with a negative time when this process was stopped and continued meanwhile.
+    return received.si_signo if received else signal.SIGCHLD
 
 
 def _child_of(parent: int) -> Callable[[], None]:
