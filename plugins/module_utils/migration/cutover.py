@@ -112,6 +112,7 @@ class Cutover:
         self.predicted_window_ms = 0
         self._pool: ThreadPoolExecutor
         self._fingerprints: dict[str, Any] = {}
+        self._owned = False
         self._lease = LeaseKeeper(fleet, policy.lease_ms, policy.mode)
         self._started = 0.0
 
@@ -152,6 +153,7 @@ class Cutover:
             self.outcome.recovered.append(found)
         self._list_parties()
         claim(self.store, self.journal, self.parties)  # 0
+        self._owned = False
         live = self._other(to) if to else self.parties.source
         self.journal.take_over(open_window=found == phases.IDLE, move_from=live.id, move_to=to.id if to else self.parties.target.id, force=force)  # 1
         with self.journal.heartbeat(), ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool:
@@ -185,6 +187,7 @@ class Cutover:
         self._list_parties()  # Listed again after step 1: an account may have been onboarded in between.
         claim(self.store, self.journal, self.parties)
         self._each(lambda participant: participant.take_over(self.move))  # 2
+        self._owned = True
         self.fleet.take_over(self.journal.key, self.journal.epoch)  # 3
 
     def _undo_because(self, error: ZdmError) -> None:
@@ -286,7 +289,13 @@ class Cutover:
     def _step_undo(self) -> None:  # U2
         # From W nothing was fenced anywhere: a database that is down must not keep the tenant from being served.
         if self.journal.body.get("undo_from") != phases.WINDOW:
-            self._each(lambda participant: participant.undo(self.move))
+            self._each(self._undo_participant)
+
+    def _undo_participant(self, participant: Participant) -> None:
+        # When the take over failed somewhere, an undo that finds nothing to do must still shut out older epochs.
+        if not self._owned:
+            participant.take_over(self.move)
+        participant.undo(self.move)
 
     def _step_map_back(self) -> None:  # U3
         self.fleet.map(self.journal.key, self.journal.epoch, self.parties.overrides(self.journal.body["from"]))

@@ -128,6 +128,19 @@ def test_a_database_down_in_the_open_window_does_not_keep_the_tenant_blocked(sma
     small.assert_agreed(A)
 
 
+def test_an_undo_after_a_failed_take_over_shuts_out_older_epochs(small: Small) -> None:
+    """Else a controller that was paused before its barrier could still do it when it wakes."""
+    journal = small.journal()
+    journal.take_over(open_window=True, move_from=A.id, move_to=B.id)
+    journal.advance("W", "C")
+    journal.release_owner()
+    small.log.failures["bills", "take_over"] = [Unreachable("bills does not answer.")]
+    with pytest.raises(Unreachable, match="bills does not answer"):
+        small.cutover().switch(B, lambda: 0)
+    small.assert_agreed(A)
+    assert [participant.epoch for participant in small.participants] == [journal.epoch + 1] * 2
+
+
 def test_a_router_down_in_the_open_window_leaves_the_lease_to_end(small: Small) -> None:
     for operation in ("lease", "state"):
         small.log.failures["router-2", operation] = [Unreachable("router-2 does not answer.")] * 50
