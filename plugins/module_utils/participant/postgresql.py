@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Timeout
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 TURN_TIMEOUT_MS = 10_000
 """How long turn and undo try to get their locks; they wait for no tenant's request, only for short transactions."""
+READ_TIMEOUT_MS = 10_000
+"""How long reading tries to get past somebody's DDL."""
 LEFT_FOR_THE_BARRIER = 20
 """Keys that the barrier may apply itself."""
 
@@ -64,10 +67,13 @@ class PostgreSQL(PostgreSQLSession):
     # -- reading ----------------------------------------------------------------------------------
 
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return Inspector(self, migration, source_id, target_id).run()
+        return self.retrying(lambda: Inspector(self, migration, source_id, target_id).run(), READ_TIMEOUT_MS, (), "inspect")
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
-        return read_status(self, migration, source_id, target_id)
+        return self.retrying(lambda: read_status(self, migration, source_id, target_id), READ_TIMEOUT_MS, (), "status")
+
+    def fingerprint(self, tenant_id: str) -> str:
+        return self.retrying(partial(super().fingerprint, tenant_id), READ_TIMEOUT_MS, (), "fingerprint")
 
     def catalog(self, connection: Connection) -> dict[str, TableFacts]:
         return read_catalog(self, connection)
@@ -246,16 +252,14 @@ class PostgreSQL(PostgreSQLSession):
     def _move_rows(self, connection: Connection, state: State, from_id: str, to_id: str) -> int:
         if not state.scheme.in_place:
             return 0
-        moved = execute(connection, state.scheme.move(from_id, to_id)).scalar_one()
-        # triggers cannot be switched while checks of deferred constraints are waiting
-        execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
-        return int(moved)
+        return int(execute(connection, state.scheme.move(from_id, to_id)).scalar_one())
 
     def _flip(self, connection: Connection, state: State, to_state: str, live: str) -> None:
         before = shifts(state.state, state.scheme.role(state.live_id))
         statements = state.scheme.flips(before, shifts(to_state, live))
         if statements:
-            execute(connection, "; ".join(statements))
+            # triggers cannot be switched while checks of deferred constraints are waiting
+            execute(connection, "; ".join(("SET CONSTRAINTS ALL IMMEDIATE", *statements)))
 
     def turn(self, move: Move) -> None:
         self._leave_barrier(move, move.to_id, "turn")
@@ -270,7 +274,7 @@ class PostgreSQL(PostgreSQLSession):
 
         def attempt() -> None:
             with self.transaction() as connection:
-                self.prologue(connection, move.migration, TURN_TIMEOUT_MS)
+                self.prologue(connection, move.migration)
                 state = self.owned_state(connection, move)
                 tables[:] = state.works
                 if state.state == BARRED and state.live_id == move.from_id:

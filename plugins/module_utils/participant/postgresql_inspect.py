@@ -35,7 +35,7 @@ BARRIER_MS = 15
 TABLE_MS = 2
 DISK_FACTOR = 3
 """Free disk that a twin needs, as a multiple of the tenant's rows: they, their indexes and the log, with room to spare."""
-DURABLE = 1.5
+DURABLE = 1.8
 """A logged table takes this much longer than the temporary one that the probe measures."""
 PAGE_US = 5
 """Reading a page of a table that no index helps with."""
@@ -160,7 +160,7 @@ class Inspector:
     ) -> Rate:
         """Copy up to 2000 of the tenant's rows into a temporary table with the same indexes, change them there, take it back.
 
-        Foreign keys that carry the tenant column get a temporary parent, so that their checks are measured too.
+        Foreign keys that carry the tenant column get a temporary parent or an empty child, so that their checks are measured too.
         """
         detail, columns = details[table.name], tenant[table.name]
         sample = min(table.rows, SAMPLE_ROWS)
@@ -172,6 +172,7 @@ class Inspector:
             insert = f"INSERT INTO zdm_probe ({names}) SELECT {names} FROM {detail.sql} WHERE {where} LIMIT {sample}"
             copy_us = per_row_us(sample, lambda: execute(connection, insert))
             parents = self._temporary_parents(connection, table, tenant)
+            self._temporary_children(connection, table, tenant)
             other = self.target_id if live == self.source_id else self.source_id
             update_us = min(
                 per_row_us(sample, partial(execute, connection, self._probe_update(detail, columns, parents, *direction)))
@@ -203,6 +204,17 @@ class Inspector:
             execute(connection, f"ALTER TABLE zdm_probe ADD FOREIGN KEY ({columns}) REFERENCES {parent} ({columns})")
             result.append([column for column in key.columns if column in tenant[table.name]])
         return result
+
+    def _temporary_children(self, connection: Connection, table: TableFacts, tenant: Mapping[str, Sequence[str]]) -> None:
+        number = 0
+        for child in self.catalog.values():
+            for key in child.foreign_keys:
+                if key.table == table.name and child.name != table.name and any(other in tenant[table.name] for _, other in key.pairs):
+                    columns = ", ".join(map(quote, key.referred))
+                    name = f"zdm_probe_child_{number}"
+                    execute(connection, f"CREATE TEMP TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM zdm_probe LIMIT 0")
+                    execute(connection, f"ALTER TABLE {name} ADD FOREIGN KEY ({columns}) REFERENCES zdm_probe ({columns})")
+                    number += 1
 
     def _scan_us(self, table: TableFacts, details: Mapping[str, Detail], columns: Sequence[str]) -> float:
         """Whole-table reads that a sample does not show: no index on the tenant column, none on a child's foreign key."""
@@ -292,6 +304,7 @@ def statements(scheme: Scheme) -> list[str]:
         result += [scheme.pending("s", scheme.twins), scheme.apply(source, target, scheme.twins)]
     if scheme.in_place:
         result.append(scheme.move(source, target))
+    result.append("SET CONSTRAINTS ALL IMMEDIATE")
     result += scheme.flips(staged, shifts("barred", "s"))
     result += ["-- window: turn, one transaction", *scheme.flips(shifts("barred", "s"), turned)]
     return [statement for statement in result if statement]

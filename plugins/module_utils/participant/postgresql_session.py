@@ -159,12 +159,12 @@ class PostgreSQLSession(Database):
             settings["deadlock_timeout"] = DEADLOCK_TIMEOUT_MS
         execute(connection, "SELECT " + ", ".join(f"set_config('{name}', {literal(str(value))}, true)" for name, value in settings.items()))
 
-    def exempt(self, connection: Connection, works: Sequence[Work]) -> None:
-        """Keep the application's triggers from firing in this transaction, if there are any and the user may.
+    def exempt(self, connection: Connection, works: Sequence[Work], always: bool = False) -> None:
+        """Keep the application's triggers from firing in this transaction, if there are any (or *always*) and the user may.
 
         Foreign keys' checks do not fire either: callers write rows only that are in step with their parents.
         """
-        if any(work.triggers for work in works) and self.abilities(connection)["session_replication_role"]:
+        if (always or any(work.triggers for work in works)) and self.abilities(connection)["session_replication_role"]:
             execute(connection, "SET LOCAL session_replication_role = replica")
 
     def retrying(self, work: Callable[[], T], timeout_ms: int, tables: Sequence[Work], doing: str) -> T:

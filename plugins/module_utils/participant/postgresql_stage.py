@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_session import READ_ONLY, REPEATABLE_READ, State
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_sql import (
     ADVISORY_LOCK,
+    KEY_LOOKUPS_ONLY,
     SCHEMA,
     STATE_TABLE,
     TRIGGER_PREFIX,
@@ -185,6 +186,7 @@ class Stager:
             if work.name in progress.get("done", []):
                 return 0, True
             session.apply(connection, state, started)
+            execute(connection, KEY_LOOKUPS_ONLY)
             last = progress.get("cursor", {}).get(work.name)
             end = execute(connection, state.scheme.chunk_end(work, move.source_id, last, self.chunk_rows)).one_or_none()
             rows = execute(connection, state.scheme.chunk(work, move.source_id, move.target_id, last, end)).rowcount
@@ -291,7 +293,8 @@ class Remover:
         session, move = self.session, self.move
         with session.transaction() as connection:
             session.prologue(connection, move.migration)
-            session.exempt(connection, (work,))
+            # children are gone already; without an index on their foreign keys each check would read the whole table
+            session.exempt(connection, (work,), always=True)
             state = session.owned_state(connection, move)
             if work not in state.scheme.twins or not state.progress.get("copying"):
                 return 0

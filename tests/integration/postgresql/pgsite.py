@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import psycopg
@@ -139,3 +144,40 @@ CATALOG = (
     "SELECT classid, objid, deptype FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " ORDER BY 1, 2, 3",
 )
+
+CHILD = """
+import json, os, signal, sys
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
+options, move, verb, number = json.load(sys.stdin)
+postgresql_stage.CHUNK_ROWS = 50
+postgresql_stage.Stager._adapt = lambda self, took_ms: None
+participant, move, seen = PostgreSQL(options), Move(**move), 0
+inner = PostgreSQL.write_state
+def write_state(self, *arguments):
+    global seen
+    seen += 1
+    inner(self, *arguments)
+    if seen == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+PostgreSQL.write_state = write_state
+if verb == "stage":
+    participant.stage(move, participant.inspect(move.migration, move.source_id, move.target_id), lambda event: None)
+else:
+    getattr(participant, verb)(move, *([5000] if verb == "barrier" else []))
+"""
+
+
+def killed(site: Site, verb: str, number: int) -> bool:
+    """Run a verb in a process that kills itself inside the transaction of its *number*-th write of the state."""
+    move = {"migration": MIGRATION, "epoch": site.epoch, "source_id": A, "target_id": B, "from_id": A, "to_id": B}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        input=json.dumps([site.participant().options, move, verb, number]),
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode in (0, -signal.SIGKILL)
+    return done.returncode != 0

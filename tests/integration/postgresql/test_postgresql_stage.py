@@ -5,12 +5,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,18 +16,18 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGED, STAGING, Move
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_stage, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(postgresql_stage, "CHUNK_ROWS", 50)
     monkeypatch.setattr(postgresql_stage.Stager, "_adapt", lambda self, took_ms: None)
 
 
 @contextmanager
-def writers(site: Site, count: int) -> Iterator[list[int]]:
-    """Writers on A, each in transactions of several statements, until the block ends; yields the counts of their commits."""
+def writers(site: Site, count: int, most: int) -> Iterator[list[int]]:
+    """Writers on A, each with at most *most* transactions of several statements, ended with the block; yields the counts of their commits."""
     stop, commits = threading.Event(), [0] * count
     failures: list[BaseException] = []
 
@@ -40,9 +35,9 @@ def writers(site: Site, count: int) -> Iterator[list[int]]:
         dice = random.Random(index)
         try:
             with site.connect() as session:
-                while not stop.is_set():
+                while not stop.is_set() and commits[index] < most:
                     with session.transaction():
-                        one_transaction(session, dice)
+                        one_transaction(session, dice, 10_000 + commits[index] * count + index)
                     commits[index] += 1
         except BaseException as error:
             failures.append(error)
@@ -59,9 +54,8 @@ def writers(site: Site, count: int) -> Iterator[list[int]]:
     assert not failures
 
 
-def one_transaction(session: psycopg.Connection[Any], dice: random.Random) -> None:
+def one_transaction(session: psycopg.Connection[Any], dice: random.Random, customer: int) -> None:
     """A new customer with an invoice and lines; an invoice that changes customers; one that goes, with its lines."""
-    customer = dice.randrange(10_000, 99_999_999)
     invoice, position = f"{dice.getrandbits(32):08x}-0000-4000-9000-{dice.getrandbits(48):012x}", dice.randrange(100)
     session.execute("INSERT INTO customer VALUES (%s, %s, %s, 'AT')", (A, customer, f"{customer}@example.org"))
     session.execute("INSERT INTO invoice (tenant_id, id, customer_id, amount) VALUES (%s, %s, %s, 1)", (A, invoice, customer))
@@ -78,7 +72,7 @@ def one_transaction(session: psycopg.Connection[Any], dice: random.Random) -> No
 def test_nothing_is_lost_while_the_tenant_writes(site: Site) -> None:
     participant = site.participant()
     plan = site.plan(participant)
-    with writers(site, 3) as commits:
+    with writers(site, 3, 200) as commits:
         assert participant.stage(site.move(), plan, lambda event: None) > 0
         assert participant.prelude(site.move(), 30_000) >= 0
     assert min(commits) > 0
@@ -100,13 +94,13 @@ def test_stage_goes_on_after_its_session_was_ended(site: Site) -> None:
 
     def end_session(event: dict[str, Any]) -> None:
         seen.append(event)
-        if len(seen) == 20:
+        if len(seen) == 10:
             site.sql(f"SELECT pg_terminate_backend(session_pid) FROM zdm.migration WHERE migration = '{MIGRATION}'", admin=True)
 
     # a connection that breaks between two transactions is opened again; one that breaks inside one is not
     copied = participant.stage(site.move(), plan, end_session)
     assert copied == 1200
-    assert len(seen) > 60
+    assert len(seen) > 24
 
 
 def test_stage_goes_on_after_an_error_between_chunks(site: Site) -> None:
@@ -115,7 +109,7 @@ def test_stage_goes_on_after_an_error_between_chunks(site: Site) -> None:
 
     def fail(event: dict[str, Any]) -> None:
         seen.append(event)
-        if len(seen) == 20:
+        if len(seen) == 10:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -126,48 +120,13 @@ def test_stage_goes_on_after_an_error_between_chunks(site: Site) -> None:
     site.sql(f"UPDATE customer SET email = 'changed' WHERE tenant_id = '{A}' AND id = 3", f"DELETE FROM invoice WHERE tenant_id = '{A}' AND customer_id = 9")
     assert participant.inspect(MIGRATION, A, B).digest == plan.digest
     copied = participant.stage(site.move(), plan, lambda event: None)
-    assert 0 < copied < 1200 - 19 * 20
+    assert 0 < copied <= 1200 - 8 * 50
     rows = participant.fingerprint(A)
     site.switch(participant)
     assert participant.fingerprint(B) == rows
 
 
-CHILD = """
-import json, os, signal, sys
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
-options, move, verb, number = json.load(sys.stdin)
-postgresql_stage.CHUNK_ROWS = 20
-postgresql_stage.Stager._adapt = lambda self, took_ms: None
-participant, move, seen = PostgreSQL(options), Move(**move), 0
-inner = PostgreSQL.write_state
-def write_state(self, *arguments):
-    global seen
-    seen += 1
-    inner(self, *arguments)
-    if seen == number:
-        os.kill(os.getpid(), signal.SIGKILL)
-PostgreSQL.write_state = write_state
-getattr(participant, verb)(move, *([participant.inspect(move.migration, move.source_id, move.target_id), lambda event: None] if verb == "stage" else []))
-"""
-
-
-def killed(site: Site, verb: str, number: int) -> bool:
-    """Run a verb in a process that kills itself inside the transaction of its *number*-th write of the state."""
-    move = {"migration": MIGRATION, "epoch": site.epoch, "source_id": A, "target_id": B, "from_id": A, "to_id": B}
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        input=json.dumps([site.participant().options, move, verb, number]),
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL)
-    return done.returncode != 0
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 20, 61])
+@pytest.mark.parametrize("number", [2, 12, 30])
 def test_stage_goes_on_after_a_kill(site: Site, number: int) -> None:
     assert killed(site, "stage", number)
     participant = site.staged()
@@ -203,7 +162,7 @@ def test_remove_goes_on_after_a_kill(site: Site) -> None:
 
 def test_remove_of_half_a_stage(site: Site) -> None:
     before = site.catalog()
-    assert killed(site, "stage", 20)
+    assert killed(site, "stage", 10)
     participant = site.participant()
     assert participant.remove(site.move()) > 0
     assert site.catalog() == before

@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
 
 INVOICE = "'00000000-0000-4000-8000-{:012d}'"
 UPDATE_ALL = [
@@ -299,6 +299,28 @@ def test_application_triggers_do_not_fire_for_the_migration(site: Site) -> None:
     site.switch(participant, reverse=True)
     participant.remove(site.move())
     assert site.sql("SELECT what FROM audit") == [("UPDATEcustomer",)]
+
+
+@pytest.mark.parametrize("verb", ["take_over", "barrier", "turn", "undo"])
+def test_a_kill_inside_a_verb_leaves_the_state_before_it(site: Site, verb: str) -> None:
+    participant = site.staged()
+    write(site, A)
+    rows = participant.fingerprint(A)
+    if verb in ("turn", "undo"):
+        participant.barrier(site.move(), 5000)
+    before, triggers = site.status(participant), site.catalog()
+    assert killed(site, verb, 1)
+    assert site.status(participant) == before
+    assert site.catalog() == triggers
+    site.epoch += 1
+    participant.take_over(site.move())
+    if verb == "undo":
+        participant.undo(site.move())
+        assert participant.fingerprint(A) == rows
+    participant.barrier(site.move(), 5000)
+    participant.turn(site.move())
+    assert participant.fingerprint(B) == rows
+    assert site.status(participant).problems == ()
 
 
 def test_status_reports_what_disagrees(site: Site) -> None:
