@@ -37,6 +37,8 @@ DISK_FACTOR = 3
 """Free disk that a twin needs, as a multiple of the tenant's rows: they, their indexes and the log, with room to spare."""
 DURABLE = 1.8
 """A logged table takes this much longer than the temporary one that the probe measures."""
+COPYING = 6
+"""The same for copies: checks of foreign keys, the write-ahead log, verification and statistics."""
 PAGE_US = 5
 """Reading a page of a table that no index helps with."""
 
@@ -77,12 +79,12 @@ class Inspector:
         tenant = self.session.tenant_tables(catalog)
         exempt = abilities["session_replication_role"]
         facts = [self._facts(connection, table, details[name], tenant.get(name, ()), live, bool(state), exempt) for name, table in catalog.items()]
-        rates = {table.name: self._rate(connection, table, details, tenant, live) for table in facts if table.rows and self._movable(details[table.name])}
+        probed = [table for table in facts if table.rows and details[table.name].row["relkind"] == "r"] if self._check_server(connection) else []
+        rates = {table.name: self._rate(connection, table, details, tenant, live) for table in probed}
         engine = Engine("PostgreSQL", (IN_PLACE, TWIN), exempt, True, TABLE_MS)
         tables, refusals = classify(facts, self._options(state), engine, rates, self.session.budget_ms)
         tables = self._as_staged(tables, state)
         planned = [plan for plan in tables if plan.strategy != IGNORE]
-        self._check_server(connection)
         self._check_rights(connection, details, planned, bool(state))
         self._check_disk(connection, facts, planned, bool(state))
         scheme = Scheme(self.migration, self.source_id, self.target_id, make_works(catalog, details, planned))
@@ -113,10 +115,6 @@ class Inspector:
         staged = {work.name for work in state.works} if state else set()
         asked = "The options ask for it."
         return tuple(replace(plan, why="Staged this way.") if plan.table in staged and plan.why == asked else plan for plan in tables)
-
-    @staticmethod
-    def _movable(detail: Detail) -> bool:
-        return bool(detail.row["relkind"] == "r")
 
     # -- facts of a table -------------------------------------------------------------------------
 
@@ -182,7 +180,7 @@ class Inspector:
             return Rate()  # no right to make temporary tables: the general rate has to do
         finally:
             savepoint.rollback()
-        return Rate(update_us * DURABLE + self._scan_us(table, details, columns), copy_us * DURABLE)
+        return Rate(update_us * DURABLE + self._scan_us(table, details, columns), copy_us * COPYING)
 
     @staticmethod
     def _probe_update(detail: Detail, columns: Sequence[str], parents: Sequence[Sequence[str]], from_id: str, to_id: str) -> str:
@@ -229,12 +227,14 @@ class Inspector:
 
     # -- server -----------------------------------------------------------------------------------
 
-    def _check_server(self, connection: Connection) -> None:
+    def _check_server(self, connection: Connection) -> bool:
+        """Refuse what is wrong with the whole database; returns whether it takes writes."""
         name = self.session.label
         version = connection.dialect.server_version_info or (0,)
         if version < MINIMUM:
             self.refuse(name, f"PostgreSQL {'.'.join(map(str, version))} is too old.", f"Use PostgreSQL {MINIMUM[0]} or later.")
-        if execute(connection, "SELECT pg_is_in_recovery()").scalar_one():
+        standby = bool(execute(connection, "SELECT pg_is_in_recovery()").scalar_one())
+        if standby:
             self.refuse(name, "The server is a standby and takes no writes.", "Name the primary server.")
         long = execute(
             connection,
@@ -252,6 +252,10 @@ class Inspector:
         for slot in execute(connection, slots).scalars():
             reason = f"Logical replication slot {slot} sends this database's changes to others."
             self.refuse(name, reason, "Drop the slot for the migration, or make its reader follow the new id first.")
+        strange = f"SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind IN ('r', 'v', 'm', 'p', 'f')"
+        for relation in execute(connection, f"{strange} AND relname !~ '^(migration$|log_)' ORDER BY 1 LIMIT 1").scalars():
+            self.refuse(name, f"Schema {SCHEMA} holds {relation}, which is not the migration's.", "Rename that schema: the name is reserved here.")
+        return not standby
 
     def _check_rights(self, connection: Connection, details: Mapping[str, Detail], planned: Sequence[TablePlan], staged: bool) -> None:
         user, database = execute(connection, "SELECT current_user || '', current_database() || ''").one()

@@ -56,6 +56,8 @@ class Stager:
             raise Refused(f"{self.session.label}: {first.reason}", first.advice, refusals=len(self.plan.refusals))
         state = self.session.retrying(self._begin, DDL_TIMEOUT_MS, (), "stage")
         if state.state == STAGED:
+            # during a transition the log grows for weeks: what is applied here no window has to apply
+            self._catch_up(state.scheme.twins)
             return 0
         for work in state.works:
             self.session.retrying(partial(self._install, work), DDL_TIMEOUT_MS, (work,), "stage")

@@ -124,6 +124,11 @@ def test_refusals_of_transactions(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert refusals(site) == {}
 
 
+def test_a_schema_of_our_name(site: Site) -> None:
+    site.sql("CREATE SCHEMA zdm", "CREATE TABLE zdm.mine (id int PRIMARY KEY)")
+    assert any("holds mine" in reason for reason in refusals(site).values())
+
+
 def test_row_security(site: Site) -> None:
     site.sql("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY", "ALTER TABLE outbox FORCE ROW LEVEL SECURITY")
     assert "Row security" in refusals(site)["outbox"]

@@ -182,6 +182,19 @@ def test_stage_again_after_half_a_remove(site: Site) -> None:
     assert participant.fingerprint(B) == rows
 
 
+def test_stage_again_catches_up_in_both_directions(site: Site) -> None:
+    participant = site.staged()
+    plan = site.plan(participant)
+    for tenant, reverse in ((A, False), (B, True)):
+        site.sql(f"UPDATE invoice SET amount = amount + 1 WHERE tenant_id = '{tenant}'")
+        assert site.status(participant).pending == 300
+        assert participant.stage(site.move(reverse), plan, lambda event: None) == 0
+        assert site.status(participant).pending == 0
+        rows = participant.fingerprint(tenant)
+        assert site.switch(participant, reverse)["applied"] == 0
+        assert participant.fingerprint(A if reverse else B) == rows
+
+
 def test_two_migrations_share_the_schema(site: Site) -> None:
     target = "0d0d0d0d-0000-4000-8000-000000000004"
     before = site.catalog()
