@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, ZdmError
@@ -30,7 +31,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     TablePlan,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, schema_digest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, per_row_us, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved, Rows, State, Survey, read_state, write_state
 
@@ -99,6 +100,11 @@ class InPlace(Database):
     @abstractmethod
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
+
+    def move_to_and_fro(self, connection: Connection, probe: Moved, rows: int, live_id: str, other_id: str) -> float:
+        """Microseconds that one of the probe's *rows* takes to move: the median of three, as other work on the host disturbs single ones."""
+        ways = ((live_id, other_id), (other_id, live_id), (live_id, other_id))
+        return sorted(per_row_us(rows, partial(execute, connection, self.rows.update(probe, old, new))) for old, new in ways)[1]
 
     @abstractmethod
     def exact(self, column: str, tenant_id: str) -> str:
@@ -239,7 +245,7 @@ class InPlace(Database):
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         def work(connection: Connection, state: State) -> dict[str, Any]:
             if state.state == BARRED and state.live_id == move.from_id:
-                return _fingerprint({table.name: self.rows.count(connection, table, move.to_id, move.from_id)[0] for table in state.tables})
+                return _fingerprint({table.name: self.rows.count(connection, table, move.to_id)[0] for table in state.tables})
             if state.state != STAGED or state.live_id != move.from_id:
                 self._wrong_state(state, move, "barrier")
             self.exclude_writers(connection, state)
@@ -281,14 +287,15 @@ class InPlace(Database):
 
     def _move(self, connection: Connection, table: Moved, old: str, new: str) -> int:
         """Move one table's rows and prove it; a refusal rolls the whole transaction back."""
-        rows, exactly, others = self.rows.count(connection, table, old, new)
+        rows, exactly = self.rows.count(connection, table, old)
+        others = self.rows.count(connection, table, new)[0]
         if rows != exactly:
             reason = f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter case, accents or spaces)."
             raise Refused(reason, "Correct the ids of these rows.")
         if others:
             raise Refused(f"{self.label}: table {table.name} already holds {others} rows of {new}.", "Remove them and find out who wrote them.")
         moved = execute(connection, self.rows.update(table, old, new)).rowcount
-        left, _exactly, arrived = self.rows.count(connection, table, old, new)
+        left, arrived = self.rows.count(connection, table, old)[0], self.rows.count(connection, table, new)[0]
         if moved != rows or left or arrived != rows:
             reason = f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived, {left} are left; nothing was changed."
             raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
@@ -311,11 +318,7 @@ class InPlace(Database):
                 problems = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
                 return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
             fenced = self.fenced(connection, state)
-            rows = {source_id: 0, target_id: 0}
-            for table in state.tables:
-                source, _exactly, target = self.rows.count(connection, table, source_id, target_id)
-                rows[source_id] += source
-                rows[target_id] += target
+            rows = {tenant: sum(self.rows.count(connection, table, tenant)[0] for table in state.tables) for tenant in (source_id, target_id)}
         return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, 0, rows, tuple(state.problems(fenced, rows)))
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 OLDEST = (10, 6)
 """From here on DDL is atomic (MariaDB manual, "Atomic DDL"), on which resuming relies."""
 LONG_TRANSACTION_S = 10
-PROBE_FACTOR = 2.0
-"""The probe runs on a temporary table, which writes no redo log and fires no trigger; the real update takes about twice its time."""
+PROBE_FACTOR = 1.6
+"""The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor time was measured."""
 TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "uuid")
 
 _PROBE = "zdm_probe"
@@ -97,7 +97,7 @@ class MariaDBInspection(InPlace, MariaDBSessions):
 
             def count() -> None:
                 nonlocal result
-                result = self.rows.count(connection, table, live_id, other_id)
+                result = (*self.rows.count(connection, table, live_id), self.rows.count(connection, table, other_id)[0])
 
             survey.scan_ms += per_row_us(1, count) / 1000
         return result
@@ -153,7 +153,7 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         try:
             sample = f"SELECT {columns} FROM {self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
             rows = execute(connection, f"INSERT INTO {_PROBE} ({columns}) {sample}").rowcount
-            micros = per_row_us(rows, lambda: execute(connection, self.rows.update(probe, live_id, other_id)))
+            micros = self.move_to_and_fro(connection, probe, rows, live_id, other_id)
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise

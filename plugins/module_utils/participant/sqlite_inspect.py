@@ -64,9 +64,9 @@ class SQLiteInspection(InPlace):
     def _surveyed(self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool, survey: Survey) -> TableFacts:
         live_id, other_id = ids
         notes = []
-        found: list[tuple[int, int, int]] = []
-        survey.scan_ms += per_row_us(1, lambda: found.append(self.rows.count(connection, Moved(table.name, columns), live_id, other_id))) / 1000
-        rows, exactly, others = found[0]
+        found: list[tuple[int, int]] = []
+        survey.scan_ms += per_row_us(1, lambda: found.extend(self.rows.count(connection, Moved(table.name, columns), tenant) for tenant in ids)) / 1000
+        (rows, exactly), (others, _exactly) = found
         if virtual:
             notes.append(Note(f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.", "Ignore it and fill it again afterwards."))
         if table.triggers:
@@ -112,7 +112,7 @@ class SQLiteInspection(InPlace):
                     execute(connection, f"CREATE INDEX temp.zdm_probe_{number} ON {_PROBE} ({names})")
             sample = f"SELECT {columns} FROM main.{self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
             rows = execute(connection, f"INSERT INTO {_PROBE} {sample}").rowcount
-            micros = per_row_us(rows, lambda: execute(connection, self.rows.update(probe, live_id, other_id)))
+            micros = self.move_to_and_fro(connection, probe, rows, live_id, other_id)
         except sa.exc.IntegrityError as error:
             reason = f"Rows of table {table.name} cannot take the id {other_id}: {first_line(error)}."
             return Refusal(table.name, reason, "Change the constraint that refuses it.")
