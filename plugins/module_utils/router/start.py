@@ -222,11 +222,9 @@ class RouterProcess:
 
 def _next_signal(seconds: float) -> int:
     """Wait for a signal; SIGCHLD when there was none."""
-    try:
-        received = signal.sigtimedwait(_SIGNALS, seconds)
-    except OSError:
-        return signal.SIGCHLD  # Python waits on with a negative time when this process was stopped and continued meanwhile.
-    return received.si_signo if received else signal.SIGCHLD
+    received = signal.sigtimedwait(_SIGNALS, seconds)
+    # After this process was stopped and continued, Python answers with a signal that there is not.
+    return received.si_signo if received and received.si_signo in _SIGNALS else signal.SIGCHLD
 
 
 def _child_of(parent: int) -> Callable[[], None]:

@@ -178,9 +178,12 @@ class Deployment:
 
     def play(self, *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
         """Run the role."""
+        return self.run_play({"roles": ["zdm.landscape.landscape_router"]}, *arguments, **changes)
+
+    def run_play(self, content: Mapping[str, Any], *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+        """Run a play on this host with the deployment's variables."""
         playbook = self.folder / "router.yml"
-        variables = {**self.variables, **changes}
-        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables, "roles": ["zdm.landscape.landscape_router"]}
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {**self.variables, **changes}, **content}
         playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
         command = [str(ansible_playbook()), "-i", "localhost,", *arguments, str(playbook)]
         return subprocess.run(command, env=ansible_environment(self.folder), capture_output=True, text=True, timeout=300, check=False)

@@ -9,8 +9,8 @@ import base64
 import hashlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
-import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.tests.integration.router.kit import MIGRATION, SECRET, A, Deployment, token
 
@@ -83,31 +83,38 @@ def test_a_change_that_was_made_is_taken_over_by_a_reload(router: Deployment) ->
         assert changed(router.play().stdout)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"landscape_router_control_cert": ""}, "Control without mutual TLS does not exist"),
-        ({"landscape_router_hold_max": "10"}, "landscape_router_hold_max is no duration"),
-        ({"landscape_router_issuers": [{"issuer": "https://x", "algorithm": "HS256", "secret": "too-short-a-secret"}]}, "Issuer https://x is wrong"),
-        ({"landscape_router_issuers": [{"issuer": "https://x", "algorithm": "RS256", "keys_dir": "/nonexistent"}]}, "holds no <kid>.pem"),
-        ({"landscape_router_backends": [{"name": "b", "path": "/b/", "servers": ["h:1"]}]}, "Backend b is wrong"),
-        ({"landscape_router_backends": [{"name": "b", "path": "/b } or TRUE", "servers": ["h:1"]}]}, "Backend b is wrong"),
-        ({"landscape_router_store": {"path": "relative"}}, "landscape_router_store"),
-        ({"landscape_router_haproxy": "no-such-haproxy"}, "HAProxy (no-such-haproxy) was not found"),
-    ],
-)
-def test_wrong_input_is_named(stopped: Deployment, changes: dict[str, object], message: str) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"landscape_router_control_cert": ""}, "Control without mutual TLS does not exist"),
+    ({"landscape_router_hold_max": "10"}, "landscape_router_hold_max is no duration"),
+    ({"landscape_router_issuers": [{"issuer": "https://x", "algorithm": "HS256", "secret": "too-short-a-secret"}]}, "Issuer https://x is wrong"),
+    ({"landscape_router_issuers": [{"issuer": "https://x", "algorithm": "RS256", "keys_dir": "/nonexistent"}]}, "holds no <kid>.pem"),
+    ({"landscape_router_issuers": []}, "at least one issuer"),
+    ({"landscape_router_backends": [{"name": "b", "path": "/b/", "servers": ["h:1"]}]}, "Backend b is wrong"),
+    ({"landscape_router_backends": [{"name": "b", "path": "/b } or TRUE", "servers": ["h:1"]}]}, "Backend b is wrong"),
+    ({"landscape_router_store": {"path": "relative"}}, "landscape_router_store"),
+    ({"landscape_router_haproxy": "no-such-haproxy"}, "HAProxy (no-such-haproxy) was not found"),
+]
+
+
+def test_wrong_input_is_named(stopped: Deployment) -> None:
+    """All cases in one run of Ansible."""
     before = digest(stopped.home)
-    done = stopped.play("--check", **changes)
-    assert done.returncode != 0
-    assert message in " ".join(done.stdout.split()), done.stdout
+    keys = stopped.folder / "wrong-keys"
+    keys.mkdir(exist_ok=True)
+    (keys / "key-1.pem").write_bytes(stopped.certificates.controller.read_bytes())
+    private = {"landscape_router_issuers": [{"issuer": "https://x", "algorithm": "RS256", "keys_dir": str(keys)}]}
+    cases = [*WRONG, (private, "keys/0/key-1.pem is no public key")]
+    tasks = []
+    words = "{{ ansible_failed_result.msg | default('') }} {{ ansible_failed_result.results | default([]) | map(attribute='msg') | join(' ') }}"
+    for position, (changes, _message) in enumerate(cases):
+        role = {"ansible.builtin.include_role": {"name": "zdm.landscape.landscape_router"}, "vars": changes}
+        said = {"ansible.builtin.debug": {"msg": f"<case {position}>{words}"}}
+        tasks.append({"block": [role], "rescue": [said]})
+    done = stopped.run_play({"tasks": tasks}, "--check")
+    assert done.returncode == 0, done.stdout
+    said_in = [" ".join(part.split()) for part in done.stdout.split("<case ")[1:]]
+    assert len(said_in) == len(cases), done.stdout
+    for (_changes, message), words in zip(cases, said_in, strict=True):
+        assert message in words
     assert "too-short-a-secret" not in done.stdout
     assert digest(stopped.home) == before
-
-
-def test_a_private_key_among_the_issuers_keys_is_refused(stopped: Deployment, tmp_path: Path) -> None:
-    (tmp_path / "key-1.pem").write_bytes(stopped.certificates.controller.read_bytes())
-    issuers = [{**stopped.variables["zdm_landscape"]["issuers"][0], "keys_dir": str(tmp_path)}]
-    done = stopped.play("--check", landscape_router_issuers=issuers)
-    assert done.returncode != 0
-    assert "keys/0/key-1.pem is no public key" in done.stdout
