@@ -48,7 +48,7 @@ class FileStore(Store):
         self._check_root()
         folder = self.path / collection
         try:
-            files = sorted(folder.glob("*.json"))
+            files = sorted(folder.glob("*.json"), key=lambda file: file.stem)
         except OSError as error:
             raise Unreachable(f"The {self.describe()} can't list {collection}: {error.strerror}.", "Check the folder's permissions.") from error
         documents = (self._read(collection, file) for file in files)

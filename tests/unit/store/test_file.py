@@ -31,6 +31,12 @@ def test_a_document_is_written_read_listed_and_deleted(store: FileStore) -> None
     assert store.list(ONBOARDED) == []
 
 
+def test_documents_are_listed_by_name(store: FileStore) -> None:
+    for name in ("venezia-scp", "venezia", "venezia.x"):
+        store.put(ONBOARDED, name, {}, None)
+    assert [document.name for document in store.list(ONBOARDED)] == ["venezia", "venezia-scp", "venezia.x"]
+
+
 def test_a_stale_revision_changes_nothing(store: FileStore) -> None:
     first = store.put(ONBOARDED, "venezia", {"n": 1}, None)
     second = store.put(ONBOARDED, "venezia", {"n": 2}, first.revision)
@@ -89,7 +95,7 @@ def _increment(path: str, times: int) -> None:
 
 def test_concurrent_processes_lose_no_update(store: FileStore, tmp_path: Path) -> None:
     store.put(ONBOARDED, "counter", {"n": 0}, None)
-    workers = [multiprocessing.get_context("spawn").Process(target=_increment, args=(str(tmp_path), 25)) for _ in range(3)]
+    workers = [multiprocessing.get_context("spawn").Process(target=_increment, args=(str(tmp_path), 25)) for _worker in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
