@@ -174,7 +174,7 @@ PARTS: dict[str, Callable[[], Count]] = {
     "sanity": sanity,
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
-    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", "tests/chaos/test_every_place.py"),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
     "kill": lambda: pytest("kill", "tests/chaos/test_every_place.py"),
     "molecule": molecule,
 }
