@@ -35,7 +35,7 @@ BARRIER_MS = 15
 TABLE_MS = 2
 DISK_FACTOR = 3
 """Free disk that a twin needs, as a multiple of the tenant's rows: they, their indexes and the log, with room to spare."""
-DURABLE = 1.8
+DURABLE = 1.3
 """A logged table takes this much longer than the temporary one that the probe measures."""
 COPYING = 6
 """The same for copies: checks of foreign keys, the write-ahead log, verification and statistics."""
