@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller as the module tenant_cutover is one, with every write recorded and a place where it is stopped.
+"""A controller as the modules tenant_cutover and tenant_data are one, with every write recorded and a place where it is stopped.
 
 Exit code 0: done; 3: an error of the engine, printed as JSON on standard output.
 """
@@ -12,11 +12,15 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
@@ -25,7 +29,7 @@ from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParti
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", type=Path, required=True, help="JSON: the module's options")
-    parser.add_argument("--state", choices=["switched", "reversed", "aborted"], required=True)
+    parser.add_argument("--state", choices=["switched", "reversed", "aborted", "staged", "absent"], required=True)
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--controller", required=True)
     parser.add_argument("--stop", nargs=3, metavar=("SIGNAL", "before|after", "PLACE"))
@@ -45,18 +49,19 @@ def main() -> int:
     return 0
 
 
-def run(options: dict, state: str, recorder: Recorder, interrupted) -> dict:  # type: ignore[no-untyped-def,type-arg]
+def run(options: dict[str, Any], state: str, recorder: Recorder, interrupted: Callable[[], bool]) -> dict[str, Any]:
+    """What the modules tenant_cutover and tenant_data do, over recorded systems."""
     operation = Operation(options)
     source, target = operation.parties.source, operation.parties.target
-    cutover = Cutover(
-        RecordedStore(operation.store, recorder),
-        Fleet([RecordedRouter(router, recorder, source.id) for router in operation.fleet.routers]),
-        [RecordedParticipant(participant, recorder) for participant in operation.participants],
-        source,
-        target,
-        operation.policy,
-        interrupted,
-    )
+    store = RecordedStore(operation.store, recorder)
+    participants = [RecordedParticipant(participant, recorder) for participant in operation.participants]
+    if state in ("staged", "absent"):
+        journal = Journal(store, source, target)
+        if state == "absent":
+            return {"changed": remove(store, journal, operation.parties, participants)}
+        return {"copied": stage(store, journal, operation.parties, participants, lambda: operation.checked_plan(for_window=False), lambda _entry: None)}
+    fleet = Fleet([RecordedRouter(router, recorder, source.id) for router in operation.fleet.routers])
+    cutover = Cutover(store, fleet, participants, source, target, operation.policy, interrupted)
     if state == "aborted":
         return asdict(cutover.abort())
 

@@ -39,3 +39,13 @@ UNDO = [
     *at("phase V>I", "journal"),
 ]
 FAILING = "barrier:documents"
+STAGE = [
+    *at("claim", "venezia", "venezia-scp"),
+    *at("take_over I>I", "journal"),
+    *at("stage", *SERVICES),
+]
+REMOVE = [
+    *at("take_over I>I", "journal"),
+    *at("remove", *SERVICES),
+    *at("delete", "venezia", "venezia-scp"),
+]

@@ -131,7 +131,7 @@ class RecordedStore(Store):
         return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
 
     def delete(self, collection: str, name: str, revision: str) -> None:
-        self.inner.delete(collection, name, revision)
+        self.recorder.write(lambda: self.inner.delete(collection, name, revision), "store", f"{collection}/{name}", "delete", f"delete:{name}")
 
 
 class RecordedRouter(Router):
@@ -180,7 +180,7 @@ class RecordedParticipant(Participant):
         return self.inner.inspect(migration, source_id, target_id)
 
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
-        return self.inner.stage(move, plan, progress)
+        return self._write("stage", move, lambda: self.inner.stage(move, plan, progress))
 
     def take_over(self, move: Move) -> None:
         self._write("take_over", move, lambda: self.inner.take_over(move))
@@ -198,7 +198,7 @@ class RecordedParticipant(Participant):
         self._write("undo", move, lambda: self.inner.undo(move))
 
     def remove(self, move: Move) -> int:
-        return self.inner.remove(move)
+        return self._write("remove", move, lambda: self.inner.remove(move))
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.inner.status(migration, source_id, target_id)

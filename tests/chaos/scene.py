@@ -18,8 +18,9 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant
 from ansible_collections.zdm.landscape.tests.landscape.processes import module_environment, wait_until, work_folder
 from ansible_collections.zdm.landscape.tests.landscape.traffic import Traffic
@@ -81,7 +82,7 @@ class Scene:
         return self.end_of(process)
 
     def end_of(self, process: subprocess.Popen[bytes]) -> Run:
-        output, _ = process.communicate(timeout=60)
+        output = process.communicate(timeout=60)[0]
         return Run(process.returncode, json.loads(output) if output.strip() else {})
 
     def entries(self) -> list[dict[str, Any]]:
@@ -98,7 +99,8 @@ class Scene:
 
     def begin_trace(self) -> None:
         """Begin a new trace with what is true now."""
-        journal = json.loads((self.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+        file = self.landscape.store_path / "migrations" / "venezia--venezia-scp.json"
+        epoch = json.loads(file.read_text())["epoch"] if file.exists() else 0
         strategies = {entry["name"]: "twin" if entry["name"] in TWINS else "in_place" for entry in self.options["participants"]}
         start = {
             "system": "env",
@@ -106,7 +108,7 @@ class Scene:
             "routers": [router["name"] for router in self.options["routers"]],
             "participants": strategies,
             "canonical": "source" if self.live == self.landscape.source else "target",
-            "epoch": journal["epoch"],
+            "epoch": epoch,
         }
         self.trace.write_text(json.dumps(start) + "\n")
 
@@ -119,6 +121,16 @@ class Scene:
         operation = Operation(self.options)
         try:
             assert remove(operation.store, operation.journal, operation.parties, operation.participants)
+        finally:
+            operation.close()
+
+    def helpers(self) -> list[str]:
+        """Participants, claims and documents that still know of a migration."""
+        operation = Operation(self.options)
+        ids = (operation.journal.key, operation.parties.source.id, operation.parties.target.id)
+        try:
+            left = [participant.name for participant in operation.participants if participant.status(*ids).state != ABSENT]
+            return left + [document.path for document in operation.store.list(CLAIMS)]
         finally:
             operation.close()
 
@@ -193,6 +205,8 @@ def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True) -> Iterato
                 prepared = Scene(landscape, options, traffic, folder)
                 if staged:
                     prepared.stage()
+                else:
+                    prepared.begin_trace()
                 yield prepared
     finally:
         shutil.rmtree(folder, ignore_errors=True)

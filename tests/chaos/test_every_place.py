@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO, WINDOW
+from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, REMOVE, STAGE, UNDO, WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.scene import LEASE_MS, Scene, scene
 
 STOPS = ["lease:router-2", "close:router-1", "barrier:bills", "phase C>K:journal", "turn:rating", "release:router-1"]
@@ -121,3 +121,39 @@ def test_nothing_was_lost_by_kills_in_the_undo(stage: Scene) -> None:
 @pytest.mark.xdist_group("window")
 def test_nothing_was_lost_by_kills_in_the_window(stage: Scene) -> None:
     stage.assert_ledger()
+
+
+@pytest.fixture(scope="module", name="unstaged")
+def _unstaged() -> Iterator[Scene]:
+    with scene(staged=False) as prepared:
+        yield prepared
+
+
+@pytest.mark.xdist_group("stage")
+@pytest.mark.parametrize("place", STAGE)
+def test_killed_in_the_stage(unstaged: Scene, place: str) -> None:
+    """The same command goes on; then the stage is taken back for the next place."""
+    killed = unstaged.run("--stop", "SIGKILL", "after", place, state="staged")
+    assert killed.code == -signal.SIGKILL, killed.result
+    again = unstaged.run(state="staged")
+    assert again.code == 0, again.result
+    unstaged.assert_agreed(unstaged.landscape.source, replay=False)
+    unstaged.unstage()
+
+
+@pytest.mark.xdist_group("stage")
+@pytest.mark.parametrize("place", REMOVE)
+def test_killed_while_the_stage_is_taken_back(unstaged: Scene, place: str) -> None:
+    staged = unstaged.run(state="staged")
+    assert staged.code == 0, staged.result
+    killed = unstaged.run("--stop", "SIGKILL", "after", place, state="absent")
+    assert killed.code == -signal.SIGKILL, killed.result
+    again = unstaged.run(state="absent")
+    assert again.code == 0, again.result
+    assert unstaged.helpers() == []
+    unstaged.assert_agreed(unstaged.landscape.source, replay=False)
+
+
+@pytest.mark.xdist_group("stage")
+def test_nothing_was_lost_by_kills_in_the_stage(unstaged: Scene) -> None:
+    unstaged.assert_ledger(twins=False)
