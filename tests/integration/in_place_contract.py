@@ -233,6 +233,26 @@ class VerbContract:
                 act(participant, verb, move(1))
         assert bench.catalog() == catalog
 
+    def test_two_migrations_side_by_side(self, bench: Any) -> None:
+        bench.sql("DELETE FROM share")
+        catalog, rows = bench.catalog(), bench.rows()
+        first, second = bench.participant(), bench.participant()
+        back, forth = Move("other", 1, C, "cloud", C, "cloud"), Move("other", 2, C, "cloud", "cloud", C)
+        second.stage(back, second.inspect("other", C, "cloud"), lambda _step: None)
+        stage(first)
+        second.barrier(back, WAIT_MS)
+        first.barrier(move(), WAIT_MS)
+        second.turn(back)
+        first.undo(move())
+        assert bench.rows() == under(rows, C, "cloud")
+        assert second.status("other", C, "cloud").problems == ()
+        assert status(first) == (STAGED, A, (B,))
+        second.barrier(forth, WAIT_MS)
+        first.remove(move())
+        second.turn(forth)
+        second.remove(Move("other", 2, C, "cloud", C, "cloud"))
+        assert (bench.catalog(), bench.rows()) == (catalog, rows)
+
     def test_schema_drift_is_refused(self, bench: Any) -> None:
         participant = bench.participant()
         plan = participant.inspect(KEY, A, B)

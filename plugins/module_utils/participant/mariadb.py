@@ -59,19 +59,16 @@ class MariaDB(MariaDBInspection):
         connection = self.connection()
         self._deadline = deadline
         with connection.begin():
-            self._limit(connection)
-            state = self.staged_state(connection, move, lock=True)
-            execute(connection, "SET SESSION max_statement_time = 0")
-            return work(connection, state)
+            self._lock(connection, sql.lock_state(self.quote(state_name(move.migration))))
+            return work(connection, self.staged_state(connection, move))
 
-    def _limit(self, connection: Connection) -> None:
-        """Bound the next statement by the verb's time-out, to the millisecond (InnoDB's own one counts in seconds)."""
-        execute(connection, f"SET SESSION max_statement_time = {max(self._deadline.left(), 0.05):.3f}, innodb_lock_wait_timeout = 3600")
+    def _lock(self, connection: Connection, statement: str) -> None:
+        """Run a locking SELECT, bounded by the verb's time-out to the millisecond (InnoDB's own one counts in seconds)."""
+        limit = f"max_statement_time = {max(self._deadline.left(), 0.05):.3f}, innodb_lock_wait_timeout = 3600"
+        execute(connection, f"SET STATEMENT {limit} FOR {statement}").all()
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
-        self._limit(connection)
-        execute(connection, sql.lock_fences(self.quote(sql.fence_name(state.migration)))).all()
-        execute(connection, "SET SESSION max_statement_time = 0, innodb_lock_wait_timeout = 1")
+        self._lock(connection, sql.lock_fences(self.quote(sql.fence_name(state.migration))))
 
     def exempt(self, connection: Connection, state: State) -> None:
         execute(connection, f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}")

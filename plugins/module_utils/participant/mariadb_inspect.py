@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Inspection, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import InPlace
@@ -32,6 +32,7 @@ LONG_TRANSACTION_S = 10
 PROBE_FACTOR = 1.6
 """The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor time was measured."""
 TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "uuid")
+ALL_RIGHTS = {"ALL PRIVILEGES", "ALL"}
 
 _PROBE = "zdm_probe"
 
@@ -59,6 +60,13 @@ class MariaDBInspection(InPlace, MariaDBSessions):
 
     def catalog(self, connection: Connection) -> dict[str, TableFacts]:
         return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
+
+    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+        with self.transaction() as connection:
+            if "SELECT" in self._missing_rights(connection):  # nothing to read, so nothing to plan
+                version = str(execute(connection, "SELECT VERSION()").scalar())
+                return Inspection(self.name, self.kind, version, refusals=self.obstacles(connection), grants=self._grants(connection))
+        return super().inspect(migration, source_id, target_id)
 
     # -- tables -----------------------------------------------------------------------------------
 
@@ -172,22 +180,28 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         found = list(self._server_refusals(str(version), bool(log_bin), str(binlog_format), int(read_only)))
         if any(row[1] == "ON" for row in execute(connection, "SHOW VARIABLES LIKE 'wsrep_on'")):
             found.append(self._refuse_server("is a node of a Galera cluster, whose other nodes do not see the fence's locks", "Not supported."))
-        everywhere, here = sql.rights_of(execute(connection, "SHOW GRANTS").scalars(), str(self.options["database"]))
-        all_rights = {"ALL PRIVILEGES", "ALL"}
-        missing = [] if all_rights & (everywhere | here) else [right for right in sql.RIGHTS if right not in everywhere | here]
-        grant = next(iter(self._grants(connection)))
+        everywhere, _here = self._rights(connection)
+        missing = self._missing_rights(connection)
+        on_database, on_server = self._grants(connection)
         if missing:
-            found.append(self._refuse_server(f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}", f"{grant};"))
-        if log_bin and int(trust) == 0 and not {"SUPER", *all_rights} & everywhere:
+            found.append(self._refuse_server(f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}", f"{on_database};"))
+        if log_bin and int(trust) == 0 and not {"SUPER", *ALL_RIGHTS} & everywhere:
             found.append(
                 self._refuse_server(
                     "writes a binary log and lets only SUPER make triggers", "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for the stage."
                 )
             )
-        if not {"PROCESS", *all_rights} & everywhere:
-            advice = f"{list(self._grants(connection))[1]};"
-            return (*found, self._refuse_server(f"does not give user {self.options.get('user')!r} the right PROCESS, which shows who holds locks", advice))
+        if not {"PROCESS", *ALL_RIGHTS} & everywhere:
+            reason = f"does not give user {self.options.get('user')!r} the right PROCESS, which shows who holds locks"
+            return (*found, self._refuse_server(reason, f"{on_server};"))
         return (*found, *self._foreign_references(connection), *self._transactions_in_the_way(connection))
+
+    def _rights(self, connection: Connection) -> tuple[set[str], set[str]]:
+        return sql.rights_of(execute(connection, "SHOW GRANTS").scalars(), str(self.options["database"]))
+
+    def _missing_rights(self, connection: Connection) -> list[str]:
+        everywhere, here = self._rights(connection)
+        return [] if ALL_RIGHTS & (everywhere | here) else [right for right in sql.RIGHTS if right not in everywhere | here]
 
     def _foreign_references(self, connection: Connection) -> Iterator[Refusal]:
         own = str(self.options["database"])

@@ -16,7 +16,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.durations import for
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sql import BLOCKERS, LONG_TRANSACTIONS, SESSION
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sql import BLOCKERS, LONG_TRANSACTIONS, RIGHTS, SESSION
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -80,7 +80,7 @@ class MariaDBSessions(Database):
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         if number(error) in RIGHT_MISSING:
-            return Refused(f"{self.label}: the user lacks a right: {first_line(error)}", "Run the plan playbook: it prints the GRANT statements needed.")
+            return Refused(f"{self.label}: the user lacks a right: {first_line(error)}", f"It needs {', '.join(RIGHTS)} on the database and PROCESS.")
         return super().translate(error)
 
     def quote(self, *names: str) -> str:

@@ -114,6 +114,10 @@ def fence_rows(name: str, closed: Iterable[str]) -> str:
     return f"UPDATE {name} SET closed = id IN ({', '.join(map(literal, sorted(closed)))})"
 
 
+def lock_state(name: str) -> str:
+    return f"SELECT one FROM {name} FOR UPDATE"
+
+
 def lock_fences(name: str) -> str:
     return f"SELECT id FROM {name} ORDER BY id FOR UPDATE"
 
