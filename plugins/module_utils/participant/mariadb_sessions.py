@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LOCK_WAIT, DEADLOCK, STATEMENT_TIMEOUT = 1205, 1213, 1969
 NO_SUCH_THREAD, NOT_THE_OWNER = 1094, 1095
 LOGIN_REFUSED = ("(1044,", "(1045,", "(1698,")
-RIGHT_MISSING = (1044, 1142, 1143, 1227, 1419)
+RIGHT_MISSING, NO_SUPER = (1044, 1142, 1143, 1227), 1419
 
 DDL_PAUSE_S = 0.01
 """Between two attempts to get a table for one DDL statement."""
@@ -79,6 +79,8 @@ class MariaDBSessions(Database):
         return message.startswith(LOGIN_REFUSED)
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
+        if number(error) == NO_SUPER:
+            return Refused(f"{self.label}: {first_line(error)}", "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for stage and abort.")
         if number(error) in RIGHT_MISSING:
             return Refused(f"{self.label}: the user lacks a right: {first_line(error)}", f"It needs {', '.join(RIGHTS)} on the database and PROCESS.")
         return super().translate(error)

@@ -33,8 +33,9 @@ CREATE TABLE share (id INT NOT NULL PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL,
 class Server:
     """A running mariadbd; *socket* and *port* say where."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.socket = folder / "s.sock"
         # as root the server runs as an unprivileged user, who must own its folder
         self.user = next((name for name in ("mysql", "nobody") if _exists(name)), "") if os.geteuid() == 0 else ""
@@ -57,6 +58,7 @@ class Server:
                 [
                     *(_program("mariadbd"), *common, f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1"),
                     *(f"--pid-file={self.folder / 'pid'}", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--performance-schema=OFF"),
+                    *self.options,
                 ],
                 user=self.user or None,
                 stdout=log,

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,33 @@ from ansible_collections.zdm.landscape.tests.integration.in_place_contract impor
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+@contextmanager
+def running(*options: str) -> Iterator[Server]:
+    # the path of a socket is short
     folder = Path(tempfile.mkdtemp(prefix="zdm-mariadb-", dir="/tmp"))
-    server = Server(folder)
+    server = Server(folder, *options)
     try:
         server.start()
         yield server
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["ROW", "STATEMENT"])
+def logged(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A database of a server that writes a binary log."""
+    with running("--log-bin=log", "--server-id=1", f"--binlog-format={request.param}") as server:
+        bench = Bench(server, "logged")
+        bench.schema()
+        yield bench
+        bench.drop()
 
 
 _numbers = itertools.count(1)

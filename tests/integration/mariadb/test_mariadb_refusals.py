@@ -126,6 +126,28 @@ def test_missing_process_right(bench: Bench) -> None:
     assert found(bench) == {}
 
 
+def test_a_binary_log(logged: Bench) -> None:
+    participant = logged.participant()
+    refusals = participant.inspect(KEY, A, B).refusals
+    assert "lets only SUPER make triggers" in refusals[-1].reason
+    if len(refusals) > 1:
+        assert "logs statements" in refusals[0].reason
+        logged.sql("SET GLOBAL binlog_format = 'MIXED'")
+        participant.close()
+    logged.sql("SET GLOBAL log_bin_trust_function_creators = 1")
+    rows = logged.rows()
+    stage(participant)
+    participant.barrier(move(), WAIT_MS)
+    participant.undo(move())
+    assert logged.rows() == rows
+    logged.sql("SET GLOBAL log_bin_trust_function_creators = 0")
+    with pytest.raises(Refused, match="SUPER"):
+        participant.remove(move())
+    logged.sql("SET GLOBAL log_bin_trust_function_creators = 1")
+    participant.remove(move())
+    assert participant.status(KEY, A, B).problems == ()
+
+
 def test_grants_are_what_is_needed(empty: Bench) -> None:
     empty.schema()
     empty.sql(f"REVOKE ALL, GRANT OPTION FROM {empty.name}")
