@@ -143,7 +143,7 @@ def test_a_server_that_does_not_start_says_why(folder: Path, processes: Processe
 
 
 def test_a_free_port_can_be_bound_by_a_server_and_is_given_once() -> None:
-    ports = [free_port() for _ in range(50)]
+    ports = [free_port() for _port in range(50)]
     assert len(set(ports)) == len(ports)
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -175,10 +175,13 @@ def test_a_stopped_process_is_stopped_too(processes: Processes) -> None:
     assert process.stop(timeout_s=0.5) == -signal.SIGKILL
 
 
-def test_wheels_stand_in_for_servers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, processes: Processes) -> None:
+@pytest.mark.parametrize("readable", [True, False])
+def test_wheels_stand_in_for_servers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, processes: Processes, readable: bool) -> None:
     monkeypatch.setattr(programs, "_on_path", lambda name, *patterns: [])
+    monkeypatch.setattr(programs, "reachable_by_all", lambda path: readable)
     assert programs.haproxy().version >= programs.HAPROXY_MINIMUM
     server = PostgresServer("postgresql", folder / "postgresql", processes)
+    assert server.program.path.is_relative_to(folder) == (os.getuid() == 0 and not readable)
     server.init()
     server.start()
     assert server.connect().execute("SELECT 1").fetchone() == (1,)

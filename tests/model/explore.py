@@ -131,7 +131,7 @@ def _begin(model: Model, state: State) -> list[tuple[str, State]]:
 
 def _finish(model: Model, state: State, first: str, early: bool) -> str:
     """Go on to the end; what the environment owes (a delayed write, a router's start) comes as *early* or as late as possible."""
-    for _ in range(300):
+    for _round in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
         owed = [t for t in transitions if t.label.op in ("boot", "load", "ready", "reachable", "delayed write") or _moves_a_request(t.label, state)]

@@ -41,7 +41,7 @@ def walk(config: Config, seed: int, length: int = 400, kill: float = 0.01) -> Wa
     first = state = config.initial()
     steps: list[Transition] = []
     dead: set[int] = set()
-    for _ in range(length):
+    for _step in range(length):
         possible = [t for t in model.transitions(state) if t.label.actor not in dead]
         begun = [index for index, controller in enumerate(state.controllers) if controller.mode not in ("", "end") and index not in dead]
         if begun and generator.random() < kill:

@@ -224,7 +224,7 @@ def make_works(catalog: Mapping[str, TableFacts], details: Mapping[str, Detail],
 
 def table_digest(session: PostgreSQLSession, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
     """See :meth:`~.database.Database.table_digest`; the server hashes, rows stay where they are."""
-    schema, _, relation = table.name.rpartition(".")
+    schema, _dot, relation = table.name.rpartition(".")
     sql = quote(schema or session.default_schema, relation)
     types = {column.name: column.type for column in table.columns}
     own = {column: f"{literal(tenant_id)}::text::{types[column]}" for column in tenant if types[column] != "uuid" or _is_uuid(tenant_id)}

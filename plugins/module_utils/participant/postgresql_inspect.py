@@ -192,7 +192,7 @@ class Inspector:
         """Per temporary parent ``zdm_probe_<n>`` the columns that change."""
         result: list[list[str]] = []
         for key in table.foreign_keys:
-            if key.table == table.name or not any(other in tenant.get(key.table, ()) for _, other in key.pairs):
+            if key.table == table.name or not any(other in tenant.get(key.table, ()) for _own, other in key.pairs):
                 continue
             columns = ", ".join(map(quote, key.columns))
             parent = f"zdm_probe_{len(result)}"
@@ -207,7 +207,7 @@ class Inspector:
         number = 0
         for child in self.catalog.values():
             for key in child.foreign_keys:
-                if key.table == table.name and child.name != table.name and any(other in tenant[table.name] for _, other in key.pairs):
+                if key.table == table.name and child.name != table.name and any(other in tenant[table.name] for _own, other in key.pairs):
                     columns = ", ".join(map(quote, key.referred))
                     name = f"zdm_probe_child_{number}"
                     execute(connection, f"CREATE TEMP TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM zdm_probe LIMIT 0")
@@ -220,7 +220,7 @@ class Inspector:
         cost = 0.0 if any(detail.indexed([column]) for column in columns) else detail.row["relpages"] * PAGE_US / max(table.rows, 1)
         for child in self.catalog.values():
             for key in child.foreign_keys:
-                follows = key.table == table.name and any(other in columns for _, other in key.pairs)
+                follows = key.table == table.name and any(other in columns for _own, other in key.pairs)
                 if follows and not details[child.name].indexed(key.columns):
                     cost += details[child.name].row["relpages"] * PAGE_US
         return cost

@@ -83,7 +83,7 @@ class PostgreSQLSession(Database):
         host, port, socket = self.options.get("host"), self.options.get("port"), self.options.get("socket")
         if socket:
             host = str(socket)
-            folder, _, last = host.rpartition("/")
+            folder, _slash, last = host.rpartition("/")
             if last.startswith(".s.PGSQL."):
                 host, port = folder, int(last.rpartition(".")[2])
         query = {"host": host} if socket and host else {}

@@ -201,7 +201,7 @@ class Stager:
 
     def _catch_up(self, twins: Sequence[Work]) -> None:
         """Apply what was logged during the copy; the rest is the prelude's, so a busy tenant cannot keep us here."""
-        for _ in range(CATCH_UP_ROUNDS):
+        for _round in range(CATCH_UP_ROUNDS):
             if not self.session.retrying(lambda: self.session.apply_log(self.move, twins), DDL_TIMEOUT_MS, twins, "stage"):
                 return
 

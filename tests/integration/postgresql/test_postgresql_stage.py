@@ -172,7 +172,7 @@ def test_stage_again_after_half_a_remove(site: Site) -> None:
     participant = site.staged()
     site.sql(f"UPDATE customer SET email = 'later' WHERE tenant_id = '{A}' AND id = 1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postgresql_stage.Remover, "_drop_triggers", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(postgresql_stage.Remover, "_drop_triggers", lambda *arguments: (never for never in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             participant.remove(site.move())
     site.sql(f"UPDATE customer SET email = 'latest' WHERE tenant_id = '{A}' AND id = 2")

@@ -92,7 +92,7 @@ def test_undo_is_exact(site: Site) -> None:
     participant = site.staged()
     write(site, A)
     rows, triggers = participant.fingerprint(A), site.catalog()
-    for _ in range(2):
+    for _round in range(2):
         participant.barrier(site.move(), 5000)
         assert site.status(participant).state == BARRED
         participant.undo(site.move())

@@ -72,12 +72,12 @@ def test_large_tables_become_twins() -> None:
 
 def test_the_sum_of_small_tables_counts() -> None:
     facts = [table(name, 20_000) for name in "abc"]  # 200 ms each
-    plans, _ = run(*facts, **DECLARED)
+    plans, _refusals = run(*facts, **DECLARED)
     assert sorted(plan.strategy for plan in plans.values()) == [IN_PLACE, TWIN, TWIN]
 
 
 def test_measured_rates_decide() -> None:
-    plans, _ = run(table("a", LARGE), rates={"a": Rate(update_us=1)}, **DECLARED)
+    plans, _refusals = run(table("a", LARGE), rates={"a": Rate(update_us=1)}, **DECLARED)
     assert plans["a"].strategy == IN_PLACE
 
 
@@ -86,14 +86,14 @@ def test_auto_takes_no_twin_without_a_declaration() -> None:
     assert plans["a"].strategy == IN_PLACE
     assert "no_cross_tenant_readers" in plans["a"].why
     assert not refusals
-    plans, _ = run(table("a", LARGE), tables={"a": {"no_cross_tenant_readers": True}})
+    plans, _refusals = run(table("a", LARGE), tables={"a": {"no_cross_tenant_readers": True}})
     assert plans["a"].strategy == TWIN
 
 
 def test_auto_refuses_what_is_neither_quick_nor_a_twin() -> None:
-    _, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=2_999)
+    _plans, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=2_999)
     assert "over the budget of 2999 ms" in refusals["a"]
-    _, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=3_000)
+    _plans, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=3_000)
     assert not refusals
 
 
@@ -110,7 +110,7 @@ def test_auto_refuses_what_is_neither_quick_nor_a_twin() -> None:
 )
 def test_unsafe_twins_are_refused_when_asked_for(changes: dict[str, Any], reason: str) -> None:
     facts = table("a", LARGE, **changes)
-    _, refusals = run(facts, tables={"a": {"strategy": TWIN}}, **DECLARED)
+    _plans, refusals = run(facts, tables={"a": {"strategy": TWIN}}, **DECLARED)
     assert reason in refusals["a"]
     plans, refusals = run(facts, **DECLARED)
     assert plans["a"].strategy == IN_PLACE
@@ -119,12 +119,12 @@ def test_unsafe_twins_are_refused_when_asked_for(changes: dict[str, Any], reason
 
 
 def test_twin_needs_the_engine() -> None:
-    _, refusals = run(table("a"), engine=PLAIN, tables={"a": {"strategy": TWIN}}, **DECLARED)
+    _plans, refusals = run(table("a"), engine=PLAIN, tables={"a": {"strategy": TWIN}}, **DECLARED)
     assert "Plain has no twin strategy" in refusals["a"]
 
 
 def test_explicit_twin_needs_the_declaration() -> None:
-    _, refusals = run(table("a"), tables={"a": {"strategy": TWIN}})
+    _plans, refusals = run(table("a"), tables={"a": {"strategy": TWIN}})
     assert "readers across tenants" in refusals["a"]
 
 
@@ -137,9 +137,9 @@ def test_application_triggers_may_be_exempted() -> None:
 
 def test_actions_of_foreign_keys_need_triggers_that_fire() -> None:
     facts = (table("a", LARGE), child("b", "a", LARGE, on_delete="CASCADE"))
-    plans, _ = run(*facts, **DECLARED)
+    plans, _refusals = run(*facts, **DECLARED)
     assert {plan.strategy for plan in plans.values()} == {TWIN}
-    plans, _ = run(*facts, engine=Engine("Deaf", (IN_PLACE, TWIN), rate=BOTH.rate), **DECLARED)
+    plans, _refusals = run(*facts, engine=Engine("Deaf", (IN_PLACE, TWIN), rate=BOTH.rate), **DECLARED)
     assert {plan.strategy for plan in plans.values()} == {IN_PLACE}
     assert "ON DELETE CASCADE" in plans["b"].why
 
@@ -147,13 +147,13 @@ def test_actions_of_foreign_keys_need_triggers_that_fire() -> None:
 def test_foreign_key_without_the_tenant_column_forbids_a_twin() -> None:
     parent = table("a", 100, unique_keys=(UniqueKey("by_id", ("id",)),))
     facts = table("b", LARGE, foreign_keys=(ForeignKey("up", ("parent",), "a", ("id",)),))
-    plans, _ = run(parent, facts, **DECLARED)
+    plans, _refusals = run(parent, facts, **DECLARED)
     assert plans["b"].strategy == IN_PLACE
     assert "refers to a without the tenant column" in plans["b"].why
 
 
 def test_tables_linked_by_the_tenant_column_move_alike() -> None:
-    plans, _ = run(child("b", "a", LARGE), table("a", 10), child("c", "b", 10), table("z", 10), **DECLARED)
+    plans, _refusals = run(child("b", "a", LARGE), table("a", 10), child("c", "b", 10), table("z", 10), **DECLARED)
     assert list(plans) == ["a", "z", "b", "c"]
     assert [plans[name].strategy for name in "abcz"] == [TWIN, TWIN, TWIN, IN_PLACE]
     assert "Moves with b, c" in plans["a"].why
@@ -161,7 +161,7 @@ def test_tables_linked_by_the_tenant_column_move_alike() -> None:
 
 def test_linked_tables_with_different_wishes_are_refused() -> None:
     tables = {"a": {"strategy": IN_PLACE}, "b": {"strategy": TWIN}}
-    _, refusals = run(table("a"), child("b", "a"), tables=tables, **DECLARED)
+    _plans, refusals = run(table("a"), child("b", "a"), tables=tables, **DECLARED)
     assert "different strategies" in refusals["a"]
 
 
@@ -172,7 +172,7 @@ def test_linked_tables_follow_the_explicit_one() -> None:
 
 
 def test_explicit_in_place_over_the_budget_is_refused() -> None:
-    _, refusals = run(table("a", LARGE), table("b", 10), budget_ms=2_999, tables={"a": {"strategy": IN_PLACE}})
+    _plans, refusals = run(table("a", LARGE), table("b", 10), budget_ms=2_999, tables={"a": {"strategy": IN_PLACE}})
     assert "The largest is a" in refusals["a"]
 
 
@@ -182,13 +182,13 @@ def test_several_tenant_columns_change_in_place() -> None:
     plans, refusals = run(table("a", LARGE, columns=columns), **options, **DECLARED)
     assert (plans["a"].strategy, plans["a"].tenant_columns) == (IN_PLACE, ("tenant_id", "peer_tenant"))
     assert not refusals
-    _, refusals = run(table("a", columns=columns), tables={"a": {"strategy": TWIN}}, **options, **DECLARED)
+    _plans, refusals = run(table("a", columns=columns), tables={"a": {"strategy": TWIN}}, **options, **DECLARED)
     assert "several tenant columns" in refusals["a"]
 
 
 @pytest.mark.parametrize("kind", ["uuid", "TEXT", "varchar(36)", "character varying(36)", "character(36)", "VARCHAR(36) COLLATE x", "citext", "longtext"])
 def test_types_that_hold_a_tenant_id(kind: str) -> None:
-    _, refusals = run(table("a", columns=(Column("tenant_id", kind), Column("id", "integer"))))
+    _plans, refusals = run(table("a", columns=(Column("tenant_id", kind), Column("id", "integer"))))
     assert not refusals
 
 
@@ -202,24 +202,24 @@ def test_types_that_hold_a_tenant_id(kind: str) -> None:
     ],
 )
 def test_unfit_tenant_columns_are_refused(column: Column, reason: str) -> None:
-    _, refusals = run(table("a", columns=(column, Column("id", "integer"))))
+    _plans, refusals = run(table("a", columns=(column, Column("id", "integer"))))
     assert reason in refusals["a"]
 
 
 def test_rows_of_the_target_are_refused() -> None:
-    _, refusals = run(table("a", rows_of_target=1))
+    _plans, refusals = run(table("a", rows_of_target=1))
     assert "1 rows of the target" in refusals["a"]
 
 
 def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
     unique = (UniqueKey("uk", ("tenant_id", "id")), UniqueKey("part", ("tenant_id", "parent"), whole=False))
     facts = table("a", primary_key=(), unique_keys=unique)
-    _, refusals = run(facts)
+    _plans, refusals = run(facts)
     assert "no primary key" in refusals["a"]
     plans, refusals = run(facts, tables={"a": {"key": ["id", "tenant_id"]}})
     assert plans["a"].key == ("id",)
     assert not refusals
-    _, refusals = run(facts, tables={"a": {"key": ["tenant_id", "parent"]}})
+    _plans, refusals = run(facts, tables={"a": {"key": ["tenant_id", "parent"]}})
     assert "no unique key" in refusals["a"]
 
 
@@ -247,41 +247,41 @@ def test_unclassified_tables_are_refused_not_skipped() -> None:
     ],
 )
 def test_wrong_options_are_named(tables: dict[str, Any], reason: str) -> None:
-    _, refusals = run(table("a"), tables=tables)
+    _plans, refusals = run(table("a"), tables=tables)
     assert reason in refusals[next(iter(tables))]
 
 
 def test_a_wrong_pattern_is_named() -> None:
-    _, refusals = run(table("a"), tenant_columns=["tenant_id", "("])
+    _plans, refusals = run(table("a"), tenant_columns=["tenant_id", "("])
     assert "'('" in refusals["tenant_columns"]
 
 
 def test_a_column_that_refers_to_a_tenant_column_must_be_one() -> None:
     owner = TableFacts("owner", (Column("org", "uuid"),), ("org",), foreign_keys=(ForeignKey("f", ("org",), "a", ("tenant_id",)),))
-    _, refusals = run(table("a"), owner, tables={"owner": {"ignore": "mine"}})
+    _plans, refusals = run(table("a"), owner, tables={"owner": {"ignore": "mine"}})
     assert "Column org of owner refers to tenant column tenant_id" in refusals["owner"]
 
 
 @pytest.mark.parametrize("ignored", ["a", "b"])
 def test_linked_tables_cannot_be_ignored_alone(ignored: str) -> None:
-    _, refusals = run(table("a"), child("b", "a"), tables={ignored: {"ignore": "mine"}})
+    _plans, refusals = run(table("a"), child("b", "a"), tables={ignored: {"ignore": "mine"}})
     assert "is ignored, but foreign key b_fk" in refusals[ignored]
 
 
 def test_ids_inside_other_columns_must_be_classified() -> None:
     columns = (Column("tenant_id", "uuid"), Column("id", "integer"), Column("payload", "jsonb"))
     facts = table("a", columns=columns, ids_inside=("payload",))
-    _, refusals = run(facts)
+    _plans, refusals = run(facts)
     assert "Column payload of a" in refusals["a"]
-    _, refusals = run(facts, tables={"a": {"id_stays": {"payload": "history"}}})
+    _plans, refusals = run(facts, tables={"a": {"id_stays": {"payload": "history"}}})
     assert not refusals
     for wrong in ({"payload": ""}, {"nope": "history"}, ["payload"]):
-        _, refusals = run(facts, tables={"a": {"id_stays": wrong}})
+        _plans, refusals = run(facts, tables={"a": {"id_stays": wrong}})
         assert "`id_stays` of table a is wrong" in refusals["a"] or "holds the tenant's id" in refusals["a"]
 
 
 def test_notes_that_forbid_everything_refuse() -> None:
-    _, refusals = run(table("a", notes=(Note("Row security hides rows.", "Exempt the user."),)))
+    _plans, refusals = run(table("a", notes=(Note("Row security hides rows.", "Exempt the user."),)))
     assert refusals == {"a": "Row security hides rows."}
 
 
@@ -290,9 +290,9 @@ def test_notes_that_forbid_in_place_lead_to_a_twin() -> None:
     plans, refusals = run(table("a", notes=(note,)), **DECLARED)
     assert plans["a"].strategy == TWIN
     assert not refusals
-    _, refusals = run(table("a", notes=(note,)), tables={"a": {"strategy": IN_PLACE}})
+    _plans, refusals = run(table("a", notes=(note,)), tables={"a": {"strategy": IN_PLACE}})
     assert refusals == {"a": "Not in place."}
-    _, refusals = run(table("a", notes=(note,)))
+    _plans, refusals = run(table("a", notes=(note,)))
     assert "cannot change in place (Not in place)" in refusals["a"]
 
 
