@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
-import socket
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,8 @@ import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.in_place_contract import A, C
+from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, User, free_port, private_folder
+from ansible_collections.zdm.landscape.tests.landscape.processes import run as run_command
 
 SCHEMA = """
 CREATE TABLE bill (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, note VARCHAR(200), amount DECIMAL(10,2),
@@ -31,58 +29,25 @@ CREATE TABLE share (id INT NOT NULL PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL,
 
 
 class Server:
-    """A running mariadbd; *socket* and *port* say where."""
+    """A running mariadbd with its own folders; it ends with this process, however that happens."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.options = options
-        self.socket = folder / "s.sock"
-        # as root the server runs as an unprivileged user, who must own its folder
-        self.user = next((name for name in ("mysql", "nobody") if _exists(name)), "") if os.geteuid() == 0 else ""
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        for name in ("data", "tmp"):
-            (self.folder / name).mkdir()
-        if self.user:
-            for path in (self.folder, *self.folder.iterdir()):
-                shutil.chown(path, self.user)
-        common = ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--tmpdir={self.folder / 'tmp'}"]
+    def __init__(self, folder: Path, processes: Processes, *options: str) -> None:
+        self.folder = private_folder(folder / "mariadb", user := User.unprivileged("mysql"))
+        self.socket = self.folder / "s.sock"
+        common = ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--tmpdir={private_folder(self.folder / 'tmp', user)}"]
         install = [_program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run(install, check=True, user=self.user or None, capture_output=True, cwd=self.folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        with (self.folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(_program("mariadbd"), *common, f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1"),
-                    *(f"--pid-file={self.folder / 'pid'}", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--performance-schema=OFF"),
-                    *self.options,
-                ],
-                user=self.user or None,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.connect(database=None).close()
-                return
-            except pymysql.err.OperationalError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError((self.folder / "log").read_text()) from None
-                time.sleep(0.05)
+        run_command(install, user=user, cwd=folder)
+        where = [f"--socket={self.socket}", f"--port={free_port()}", "--bind-address=127.0.0.1", "--pid-file=pid"]
+        size = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--performance-schema=OFF"]
+        self.process = processes.start("mariadbd", [_program("mariadbd"), *common, *where, *size, *options], user=user)
+        self.process.wait_ready(self._answers)
 
-    def stop(self) -> None:
-        if self.process:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+    def _answers(self) -> bool:
+        try:
+            self.connect(database=None).close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
 
     def connect(self, database: str | None, autocommit: bool = True, user: str = "root", password: str = "", isolation: str = "") -> pymysql.Connection[Any]:
         connection = pymysql.connect(
@@ -91,14 +56,6 @@ class Server:
         if isolation:
             run(connection, f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
         return connection
-
-
-def _exists(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _program(name: str) -> str:

@@ -7,29 +7,20 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.in_place_contract import stage
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
+from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 
 @contextmanager
 def running(*options: str) -> Iterator[Server]:
-    # the path of a socket is short
-    folder = Path(tempfile.mkdtemp(prefix="zdm-mariadb-", dir="/tmp"))
-    server = Server(folder, *options)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
+    with temporary_folder() as folder, Processes(folder) as processes:
+        yield Server(folder, processes, *options)
 
 
 @pytest.fixture(scope="session")
