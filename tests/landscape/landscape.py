@@ -196,10 +196,6 @@ class Landscape:
         """Service → rows that the tenant had at first."""
         return {name: rows_of(self._heads[TENANT, name]) for name in self.databases}
 
-    def restart_service(self, name: str) -> None:
-        self.processes.stop(self.services.pop(name))
-        self._start_services()
-
     # -- parts -----------------------------------------------------------------------------------------------------------
 
     def _plan_databases(self) -> None:

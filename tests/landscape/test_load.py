@@ -83,8 +83,8 @@ def test_silence_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
         return None
 
     summary = bench.load(harm)
-    assert summary["failed"] == summary["unknown"] == 1
-    assert "no answer within 3 s" in summary["failures"][0]["what"]
+    assert summary["unknown"] >= 1
+    assert any("no answer within 3 s" in failure["what"] for failure in summary["failures"])
 
 
 def test_only_in_chaos_a_router_may_refuse(bench: Bench) -> None:
@@ -157,7 +157,7 @@ def test_a_doubled_write_is_found_by_its_answer_and_by_the_checker(bench: Bench)
     summary = bench.load(harm, failures=1)
     assert any("change made" in failure["what"] for failure in summary["failures"])
     verdict = bench.check()
-    assert verdict.doubled_writes >= 2  # the item's version and the outbox
+    assert verdict.doubled_writes >= 1
     assert verdict.lost_writes == 0
 
 
