@@ -59,6 +59,8 @@ class Config:
     chaos: bool = False
     write_share: float = 0.4
     bystander_share: float = 0.2
+    timeout_s: float = 0.0
+    """After which an answer counts as none; 0: :data:`TIMEOUT_S`."""
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -216,10 +218,10 @@ class Load:
         client = self._clients[self._turn % len(self._clients)]
         headers = {"authorization": f"Bearer {credential.token}"}
         if read is not None:
-            return await client.request("GET", read.path, headers, None, TIMEOUT_S)
+            return await client.request("GET", read.path, headers, None, self._config.timeout_s or TIMEOUT_S)
         assert write is not None
         body = {key: getattr(write, key) for key in ("write_id", "bucket", "operation", "item", "number", "amount")}
-        return await client.request("POST", f"/{service}/writes", headers, body, TIMEOUT_S)
+        return await client.request("POST", f"/{service}/writes", headers, body, self._config.timeout_s or TIMEOUT_S)
 
     def _judge(self, credential: Credential, plan: Plan, write: Write | None, read: Read | None, answer: Answer) -> None:
         """Compare an answer with what it must be.
