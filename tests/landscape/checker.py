@@ -73,7 +73,7 @@ class Snapshot:
             f"SELECT id, number, code, customer, amount, version FROM {s.head} {mine}",
             f"SELECT id, head_id, position, note, quantity FROM {s.line} {mine}",
             f"SELECT name, setting FROM {s.setting} {mine}",
-            f"SELECT write_id, item FROM {s.outbox} {mine} AND bucket = 0",
+            f"SELECT write_id, item FROM {s.outbox} {mine} AND bucket <= 0",
         )
 
     def fingerprint(self, heads: int) -> str:

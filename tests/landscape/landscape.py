@@ -194,7 +194,7 @@ class Landscape:
 
     def tenant_rows(self) -> dict[str, int]:
         """Service → rows that the tenant had at first."""
-        return {name: rows_of(self._heads[TENANT, name]) for name in self.databases}
+        return {name: rows_of(BY_NAME[name], self._heads[TENANT, name]) for name in self.databases}
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Landscape:
             else:
                 continue
             self.ports[name] = free_port()
-            heads = heads_for(self._rows_for(service))
+            heads = heads_for(service, self._rows_for(service))
             self._heads[TENANT, name], self._heads[BYSTANDER, name] = heads, max(2, heads // 4)
 
     def _rows_for(self, service: Service) -> int:

@@ -44,6 +44,8 @@ class Service:
     outbox: str = "outbox"
     country: str = "country"
     note_size: int = 60
+    events_per_head: int = 0
+    """Old rows of the outbox for each head: a log whose rows are many, narrow and have a key of their own."""
 
     @property
     def tenant_tables(self) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ class Service:
 SERVICES = (
     Service("subscriptions", "postgresql", "uuid", "subscription", "subscription_item", "product", "preference"),
     Service("bills", "postgresql", "varchar(36)", "bill", "bill_line", "tax_rule", "numbering"),
-    Service("rating", "mariadb", "varchar(36)", "usage_record", "usage_part", "rate_plan", "rating_setting", note_size=8),
+    Service("rating", "mariadb", "varchar(36)", "usage_record", "usage_part", "rate_plan", "rating_setting", note_size=8, events_per_head=9),
     Service("documents", "sqlite", "varchar(36)", "document", "page", "template", "archive_setting"),
 )
 BY_NAME = {service.name: service for service in SERVICES}
@@ -136,6 +138,10 @@ def seed_sql(service: Service, tenant_id: str, heads: int) -> list[str]:
     def uid(n: str) -> str:
         return d["id"].format(n=n)
 
+    events = (
+        f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item)"
+        f" SELECT {t}, {text('event-')}, -1, 'event', {uid(f'(1 + n % {heads})')} FROM {series(heads * service.events_per_head)}"
+    )
     head_of_line = f"1 + (n - 1) {d['int_div']} {LINES}"
     return [
         f"INSERT INTO {s.code} (tenant_id, code, country, title) SELECT {t}, {text('C')}, {d['country']}, {text('title ')} FROM {series(CODES)}",
@@ -148,6 +154,7 @@ def seed_sql(service: Service, tenant_id: str, heads: int) -> list[str]:
         f"INSERT INTO {s.statistic} (tenant_id, writes) VALUES ({t}, {SEED_OUTBOX})",
         f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item)"
         f" SELECT {t}, {text('seed-')}, 0, 'seed', {uid(f'(1 + n % {heads})')} FROM {series(SEED_OUTBOX)}",
+        *([events] if service.events_per_head else []),
     ]
 
 
@@ -156,11 +163,11 @@ def country_sql(service: Service) -> str:
     return f"INSERT INTO {service.country} (code, title) VALUES {values}"
 
 
-def rows_of(heads: int) -> int:
+def rows_of(service: Service, heads: int) -> int:
     """Rows that :func:`seed_sql` makes for one tenant."""
-    return CODES + heads * (1 + LINES) + SETTINGS + 1 + SEED_OUTBOX
+    return CODES + heads * (1 + LINES + service.events_per_head) + SETTINGS + 1 + SEED_OUTBOX
 
 
-def heads_for(rows: int) -> int:
+def heads_for(service: Service, rows: int) -> int:
     """The number of heads that gives a tenant at least *rows* rows."""
-    return max(2, -(-(rows - rows_of(0)) // (1 + LINES)))
+    return max(2, -(-(rows - rows_of(service, 0)) // (1 + LINES + service.events_per_head)))
