@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
@@ -158,7 +158,7 @@ class Scene:
         progress = self.traffic.progress()
         assert progress["failed"] == 0, progress["failures"]
 
-    def status(self):  # type: ignore[no-untyped-def]
+    def status(self) -> MigrationStatus:
         """What ``migration_info`` finds."""
         operation = Operation(self.options)
         try:

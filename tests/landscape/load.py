@@ -66,7 +66,7 @@ class Config:
     def read(cls, path: Path) -> Config:
         raw = json.loads(path.read_text())
         raw["credentials"] = [Credential(**{**item, "tenant_ids": tuple(item["tenant_ids"])}) for item in raw["credentials"]]
-        raw["routers"] = [(host, port) for host, port in raw["routers"]]
+        raw["routers"] = [tuple(address) for address in raw["routers"]]
         return cls(**raw)
 
 

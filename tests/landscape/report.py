@@ -119,8 +119,8 @@ def _window(title: str, window: dict[str, Any]) -> list[str]:
     for entry in window["timeline"]:
         start = min(_BAR - 1, round(entry["at_ms"] / total * _BAR))
         length = max(1, min(_BAR - start, round(entry["ms"] / total * _BAR)))
-        bar = f"{' ' * start}{'█' * length}".ljust(_BAR)
-        lines.append(f"    {entry['step'].replace('_', ' '):<18} {bar} {entry['ms']:>7,.0f} ms")
+        band = f"{' ' * start}{'█' * length}".ljust(_BAR)
+        lines.append(f"    {entry['step'].replace('_', ' '):<18} {band} {entry['ms']:>7,.0f} ms")
     return lines
 
 

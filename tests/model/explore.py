@@ -120,7 +120,7 @@ class Recovery:
         )
         owes = state.pending is not None or any(router.up != READY for router in state.routers)
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
-        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in {False, owes})), "")
+        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in sorted({False, owes}))), "")
 
 
 def _begin(model: Model, state: State) -> list[tuple[str, State]]:

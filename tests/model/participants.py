@@ -45,7 +45,7 @@ def _move(p: Participant, frm: int, to: int) -> Participant:
 
 
 def _move_back(p: Participant, frm: int, to: int) -> Participant:
-    return _move(p, to, frm)._replace(fence=pair(p.fence, to, 1))
+    return _move(p, frm=to, to=frm)._replace(fence=pair(p.fence, to, 1))
 
 
 PARTS: Mapping[str, Part] = {

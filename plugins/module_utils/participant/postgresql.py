@@ -296,4 +296,3 @@ class PostgreSQL(PostgreSQLSession):
         self._flip(connection, state, STAGED, scheme.role(live_id))
         progress = {key: value for key, value in state.progress.items() if key != "barrier"}
         self.write_state(connection, move, STAGED, live_id, progress)
-

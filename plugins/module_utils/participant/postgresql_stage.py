@@ -327,4 +327,3 @@ class Remover:
                 execute(connection, f"DROP TABLE {SCHEMA}.migration")
                 if execute(connection, f"SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{SCHEMA}'").scalar_one():
                     execute(connection, f"DROP SCHEMA {SCHEMA}")
-

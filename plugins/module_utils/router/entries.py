@@ -12,7 +12,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputE
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 
-Edits = dict[str, dict[str, str | None]]
+Edits = dict[str, dict[str, "str | None"]]
 """Map → key → value, ``None`` to remove; to be made in this order."""
 
 

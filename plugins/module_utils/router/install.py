@@ -14,9 +14,8 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,9 +99,10 @@ class Installation:
             router.disconnect()
         return True
 
-    def validate(self) -> None:
+    def validate(self, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
         """Let HAProxy try the configuration in a folder of its own.
 
+        :param run: runs a command; exit status, standard output, standard error.
         :raises Refused: it is not valid; with HAProxy's words.
         """
         with tempfile.TemporaryDirectory(prefix="zdm-router-") as scratch:
@@ -112,12 +112,9 @@ class Installation:
             for name in (*MAPS, "router", "epochs"):
                 (Path(scratch) / "maps" / f"{name}.map").touch()
             command = [self._haproxy, "-c", "-f", f"{scratch}/{CONFIGURATION}"]
-            try:
-                tried = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise Refused(f"HAProxy at {self._haproxy} can't be run: {error}.", "Install HAProxy 2.6 or later with Lua and TLS.") from error
-            if tried.returncode != 0:
-                words = _SECRET.sub("str(********)", tried.stderr.replace(scratch, str(self.home))).strip()
+            status, _output, complaint = run(command)
+            if status != 0:
+                words = _SECRET.sub("str(********)", complaint.replace(scratch, str(self.home))).strip()
                 raise Refused(
                     f"HAProxy does not accept the configuration; nothing was changed. It says: {words}", "Correct the role's variables.", haproxy=words
                 )

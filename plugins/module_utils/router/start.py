@@ -109,11 +109,13 @@ class RouterProcess:
     """HAProxy as the child of this process, in the foreground.
 
     :param read: reads the config store; raises ``ZdmError`` when it can't.
+    :param spawn: ``subprocess.Popen``, which only the start script may call.
     """
 
-    def __init__(self, settings: Settings, read: Callable[[], Documents]) -> None:
+    def __init__(self, settings: Settings, read: Callable[[], Documents], spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
         self._settings = settings
         self._read = read
+        self._spawn = spawn
         self._router = settings.client()
         self._said: set[str] = set()
         self._complaint = ""
@@ -211,7 +213,7 @@ class RouterProcess:
         master += "".join(f",{key},{value}" for key, value in (("user", self._settings.user), ("group", self._settings.group)) if value)
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         command = [self._settings.haproxy, "-W", "-S", master, "-f", str(self._settings.home / "haproxy.cfg")]
-        return subprocess.Popen(command, cwd=self._settings.home, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_child_of(os.getpid()))
+        return self._spawn(command, cwd=self._settings.home, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_child_of(os.getpid()))
 
     def _complain(self, error: ZdmError) -> None:
         """Log why the router is not ready, once; the first moments, in which HAProxy does not answer yet, say nothing."""
@@ -250,4 +252,5 @@ def _notify(text: str) -> None:
 
 
 def _log(text: str) -> None:
-    print(f"zdm-router: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"zdm-router: {text}\n")
+    sys.stderr.flush()

@@ -195,7 +195,7 @@ def running(work: Callable[[], object], expect: type[ZdmError] | None = None) ->
     yield thread
     thread.join(60)
     assert not thread.is_alive()
-    assert type(thread.error) is (expect or type(None)), thread.error
+    assert isinstance(thread.error, expect or type(None)), thread.error
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -54,4 +54,3 @@ def site(server: PostgresServer) -> Iterator[Site]:
             participant.close()
         with server.connect() as session:
             session.execute(f"DROP DATABASE {database} WITH (FORCE)")
-

@@ -115,7 +115,7 @@ def stop_in_the_start(router: Deployment) -> Process:
     """Start the router and stop its start script between its first reading of the store and its second."""
     for _attempt in range(10):
         process = router.launch()
-        wait_for(lambda: (router.home / "run" / "pid").exists(), "HAProxy was started")
+        wait_for((router.home / "run" / "pid").exists, "HAProxy was started")
         os.kill(process.pid, signal.SIGSTOP)
         wait_for(lambda: state_of(router), "the worker answers")
         if not router.client().state().ready:
