@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -149,6 +149,27 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
+def _stat(pid: int) -> tuple[str, int]:
+    """State and parent of a process; ``("", 0)`` when it does not exist."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
+    return fields[0], int(fields[1])
+
+
+def _alive(pid: int) -> bool:
+    return _stat(pid)[0] not in ("", "Z", "X")
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {int(entry.name): _stat(int(entry.name))[1] for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
+    return found[1:]
+
+
 def _identity(user: User | None) -> dict[str, Any]:
     if user is None or user.uid == os.getuid():
         return {}
@@ -206,9 +227,17 @@ class Process:
             try:
                 self.popen.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                self.signal(signal.SIGKILL)
-                self.popen.wait(timeout_s)
+                self.kill()
         return int(self.popen.returncode)
+
+    def kill(self) -> None:
+        """End the process and its descendants as a crash does; returns when none of them is left."""
+        family = [self.pid, *_descendants(self.pid)]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.popen.wait(30)
+        wait_until(lambda: not any(_alive(pid) for pid in family), f"{self.name} and its children end")
 
 
 @dataclass

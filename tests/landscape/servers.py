@@ -87,8 +87,7 @@ class Server:
 
     def kill(self) -> None:
         """End the server as a crash does."""
-        process = self._running()
-        process.signal(signal.SIGKILL)
+        self._running().kill()
         self.stop()
 
 
