@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
@@ -54,7 +54,7 @@ class Recorder:
             self._stop_at("before", entry)
             try:
                 result = action()
-            except Superseded:
+            except (Conflict, Superseded):
                 self._record(entry, outcome="refused")
                 raise
             except Exception:
@@ -101,13 +101,17 @@ class Recorder:
 class RecordedStore(Store):
     def __init__(self, inner: Store, recorder: Recorder) -> None:
         self.inner, self.recorder = inner, recorder
-        self.epochs: dict[str, int] = {}
+        self.known: dict[str, dict[str, Any]] = {}
+        """The journals as this controller has last seen them: what a refused write was based on."""
 
     def describe(self) -> str:
         return self.inner.describe()
 
     def get(self, collection: str, name: str) -> Document | None:
-        return self.inner.get(collection, name)
+        document = self.inner.get(collection, name)
+        if collection == MIGRATIONS and document:
+            self.known[name] = document.body
+        return document
 
     def list(self, collection: str) -> list[Document]:
         return self.inner.list(collection)
@@ -117,8 +121,7 @@ class RecordedStore(Store):
             op = "claim" if collection == CLAIMS else "mapping_documents"
             epoch = {"epoch": body["epoch"]} if "epoch" in body else {}
             return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, f"{op}:{name}", **epoch)
-        current = self.inner.get(collection, name)
-        before = current.body if current else {"phase": "I", "epoch": 0}
+        before = self.known.get(name, {"phase": "I", "epoch": 0})
         facts: dict[str, Any] = {"epoch": body["epoch"], "before": before["phase"], "after": body["phase"]}
         if body["epoch"] > before["epoch"]:
             op, place = "take_over", f"take_over {before['phase']}>{body['phase']}:journal"
@@ -128,7 +131,9 @@ class RecordedStore(Store):
         else:
             op = "heartbeat"
             place = "drained:journal" if body.get("drained_epoch") != before.get("drained_epoch") else "heartbeat:journal"
-        return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
+        written = self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
+        self.known[name] = written.body
+        return written
 
     def delete(self, collection: str, name: str, revision: str) -> None:
         self.recorder.write(lambda: self.inner.delete(collection, name, revision), "store", f"{collection}/{name}", "delete", f"delete:{name}")

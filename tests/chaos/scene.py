@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -212,3 +214,16 @@ def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True) -> Iterato
                 yield prepared
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_and_go_on(stage: Scene, when: str, place: str, *arguments: str) -> None:
+    goal = stage.other
+    killed = stage.run("--stop", "SIGKILL", when, place, *arguments)
+    assert killed.code == -signal.SIGKILL, killed.result
+    deadline = time.time() * 1000 + LEASE_MS
+    for state in stage.router_states():
+        assert all(block.far or block.until_ms <= deadline + 100 for block in state.blocks.values())
+    stage.traffic.run_for(LEASE_MS / 1000 + 2)
+    again = stage.run()
+    assert again.code == 0, again.result
+    stage.assert_agreed(goal)

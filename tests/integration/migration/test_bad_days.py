@@ -22,8 +22,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.operation import Ope
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
-pytestmark = pytest.mark.xdist_group("bad-days")
-
 
 @pytest.fixture(scope="module", name="stage")
 def _stage() -> Iterator[Scene]:

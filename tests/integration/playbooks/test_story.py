@@ -17,7 +17,6 @@ import pytest
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
-pytestmark = pytest.mark.xdist_group("story")
 ROOT = Path(__file__).resolve().parents[3]
 
 
