@@ -133,10 +133,11 @@ def test_migrate_and_again(stage: Scene) -> None:
 
 @contextmanager
 def unchanged_after(stage: Scene) -> Iterator[None]:
-    """The helper objects in the catalogs are the same before and after a switch; only which of them work changes."""
-    names = {name: [row[:2] for row in catalog(database)] for name, database in stage.landscape.databases.items()}
+    """A switch makes no object on a server, where DDL would have to wait: it only changes which of them work."""
+    servers = {name: database for name, database in stage.landscape.databases.items() if database.server}
+    names = {name: [row[:2] for row in catalog(database)] for name, database in servers.items()}
     yield
-    assert {name: [row[:2] for row in catalog(database)] for name, database in stage.landscape.databases.items()} == names
+    assert {name: [row[:2] for row in catalog(database)] for name, database in servers.items()} == names
 
 
 def test_status_in_transition(stage: Scene) -> None:
@@ -154,7 +155,7 @@ def test_reverse(stage: Scene) -> None:
 
 
 def test_status_after_a_crash_says_what_to_run(stage: Scene) -> None:
-    killed = stage.run("--stop", "SIGKILL", "after", "barrier:bills")
+    killed = stage.run("--stop", "SIGKILL", "after", "lease:router-2")
     assert killed.code == -9
     output = re.sub(r"\s+", " ", play(stage, "status", code=2))
     assert "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp" in output
