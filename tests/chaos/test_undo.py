@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO
 from ansible_collections.zdm.landscape.tests.chaos.scene import LEASE_MS, Scene, kill_and_go_on, scene
 
-STOPS = ["lease:router-2", "close:router-1", "barrier:bills", "phase C>K:journal", "turn:rating", "release:router-1"]
+STOPS = ["lease:router-2", "close:router-1", "drained:journal", "phase C>K:journal", "mapping_documents:venezia", "release:router-1"]
 
 
 @pytest.fixture(scope="module", name="stage")
