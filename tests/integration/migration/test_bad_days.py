@@ -138,11 +138,6 @@ def test_a_table_without_tenant_column_that_hangs_on_a_tenant_table(stage: Scene
         refused(stage, "reminder")
 
 
-def test_a_strategy_that_is_not_safe(stage: Scene) -> None:
-    tables = next(entry for entry in stage.options["participants"] if entry["name"] == "bills")["tables"]
-    refused(stage, "outbox", options=with_participant(stage, "bills", tables={**tables, "outbox": {"strategy": "twin"}}))
-
-
 def test_a_schema_that_changed_since_the_stage(stage: Scene) -> None:
     with sql(stage.landscape.databases["bills"], "ALTER TABLE numbering ADD COLUMN remark text", "ALTER TABLE numbering DROP COLUMN remark"):
         refused(stage, "abort, plan and stage again")
@@ -248,21 +243,27 @@ def test_nothing_was_lost_on_all_those_days(stage: Scene) -> None:
     stage.assert_ledger()
 
 
-# From here on databases go down, and with them their services: the load has ended.
+@pytest.fixture(name="quiet")
+def _quiet(stage: Scene) -> None:
+    """Without load: databases go down, and with them their services."""
+    stage.traffic.stop()
 
 
-def test_rows_of_the_target_are_in_the_way(stage: Scene) -> None:
-    database, target = stage.landscape.databases["documents"], stage.other.id
+def test_rows_of_the_target_and_an_unsafe_strategy_are_refused_before_the_stage(stage: Scene) -> None:
+    database, target = stage.landscape.databases["documents"], stage.landscape.target.id
+    insert = f"INSERT INTO archive_setting (tenant_id, name, setting) VALUES ('{target}', 'x', 'y')"
+    tables = next(entry for entry in stage.options["participants"] if entry["name"] == "bills")["tables"]
+    unsafe = with_participant(stage, "bills", tables={**tables, "outbox": {"strategy": "twin"}})
     stage.unstage()
-    with sql(
-        database,
-        f"INSERT INTO archive_setting (tenant_id, name, setting) VALUES ('{target}', 'x', 'y')",
-        f"DELETE FROM archive_setting WHERE tenant_id = '{target}'",
-    ):
-        refused(stage, "archive_setting", for_window=False)
-    stage.stage()
+    try:
+        with sql(database, insert, f"DELETE FROM archive_setting WHERE tenant_id = '{target}'"):
+            refused(stage, "archive_setting", for_window=False)
+        refused(stage, "outbox", "twin", options=unsafe, for_window=False)
+    finally:
+        stage.stage()
 
 
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("service", ["subscriptions", "rating"])
 def test_a_database_down_at_the_plan(stage: Scene, service: str) -> None:
     server = stage.landscape.servers[service]
@@ -277,6 +278,7 @@ def test_a_database_down_at_the_plan(stage: Scene, service: str) -> None:
     stage.assert_agreed(stage.live)
 
 
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("place", ["lease:router-2", "drained:journal"])
 @pytest.mark.parametrize("service", ["subscriptions", "rating"])
 def test_a_database_that_goes_down_in_the_window(stage: Scene, service: str, place: str) -> None:
@@ -297,6 +299,7 @@ def test_a_database_that_goes_down_in_the_window(stage: Scene, service: str, pla
     stage.assert_agreed(before, replay=False)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_database_that_goes_down_in_the_stage(stage: Scene) -> None:
     stage.unstage()
     server = stage.landscape.servers["bills"]
