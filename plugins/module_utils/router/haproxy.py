@@ -10,6 +10,7 @@ requests. The worker's own commands (``zdm ...``) are the role's Lua file; an an
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ PROTOCOL = "1"
 
 _BATCH = 40
 """Ids per command: HAProxy drops arguments beyond 64 without a word."""
+_SOFT_S = 0.011
+_SOFT_ATTEMPTS = 100
 _MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VALUE = re.compile(r"[A-Za-z0-9._/|-]{1,200}")
 _EXPIRE_MS = 24 * 86_400_000
@@ -72,10 +75,10 @@ class HAProxyRouter(Router):
     def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
         if lease_ms <= 0:
             raise InputError(f"A lease of {lease_ms} ms is no lease.", "Give a positive length.")
-        self._write_ids(f"lease {_head(migration, epoch)} {_mode(mode)} {int(lease_ms)}", ids)
+        self._block(f"lease {_head(migration, epoch)} {_mode(mode)} {int(lease_ms)}", ids)
 
     def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
-        self._write_ids(f"close {_head(migration, epoch)} {_mode(mode)}", ids)
+        self._block(f"close {_head(migration, epoch)} {_mode(mode)}", ids)
 
     def release(self, migration: str, epoch: int, ids: Iterable[str]) -> None:
         self._write_ids(f"release {_head(migration, epoch)}", ids)
@@ -117,7 +120,7 @@ class HAProxyRouter(Router):
         workers = self._workers(answers[0])
         facts, epochs = self._facts(answers[1])
         maps = {name: self._map(answer) for name, answer in zip(MAPS, answers[2:], strict=False)}
-        blocks = {key: self._block(value) for key, value in maps["block"].items()}
+        blocks = {key: self._block_of(value) for key, value in maps["block"].items()}
         rows = [self._table(name, answer) for name, answer in zip(tables, answers[len(commands) :], strict=True)]
         return RouterState(
             name=self.name,
@@ -135,6 +138,20 @@ class HAProxyRouter(Router):
         )
 
     # -- writing ---------------------------------------------------------------------------------------------------------
+
+    def _block(self, head: str, ids: Iterable[str]) -> None:
+        """Repeat a blocking command until no block is soft any more.
+
+        A soft block holds or refuses at gate 1 alone: what is between the gates at that moment passes, counted, instead of
+        being refused. It is made hard by the same command some milliseconds later.
+        """
+        every = list(ids)
+        for _attempt in range(_SOFT_ATTEMPTS):
+            try:
+                return self._write_ids(head, every)
+            except _StillSoft:
+                time.sleep(_SOFT_S)
+        raise self._cli.unreachable("a block does not take effect", "answer")
 
     def _write_ids(self, head: str, ids: Iterable[str]) -> None:
         batches = _batches(valid_name(tenant_id, "id") for tenant_id in ids)
@@ -180,6 +197,8 @@ class HAProxyRouter(Router):
                 id=rest[0],
                 migration=rest[1],
             )
+        if word == "soft" and len(rest) == 1:
+            raise _StillSoft
         raise self._cli.not_understood(answer)
 
     def _current(self, commands: Sequence[str]) -> tuple[Workers, list[str]]:
@@ -250,11 +269,15 @@ class HAProxyRouter(Router):
             result[key] = {field: int(value) for field, value in fields.items()}
         return result
 
-    def _block(self, value: str) -> Block:
+    def _block_of(self, value: str) -> Block:
         mode, until, migration = [*value.split("|"), "", ""][:3]
         if mode not in (HOLD, REJECT) or not until.isdecimal():
             raise self._cli.not_understood(value)
         return Block(mode, int(until), migration)
+
+
+class _StillSoft(Exception):
+    """A block is not hard yet; repeat the command."""
 
 
 def _head(migration: str, epoch: int) -> str:

@@ -8,10 +8,16 @@
 -- may be preempted after 10,000 instructions only, hence the limit of ids per command), so compare-and-set by epoch is
 -- atomic. Every command checks all of its ids before it changes the first.
 --
--- Answers: "ok <n>", "superseded <migration> <epoch>", "owned <id> <migration>", "invalid <why>".
+-- A block is put in place in two steps. While it is "soft", gate 1 holds or refuses already and gate 2, which comes after the
+-- count, lets pass: a request that has just passed gate 1 is not refused for having come at the wrong moment. The command then
+-- answers "soft" and is to be repeated some milliseconds later, which makes the block hard; the drain comes after that.
+-- No command may yield: a CLI command that sleeps makes HAProxy 2.6 crash now and then.
+--
+-- Answers: "ok <n>", "soft <n>", "superseded <migration> <epoch>", "owned <id> <migration>", "invalid <why>".
 
 local FAR_MS = 9999999999999 -- a literal deadline: no clock can reach it by mistake
 local FORMAT = 1
+local SOFT_MS = 10 -- from gate 1 to gate 2 a request takes microseconds
 
 local maps = {}
 for _, name in ipairs({ "onboarded", "subdomains", "override", "block", "decommissioned", "router" }) do
@@ -19,6 +25,7 @@ for _, name in ipairs({ "onboarded", "subdomains", "override", "block", "decommi
 end
 
 local epochs = {}      -- migration -> newest epoch seen
+local softened = {}    -- id -> since when (ms) its block is soft
 local edited = {}      -- "map/key" edited live since the start; the start's late load must not undo it
 local ready = false
 
@@ -57,10 +64,10 @@ local function is_value(text)
   return text ~= nil and #text <= 200 and text:find("^[%w._/|-]+$") ~= nil
 end
 
--- mode, deadline and owner of an id's live block, or nil
+-- mode, deadline, owner and "|soft" or "" of an id's live block, or nil
 local function live_block(id, now)
-  local mode, till, owner = (lookup("block", id) or ""):match("^(%a+)|(%d+)|(.+)$")
-  if mode and tonumber(till) > now then return mode, tonumber(till), owner end
+  local mode, till, owner, soft = (lookup("block", id) or ""):match("^(%a+)|(%d+)|([^|]+)(.*)$")
+  if mode and tonumber(till) > now then return mode, tonumber(till), owner, soft end
 end
 
 local function foreign_block(id, migration, now)
@@ -102,13 +109,23 @@ local function block(args, first, migration, mode, till, now)
   if mode ~= "hold" and mode ~= "reject" then return "invalid mode" end
   local why = refuse_ids(args, first, migration, now)
   if why then return why end
+  local soft_ids = 0
   for i = first, args.n do
-    local _, current = live_block(args[i], now)
+    local id = args[i]
+    local _, current, _, suffix = live_block(id, now)
     -- a far block never becomes a lease again: the routers fail closed until commit or undo
-    if not (current and current >= FAR_MS and till < FAR_MS) then
-      write("block", args[i], mode .. "|" .. string.format("%d", till) .. "|" .. migration)
+    local deadline = current and current >= FAR_MS and FAR_MS or till
+    local value = mode .. "|" .. string.format("%d", deadline) .. "|" .. migration
+    if suffix == nil then softened[id] = now end
+    if suffix == "" or math.abs(now - (softened[id] or 0)) >= SOFT_MS then
+      softened[id] = nil
+    else
+      soft_ids = soft_ids + 1
+      value = value .. "|soft"
     end
+    write("block", id, value)
   end
+  if soft_ids > 0 then return "soft " .. soft_ids end
   return "ok " .. (args.n - first + 1)
 end
 
