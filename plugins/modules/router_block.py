@@ -53,7 +53,7 @@ options:
     default: hold
   lease:
     description:
-      - How long the block lasts by each router's own clock, or V(far), until it is removed.
+      - How long the block lasts by each router's own clock, at least V(100ms), or V(far), until it is removed.
       - A far block never becomes a lease again.
     type: str
     default: 3s

@@ -25,6 +25,7 @@ PROTOCOL = "1"
 
 _BATCH = 40
 """Ids per command: HAProxy drops arguments beyond 64 without a word."""
+LEASE_MIN_MS = 100
 _SOFT_S = 0.011
 _SOFT_ATTEMPTS = 100
 _MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -73,8 +74,8 @@ class HAProxyRouter(Router):
         self._write([f"epoch {_head(migration, epoch)}"], [0])
 
     def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
-        if lease_ms <= 0:
-            raise InputError(f"A lease of {lease_ms} ms is no lease.", "Give a positive length.")
+        if lease_ms < LEASE_MIN_MS:
+            raise InputError(f"A lease of {lease_ms} ms is too short to come into force.", f"Give at least {LEASE_MIN_MS} ms.")
         self._block(f"lease {_head(migration, epoch)} {_mode(mode)} {int(lease_ms)}", ids)
 
     def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:

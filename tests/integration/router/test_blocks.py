@@ -102,7 +102,7 @@ def test_a_lease_is_renewed_and_a_far_block_never_becomes_one(router: Deployment
     client.lease(MIGRATION, 1, [A, B], LONG, HOLD)
     assert client.state().blocks[A].until_ms > first + 50_000
     client.close(MIGRATION, 1, [A], HOLD)
-    client.lease(MIGRATION, 1, [A, B], 1, HOLD)
+    client.lease(MIGRATION, 1, [A, B], 100, HOLD)
     wait_for(lambda: B not in client.state().blocks, "the lease of B has ended")
     block = client.state().blocks[A]
     assert (block.until_ms, block.far, block.migration) == (FAR_MS, True, MIGRATION)
@@ -149,7 +149,7 @@ def test_a_block_belongs_to_its_migration(router: Deployment) -> None:
 
 def test_the_end_of_a_lease_frees_the_id_for_another_migration(router: Deployment) -> None:
     client = router.client()
-    client.lease(MIGRATION, 1, [A], 1, HOLD)
+    client.lease(MIGRATION, 1, [A], 100, HOLD)
     wait_for(lambda: not client.state().blocks, "the lease has ended")
     client.close(OTHER, 1, [A], HOLD)
     assert client.state().blocks[A].migration == OTHER

@@ -229,7 +229,7 @@ def test_no_haproxy_outlives_the_start_script(router: Deployment, number: signal
 
 def test_a_lease_that_has_ended_is_no_reason_against_a_reload(router: Deployment) -> None:
     client = router.client()
-    client.lease(MIGRATION, 1, [A], 1, HOLD)
+    client.lease(MIGRATION, 1, [A], 100, HOLD)
     wait_for(lambda: not client.state().blocks, "the lease has ended")
     assert reload_command(router).returncode == 0
 

@@ -43,8 +43,8 @@ def test_no_text_becomes_a_command(text: str) -> None:
     router = HAProxyRouter("r", socket="/nonexistent")
     calls: list[Callable[[], object]] = [
         lambda: router.in_flight([text]),
-        lambda: router.lease("m", 1, ["a", text], 1, HOLD),
-        lambda: router.lease(text, 1, ["a"], 1, HOLD),
+        lambda: router.lease("m", 1, ["a", text], 1000, HOLD),
+        lambda: router.lease(text, 1, ["a"], 1000, HOLD),
         lambda: router.close("m", 1, ["a"], text),
         lambda: router.map("m", 1, {text: "a"}),
         lambda: router.map("m", 1, {"a": text}),
@@ -55,9 +55,10 @@ def test_no_text_becomes_a_command(text: str) -> None:
             call()
 
 
-def test_a_lease_has_a_length() -> None:
-    with pytest.raises(InputError):
-        HAProxyRouter("r", socket="/nonexistent").lease("m", 1, ["a"], 0, HOLD)
+@pytest.mark.parametrize("lease_ms", [-1, 0, 99])
+def test_a_lease_is_long_enough_to_come_into_force(lease_ms: int) -> None:
+    with pytest.raises(InputError, match="too short"):
+        HAProxyRouter("r", socket="/nonexistent").lease("m", 1, ["a"], lease_ms, HOLD)
 
 
 def state(name: str = "r", **changes: Any) -> RouterState:
