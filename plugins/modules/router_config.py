@@ -115,7 +115,7 @@ def main() -> None:
         running = False
         if changes:
             running = installation.refuse_when_busy()
-            installation.validate(lambda command: module.run_command(command))
+            installation.validate(module.run_command)
             if not module.check_mode:
                 installation.apply()
         module.exit_json(
