@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -290,4 +289,3 @@ def deployed(folder: Path) -> Iterator[Deployment]:
             yield deployment
     finally:
         service.close()
-        assert not os.path.exists(f"/proc/{deployment.process.pid}") if deployment.process else True
