@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class Account:
     password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
 
 
-class Server:
+class Server(ABC):
     """A database server: ``init`` once, then ``launch``, ``wait`` and ``stop`` as often as wanted, on the same port."""
 
     kind: str
@@ -62,14 +63,17 @@ class Server:
             raise RuntimeError(f"{self.name} is not running.")
         return self._process
 
+    @abstractmethod
     def init(self) -> None:
-        raise NotImplementedError
+        """Make the data folder."""
 
+    @abstractmethod
     def launch(self) -> None:
-        raise NotImplementedError
+        """Start the server's process, without waiting for it."""
 
+    @abstractmethod
     def ping(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers a query."""
 
     def wait(self) -> None:
         """Wait until the server answers a query."""
