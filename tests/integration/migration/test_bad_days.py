@@ -83,28 +83,18 @@ def test_the_landscape_is_in_order_before_anything_is_broken(stage: Scene) -> No
     operation.close()
 
 
-def test_the_target_is_onboarded_without_a_mapping(stage: Scene) -> None:
-    with edited(stage, "onboarded-tenants/venezia-scp", mapToTenant=None, mapToTenantId=None):
+@pytest.mark.parametrize(
+    ("path", "fields", "text"),
+    [
+        ("onboarded-tenants/venezia-scp", {"mapToTenant": None, "mapToTenantId": None}, "venezia-scp leads to itself"),
+        ("onboarded-tenants/venezia-scp", {"datacenter": "eu10"}, "venezia-scp is in datacenter eu10"),
+        ("claims/venezia", {"migration": "venezia--genova"}, "venezia is claimed by the migration venezia--genova"),
+    ],
+)
+def test_a_document_of_the_store_is_in_the_way(stage: Scene, path: str, fields: dict[str, Any], text: str) -> None:
+    with edited(stage, path, **fields):
         operation = Operation(stage.options)
-        with pytest.raises(Refused, match="venezia-scp leads to itself"):
-            operation.checked_plan(for_window=True)
-        operation.close()
-    stage.assert_agreed(stage.live)
-
-
-def test_the_datacenters_differ(stage: Scene) -> None:
-    with edited(stage, "onboarded-tenants/venezia-scp", datacenter="eu10"):
-        operation = Operation(stage.options)
-        with pytest.raises(Refused, match="venezia-scp is in datacenter eu10"):
-            operation.checked_plan(for_window=True)
-        operation.close()
-    stage.assert_agreed(stage.live)
-
-
-def test_another_migration_claims_the_tenant(stage: Scene) -> None:
-    with edited(stage, "claims/venezia", migration="venezia--genova"):
-        operation = Operation(stage.options)
-        with pytest.raises(Refused, match="venezia is claimed by the migration venezia--genova"):
+        with pytest.raises(Refused, match=text):
             operation.checked_plan(for_window=True)
         operation.close()
     stage.assert_agreed(stage.live)
