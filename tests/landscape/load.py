@@ -26,9 +26,6 @@ from .ledger import ACKNOWLEDGED, TENANT, UNKNOWN, LedgerWriter, Write, expectat
 from .plan import Plan, Read, Wrong
 
 TIMEOUT_S = 10.0
-SLOW_MS = 50.0
-"""Without a word from the router, a request is taken for held when it is this much slower than 99 % of the first ones."""
-CALM_REQUESTS = 1000
 KEPT_FAILURES = 50
 
 
@@ -72,12 +69,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Sample:
-    """One answered request: when it was due (Unix time), how long it took, whose it was, whether the router held it."""
+    """One answered request: when it was due (Unix time), how long it took, whose it was, how long the router held it (``None``: not)."""
 
     due_ms: float
     latency_ms: float
     credential: str
-    held: bool
+    held_ms: float | None
 
 
 @dataclass
@@ -111,18 +108,15 @@ class Report:
     samples: list[Sample] = field(default_factory=list)
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        told = any(sample.held for sample in self.samples)
-        ordinary = sorted(sample.latency_ms for sample in self.samples if not sample.held)
-        limit = _quantile(sorted(sample.latency_ms for sample in self.samples[:CALM_REQUESTS]), 0.99) + SLOW_MS
-        held = [sample for sample in self.samples if (sample.held if told else sample.latency_ms > limit)]
+        ordinary = sorted(sample.latency_ms for sample in self.samples if sample.held_ms is None)
+        held = [sample.held_ms for sample in self.samples if sample.held_ms is not None]
         other = [sample.latency_ms for sample in self.samples if sample.credential == "bystander"]
         return {
             **asdict(self.counts),
             "seconds": round(seconds, 1),
             "rate": round(self.counts.requests / seconds, 1) if seconds else 0.0,
             "held_requests": len(held),
-            "held_told_by_router": told,
-            "max_held_ms": round(max((sample.latency_ms for sample in held), default=0.0), 1),
+            "max_held_ms": max(held, default=0.0),
             "p50_ms": _quantile(ordinary, 0.5),
             "p99_ms": _quantile(ordinary, 0.99),
             "max_ms": round(max((sample.latency_ms for sample in self.samples), default=0.0), 1),
@@ -250,7 +244,8 @@ class Load:
 
     def _sample(self, due: float, credential: Credential, answer: Answer) -> None:
         latency = (asyncio.get_running_loop().time() - due) * 1000
-        self.report.samples.append(Sample(time.time() * 1000 - latency, round(latency, 2), credential.name, "x-router-held" in answer.headers))
+        held = answer.headers.get("x-router-held")
+        self.report.samples.append(Sample(time.time() * 1000 - latency, round(latency, 2), credential.name, None if held is None else float(held)))
 
     def _fail(self, credential: Credential, request: str, what: str) -> None:
         self.report.counts.failed += 1

@@ -28,14 +28,14 @@ local function gate(id, now)
   return mode
 end
 
--- reads txn.id; answers in txn.gate: open, reject (the block's mode changed), stopping or timeout
+-- reads txn.id; answers in txn.gate: open, reject (the block's mode changed), stopping or timeout; and in txn.held_ms for how long
 core.register_action("zdm_hold", { "http-req" }, function(txn)
   local id = txn:get_var("txn.id")
   local since = txn:get_var("txn.held_since") or txn.f:date(0, "ms")
   txn:set_var("txn.held_since", since)
-  local verdict
+  local verdict, now
   repeat
-    local now = txn.f:date(0, "ms")
+    now = txn.f:date(0, "ms")
     verdict = gate(id, now)
     if verdict == "hold" then
       local stopping = txn.f:stopping() -- a number in older versions of HAProxy, a boolean in newer ones
@@ -49,4 +49,5 @@ core.register_action("zdm_hold", { "http-req" }, function(txn)
     end
   until verdict ~= "hold"
   txn:set_var("txn.gate", verdict)
+  txn:set_var("txn.held_ms", math.max(0, math.tointeger(now - since)))
 end, 0)

@@ -80,7 +80,7 @@ class Answer:
 
 
 class Service:
-    """Answers with what it saw. ``/…/slow`` waits until :attr:`gate` is set."""
+    """Answers with what it saw. ``/…/slow`` waits until :attr:`gate` is set; ``/…/held`` claims what only the router may say."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -99,6 +99,8 @@ class Service:
                 body = json.dumps({"path": self.path, "headers": [[name.lower(), value] for name, value in self.headers.items()]}).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
+                if self.path.endswith("/held"):
+                    self.send_header("x-router-held", "54321")
                 self.end_headers()
                 self.wfile.write(body)
 

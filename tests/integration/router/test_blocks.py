@@ -38,6 +38,33 @@ def test_a_held_request_goes_on_under_the_new_mapping(router: Deployment) -> Non
     assert [(request.answer().status, request.answer().tenant) for request in waiting] == [(200, B)] * 4
 
 
+def test_every_answer_of_a_held_request_says_for_how_long(router: Deployment) -> None:
+    """Also the router's own answers; what client or service say by that name means nothing."""
+    client, claimed = router.client(), {"X-Router-Held": "12345"}
+    free = router.get("/bills/held", token(A), headers=claimed)
+    assert (free.status, free.headers.get("x-router-held")) == (200, None)
+    assert not [name for name, _value in free.seen["headers"] if name == "x-router-held"]
+    client.close(MIGRATION, 1, [A, B], HOLD)
+    begin = time.monotonic()
+    served, unreachable = (Background(partial(router.get, path, token(A), headers=claimed)) for path in ("/bills/held", "/dead/1"))
+    refused = Background(lambda: router.get("/bills/1", token(B)))
+    wait_for(lambda: held(router) == 2 and held(router, B) == 1, "three requests are held")
+    all_held = time.monotonic()
+    wait_for(lambda: time.monotonic() > all_held + 0.2, "some time has passed")
+    least = (time.monotonic() - all_held) * 1000
+    client.release(MIGRATION, 1, [A])
+    answers = [served.answer(), unreachable.answer()]
+    most = (time.monotonic() - begin) * 1000
+    assert [answer.status for answer in answers] == [200, 503]
+    assert all(least - 1 <= int(answer.headers["x-router-held"]) <= most + 1 for answer in answers)
+    given_up = refused.answer()
+    assert (given_up.status, given_up.why) == (503, "blocked")
+    assert 3_000 <= int(given_up.headers["x-router-held"]) < 20_000
+    client.close(MIGRATION, 1, [A], REJECT)
+    at_once = router.get("/bills/1", token(A))
+    assert (at_once.status, at_once.headers.get("x-router-held")) == (503, None)
+
+
 def test_other_tenants_are_served_meanwhile(router: Deployment) -> None:
     router.client().close(MIGRATION, 1, [A, B], HOLD)
     assert router.get("/bills/1", token("guid-d")).tenant == "guid-d"
