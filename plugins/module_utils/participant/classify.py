@@ -21,6 +21,8 @@ __all__ = ["Column", "Engine", "ForeignKey", "Note", "Rate", "TableFacts", "Uniq
 
 SMALL_MS = 300
 """In place below this sum (milliseconds of the window): a copy does not pay off."""
+LOOKS = 3
+"""How often a table in place is looked at in the window, see ``TableFacts.look_ms``."""
 SAFETY = 3
 """A predicted in_place time must fit into the budget this many times."""
 DEFAULT_TENANT_COLUMNS = ("tenant_id",)
@@ -43,7 +45,12 @@ def _compiled(pattern: Any) -> re.Pattern[str] | None:
 
 
 def classify(
-    facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine, rates: Mapping[str, Rate], budget_ms: int
+    facts: Sequence[TableFacts],
+    options: Mapping[str, Any],
+    engine: Engine,
+    rates: Mapping[str, Rate],
+    budget_ms: int,
+    staged: Mapping[str, str] | None = None,
 ) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
     """Choose a strategy for every table; parents come before children, ignored tables last.
 
@@ -51,8 +58,9 @@ def classify(
     :param options: the participant's options: ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``.
     :param rates: measured rate per table name.
     :param budget_ms: milliseconds that the window may take.
+    :param staged: strategy by table, given by the stage: neither new rows nor a busy server may change it.
     """
-    job = _Job(facts, options, engine, rates, budget_ms)
+    job = _Job(facts, options, engine, rates, budget_ms, staged or {})
     return job.run()
 
 
@@ -60,13 +68,20 @@ class _Job:
     """State of one classification."""
 
     def __init__(
-        self, facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine, rates: Mapping[str, Rate], budget_ms: int
+        self,
+        facts: Sequence[TableFacts],
+        options: Mapping[str, Any],
+        engine: Engine,
+        rates: Mapping[str, Rate],
+        budget_ms: int,
+        staged: Mapping[str, str],
     ) -> None:
         self.facts = {table.name: table for table in sorted(facts, key=lambda table: table.name)}
         self.options = options
         self.engine = engine
         self.rates = rates
         self.budget_ms = budget_ms
+        self.staged = staged
         self.refusals: list[Refusal] = []
         self.tables: dict[str, Mapping[str, Any]] = {}
         self.tenant: dict[str, tuple[str, ...]] = {}
@@ -113,6 +128,8 @@ class _Job:
                 self.refuse(name, f"`id_stays` of table {name} is wrong.", advice)
                 stays = {}
             self.tables[name] = {**entry, "id_stays": stays}
+        for name, strategy in self.staged.items():
+            self.tables[name] = {**self.tables.get(name, {}), "strategy": strategy}
 
     def _patterns(self) -> list[str]:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
@@ -279,7 +296,7 @@ class _Job:
     def update_ms(self, name: str) -> int:
         """Predicted milliseconds of the window for *name* in place."""
         rate = self.rates.get(name, self.engine.rate)
-        return round(self.facts[name].rows * rate.update_us / 1000)
+        return round(self.facts[name].rows * rate.update_us / 1000 + LOOKS * self.facts[name].look_ms)
 
     def _choose(self) -> None:
         edges = self._edges()
@@ -309,6 +326,8 @@ class _Job:
             asked = self.tables.get(name, {}).get("strategy", AUTO) == strategy
             why = "The options ask for it." if asked else f"Shares foreign keys with the tenant column with a table for which the options ask for {strategy}."
             self.strategy[name] = strategy
+            if name in self.staged:
+                self.why.setdefault(name, "Staged this way.")
             if strategy == TWIN:
                 blocker = self.twin_blocker(name)
                 if blocker:

@@ -70,6 +70,8 @@ class TableFacts:
     :param rows_of_target: rows of the other id that are not the migration's own twins.
     :param bytes: size of the tenant's rows, 0 when unknown.
     :param ids_inside: columns of text or JSON in which a sample of the tenant's rows holds the id; see ``id_stays``.
+    :param look_ms: milliseconds of counting the rows of both ids: full scans without an index. The window of a table in
+        place takes three such looks: before the update, for it and after it.
     """
 
     name: str
@@ -82,6 +84,7 @@ class TableFacts:
     rows_of_target: int = 0
     bytes: int = 0
     ids_inside: tuple[str, ...] = ()
+    look_ms: float = 0.0
     notes: tuple[Note, ...] = ()
 
 

@@ -1,28 +1,30 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MariaDB as a participant: rows change id in place, in one InnoDB transaction.
+"""MariaDB as a participant, with the strategies ``twin`` and ``in_place``; each step of the window is one InnoDB transaction.
 
 DDL commits by itself, so the fence triggers are made by stage and never touched in a window. What opens and closes is one
 row per id in ``zdm_fence_<hash>``, which the triggers read with a locking read: a writer of the id holds a shared lock on it
 until its transaction ends, so who holds it exclusively has waited out every such writer, and a writer with an old snapshot
-still sees what is closed now.
+still sees what is closed now. The worker holds both rows exclusively while it applies the last logged keys, so no table is
+locked and no other tenant waits.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, STAGING, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import State, state_name, write_state
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_inspect import MariaDBInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import DEADLOCK, LOCK_WAIT, STATEMENT_TIMEOUT, Deadline, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_twin import LOG_BATCH, MariaDBTwins
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name, write_state
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -36,7 +38,7 @@ DDL_TIMEOUT_MS = 30_000
 T = TypeVar("T")
 
 
-class MariaDB(MariaDBInspection):
+class MariaDB(MariaDBTwins):
     """A MariaDB database; for *options* see :class:`Database`."""
 
     # -- one transaction --------------------------------------------------------------------------
@@ -45,7 +47,11 @@ class MariaDB(MariaDBInspection):
         deadline = Deadline(timeout_ms)
         with self.transaction() as connection:
             stored = self.staged_state(connection, move)
-        with self.only_session(move, stored.epoch, deadline), self.translated(), self.watch(self.connection()) as blockers:
+        with self.only_session(move, stored.epoch, deadline), self.watch(self.connection()) as blockers:
+            return self._retrying(move, deadline, work, blockers)
+
+    def _retrying(self, move: Move, deadline: Deadline, work: Callable[[Connection, State], T], blockers: list[dict[str, Any]]) -> T:
+        with self.translated():
             while True:
                 try:
                     return self._once(move, deadline, work)
@@ -84,7 +90,9 @@ class MariaDB(MariaDBInspection):
         return {row[0]: sql.Trigger(*map(str, row)) for row in execute(connection, sql.TRIGGERS) if row[0].startswith(prefix)}
 
     def _wanted(self, state: State) -> dict[str, sql.Trigger]:
-        return sql.triggers(state.migration, state.source_id, state.target_id, state.tables, self.quote)
+        """The logging triggers come first: a log whose fence is missing is harmless."""
+        logging = {name: trigger for twin in self.twins(state) for name, trigger in twin.triggers().items()}
+        return logging | sql.triggers(state.migration, state.source_id, state.target_id, state.tables, self.quote)
 
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
         there = self._triggers(connection, state.migration)
@@ -95,18 +103,23 @@ class MariaDB(MariaDBInspection):
             return ()
         return tuple(execute(connection, f"SELECT id FROM {self.quote(fence)} WHERE closed ORDER BY id").scalars())
 
+    def _own_tables(self, connection: Connection, migration: str) -> list[str]:
+        """The migration's helper tables that exist; the state row's is the last one to go."""
+        name = short_hash(migration)
+        own = re.compile(f"zdm_(migration|fence)_{name}|zdm_log_{name}_[st]_[0-9]+")
+        return sorted((row[0] for row in execute(connection, sql.TABLES) if own.fullmatch(row[0])), key=lambda table: (table == state_name(migration), table))
+
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
-        own = {state_name(migration), sql.fence_name(migration)}
-        tables = {row[0] for row in execute(connection, sql.TABLES)} & own
-        return (*sorted(tables), *sorted(self._triggers(connection, migration)))
+        return (*self._own_tables(connection, migration), *sorted(self._triggers(connection, migration)))
 
     # -- stage and remove -------------------------------------------------------------------------
 
-    def install(self, move: Move, state: State, progress: Progress) -> None:
+    def install(self, move: Move, state: State, progress: Progress) -> int:
         deadline = Deadline(DDL_TIMEOUT_MS)
-        name, fence = self.quote(state_name(move.migration)), self.quote(sql.fence_name(move.migration))
+        name = self.quote(state_name(move.migration))
         self.ddl(sql.create_state(name), name, deadline)
-        self.ddl(sql.create_fence(fence), fence, deadline)
+        for table, statement in self._create_helpers(state).items():
+            self.ddl(statement, table, deadline)
         with self.transaction() as connection:
             stored = self.state(connection, move.migration, lock=True)
             if stored is None:
@@ -115,14 +128,37 @@ class MariaDB(MariaDBInspection):
                 self.check_epoch(stored, move)
                 write_state(connection, replace(state, state=STAGING))
         with self.only_session(move, stored.epoch if stored else move.epoch, deadline):
-            with self.transaction() as connection:
-                there = self._triggers(connection, move.migration)
-                for tenant in (move.from_id, move.to_id):
-                    execute(connection, sql.fence_row(fence, tenant, tenant == move.to_id))
-            self._make_triggers(state, there, progress)
-            with self.transaction() as connection:
-                self.staged_state(connection, move, lock=True)
-                write_state(connection, replace(state, state=STAGED))
+            return self._install(move, state, stored is None or stored.state == STAGING, progress)
+
+    def _create_helpers(self, state: State) -> dict[str, str]:
+        """Statement by the helper table's name, the state's left out."""
+        fence = sql.fence_name(state.migration)
+        logs = {name: statement for twin in self.twins(state) for name, statement in twin.create_logs().items()}
+        return {fence: sql.create_fence(self.quote(fence)), **logs}
+
+    def _install(self, move: Move, state: State, fill: bool, progress: Progress) -> int:
+        fence, copied = self.quote(sql.fence_name(move.migration)), 0
+        with self.transaction() as connection:
+            there = self._triggers(connection, move.migration)
+            for tenant in (move.from_id, move.to_id):
+                execute(connection, sql.fence_row(fence, tenant, tenant == move.to_id))
+        self._make_triggers(state, there, progress)
+        if fill:
+            copied, state = self.fill(move, state, progress)
+        else:
+            # during a transition the log grows for weeks: what is applied here no window has to apply
+            self.follow_while_served(move)
+        with self.transaction() as connection:
+            self.staged_state(connection, move, lock=True)
+            write_state(connection, replace(state, state=STAGED))
+        return copied
+
+    def in_stage(self, move: Move, work: Callable[[Connection, State], T]) -> T:
+        def as_worker(connection: Connection, state: State) -> T:
+            self.exempt(connection, state)
+            return work(connection, state)
+
+        return self._retrying(move, Deadline(DDL_TIMEOUT_MS), as_worker, [])
 
     def _make_triggers(self, state: State, there: dict[str, sql.Trigger], progress: Progress) -> None:
         wanted = self._wanted(state)
@@ -134,34 +170,51 @@ class MariaDB(MariaDBInspection):
                 self.ddl(trigger.create(self.quote), f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
             progress({"participant": self.name, "table": trigger.table, "step": "fence", "done": done, "of": len(wanted)})
 
-    def uninstall(self, move: Move) -> None:
+    def uninstall(self, move: Move) -> int:
         with self.transaction() as connection:
             left = self.leftovers(connection, move.migration)
             there = self._triggers(connection, move.migration)
             state = self.state(connection, move.migration)
         if not left:
-            return
+            return 0
+        removed = 0
         with self.only_session(move, state.epoch if state else 0, Deadline(DDL_TIMEOUT_MS)):
             if state:
-                with self.transaction() as connection:
-                    write_state(connection, replace(self.staged_state(connection, move, lock=True), state=STAGING, epoch=move.epoch))
+                removed = self._retire(move)
             for name, trigger in there.items():
                 self.ddl(f"DROP TRIGGER IF EXISTS {self.quote(name)}", f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
             # the triggers first: without the fence table each of their tables would refuse every tenant's writes
-            for table in (sql.fence_name(move.migration), state_name(move.migration)):
+            for table in left[: len(left) - len(there)]:
                 self.ddl(f"DROP TABLE IF EXISTS {self.quote(table)}", f"table {table}", Deadline(DDL_TIMEOUT_MS))
+        return removed
+
+    def _retire(self, move: Move) -> int:
+        """No window can begin any more and a new stage would start from the first row; then the twins go."""
+        with self.transaction() as connection:
+            state = self.staged_state(connection, move, lock=True)
+            kept = {"copying": True} if state.progress.get("copying") else {}
+            state = replace(state, state=STAGING, epoch=move.epoch, progress=kept)
+            write_state(connection, state)
+        return self.purge(move, state)
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
-        name, fence = self.quote(state_name(state.migration)), self.quote(sql.fence_name(state.migration))
+        fence = self.quote(sql.fence_name(state.migration))
         both = (state.source_id, state.target_id)
+        twins = self.twins(state)
+        worker = f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}"
+        last = [statement for twin in twins for statement in (twin.logged(LOG_BATCH), *twin.apply("?"), twin.differing("?"), twin.drop_entries("?"))]
         return (
-            sql.create_state(name),
-            sql.create_fence(fence),
+            sql.create_state(self.quote(state_name(state.migration))),
+            *self._create_helpers(state).values(),
             *(sql.fence_row(fence, tenant, tenant == state.other_id) for tenant in both),
             *(trigger.create(self.quote) for trigger in self._wanted(state).values()),
+            *([worker] if twins else []),
+            *(twin.chunk(None, None) for twin in twins),
+            *(statement for twin in twins for statement in twin.compare()),
             "START TRANSACTION",
             sql.lock_fences(fence),
-            f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}",
+            worker,
+            *last,
             *updates,
             sql.fence_rows(fence, both),
             "COMMIT",

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Inspection, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import InPlace
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import OWN_TABLES, Moved, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import MariaDBSessions, describe, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -31,8 +32,15 @@ OLDEST = (10, 6)
 LONG_TRANSACTION_S = 10
 PROBE_FACTOR = 1.6
 """The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor time was measured."""
+COPYING = 4.0
+"""Copying a row into the table itself, and comparing it, against inserting it into the probe."""
 STATEMENT_LOG = 1665
 TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "uuid")
+KEY_TYPES = (
+    *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "char", "varchar", "binary", "varbinary", "uuid"),
+    *("date", "datetime", "timestamp", "time", "year", "inet4", "inet6"),
+)
+"""Types whose order is that of their literals."""
 ALL_RIGHTS = {"ALL PRIVILEGES", "ALL"}
 
 _PROBE = "zdm_probe"
@@ -48,9 +56,15 @@ class ColumnInfo(NamedTuple):
     charset: str | None
     collation: str | None
     extra: str
+    definition: str
+
+    @property
+    def full_type(self) -> str:
+        """As a CREATE TABLE writes it."""
+        return f"{self.definition} CHARACTER SET {self.charset} COLLATE {self.collation}" if self.charset else self.definition
 
 
-class MariaDBInspection(InPlace, MariaDBSessions):
+class MariaDBInspection(Verbs, MariaDBSessions):
     """The reading half of the MariaDB participant."""
 
     def exact(self, column: str, tenant_id: str) -> str:
@@ -71,7 +85,7 @@ class MariaDBInspection(InPlace, MariaDBSessions):
 
     # -- tables -----------------------------------------------------------------------------------
 
-    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
+    def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
         catalog = self.catalog(connection)
         tenant = self.tenant_tables(catalog)
         columns: dict[str, dict[str, ColumnInfo]] = {name: {} for name in catalog}
@@ -84,10 +98,12 @@ class MariaDBInspection(InPlace, MariaDBSessions):
             if not re.fullmatch(sql.OWN_TRIGGERS, trigger):
                 triggers.setdefault(table, []).append(trigger)
         survey = Survey(catalog, {name: tuple(c.name for c in of.values() if "on update" in c.extra.lower()) for name, of in columns.items()})
+        survey.key_types = {name: {column.name: column.full_type for column in of.values()} for name, of in columns.items()}
+        survey.texts = {name: tuple(column.name for column in of.values() if column.collation) for name, of in columns.items()}
         survey.version = str(execute(connection, "SELECT VERSION()").scalar())
         for name, names in tenant.items():
             found = [columns[name][column] for column in names]
-            rows = self._count(connection, Moved(name, names), found, live_id, other_id, survey)
+            rows, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
             notes[name] += self._column_notes(connection, found, live_id, other_id)
             if rows[0] != rows[1]:
                 reason = f"Table {name} holds {rows[0] - rows[1]} rows whose id only looks like {live_id} (letter case, accents or spaces)."
@@ -95,21 +111,38 @@ class MariaDBInspection(InPlace, MariaDBSessions):
             if name in triggers:
                 reason = f"Trigger {triggers[name][0]} of table {name} would fire for every moved row, and MariaDB cannot exempt a session."
                 notes[name].append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
+            notes[name] += self._twin_notes(catalog[name], names, columns[name])
             catalog[name] = replace(
-                catalog[name], rows=rows[0], rows_of_target=rows[2], triggers=tuple(sorted(triggers.get(name, ()))), notes=tuple(notes[name])
+                catalog[name],
+                rows=rows[0],
+                rows_of_target=0 if name in own_rows else rows[2],
+                look_ms=look_ms,
+                triggers=tuple(sorted(triggers.get(name, ()))),
+                notes=tuple(notes[name]),
             )
         return survey
 
-    def _count(self, connection: Connection, table: Moved, columns: Sequence[ColumnInfo], live_id: str, other_id: str, survey: Survey) -> tuple[int, int, int]:
+    def _count(
+        self, connection: Connection, table: Planned, columns: Sequence[ColumnInfo], live_id: str, other_id: str
+    ) -> tuple[tuple[int, int, int], float]:
+        """Rows of the live id, those that hold it exactly, rows of the other id; and how long counting took, in milliseconds."""
         result = (0, 0, 0)
-        if all(column.type in TEXT_TYPES for column in columns):
+        if not all(column.type in TEXT_TYPES for column in columns):
+            return result, 0.0
 
-            def count() -> None:
-                nonlocal result
-                result = (*self.rows.count(connection, table, live_id), self.rows.count(connection, table, other_id)[0])
+        def count() -> None:
+            nonlocal result
+            result = (*self.rows.count(connection, table, live_id), self.rows.count(connection, table, other_id)[0])
 
-            survey.scan_ms += per_row_us(1, count) / 1000
-        return result
+        look_ms = per_row_us(1, count) / 1000
+        return result, look_ms
+
+    @staticmethod
+    def _twin_notes(table: TableFacts, tenant: Sequence[str], columns: Mapping[str, ColumnInfo]) -> Iterator[Note]:
+        for name in table.primary_key:
+            if name not in tenant and columns[name].type not in KEY_TYPES:
+                reason = f"Key column {name} of {table.name} is of type {columns[name].type}, which has no order by value to copy along."
+                yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
 
     def _notes(self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]) -> dict[str, list[Note]]:
         notes: dict[str, list[Note]] = {name: [] for name in tenant}
@@ -121,6 +154,10 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         for name, method, expression in execute(connection, sql.PARTITIONS):
             if name in notes and method.startswith(("LIST", "RANGE")) and any(column in expression for column in tenant[name]):
                 notes[name].append(Note(f"Table {name} is partitioned by its tenant column.", "Remove the partitioning for the migration."))
+        for name, index in execute(connection, sql.PREFIXES):
+            if name in notes:
+                reason = f"Unique index {index} of {name} covers only the beginning of a column."
+                notes[name].append(Note(reason, "Choose `strategy: in_place`.", (TWIN,)))
         for name in notes:
             for foreign in catalog[name].foreign_keys:
                 if foreign.acts and foreign.table not in tenant:
@@ -141,17 +178,15 @@ class MariaDBInspection(InPlace, MariaDBSessions):
                 if execute(connection, f"SELECT {converted[0]} = {converted[1]}").scalar():
                     yield Note(f"For collation {column.collation} of {where[0].lower()}{where[1:]} both ids are the same.", "Use a binary collation there.")
 
-    def abilities(self, survey: Survey) -> Engine:
-        tables = len(self.tenant_tables(survey.catalog)) or 1
-        # a table is looked at before the update, for it and after it; without an index on the tenant column each is a full scan
-        return Engine("MariaDB", (IN_PLACE,), table_ms=2 + round(3 * survey.scan_ms / tables), rate=Rate(40.0, 80.0))
+    def abilities(self) -> Engine:
+        return Engine("MariaDB", (IN_PLACE, TWIN), table_ms=2, rate=Rate(40.0, 80.0))
 
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table, which only this session sees."""
         if not table.rows or table.notes:
             return None
-        moved = Moved(table.name, self.tenant_tables({table.name: table})[table.name])
-        probe = Moved(_PROBE, moved.columns)
+        moved = Planned(table.name, self.tenant_tables({table.name: table})[table.name])
+        probe = Planned(_PROBE, moved.columns)
         columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
         try:
             execute(connection, f"CREATE TEMPORARY TABLE {_PROBE} LIKE {self.quote(table.name)}")
@@ -161,7 +196,7 @@ class MariaDBInspection(InPlace, MariaDBSessions):
             return None  # kinds of tables that cannot be temporary, for example partitioned ones: the default rate holds
         try:
             sample = f"SELECT {columns} FROM {self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
-            rows = execute(connection, f"INSERT INTO {_PROBE} ({columns}) {sample}").rowcount
+            rows, copy_us = self._sample(connection, f"INSERT INTO {_PROBE} ({columns}) {sample}")
             micros = self.move_to_and_fro(connection, probe, rows, live_id, other_id)
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated:
@@ -174,7 +209,14 @@ class MariaDBInspection(InPlace, MariaDBSessions):
         finally:
             if not connection.invalidated:
                 execute(connection, f"DROP TEMPORARY TABLE {_PROBE}")
-        return Rate(update_us=micros * PROBE_FACTOR)
+        return Rate(update_us=micros * PROBE_FACTOR, copy_us=copy_us * COPYING)
+
+    @staticmethod
+    def _sample(connection: Connection, statement: str) -> tuple[int, float]:
+        """Run an INSERT; its rows and the microseconds of each."""
+        begin = time.monotonic()
+        rows = int(execute(connection, statement).rowcount)
+        return rows, (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
 
     # -- server -----------------------------------------------------------------------------------
 
@@ -252,7 +294,7 @@ class MariaDBInspection(InPlace, MariaDBSessions):
     def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
         """Hashed by the server: only two sums leave it."""
         values = ", ".join(self._digested(column.name, tenant, tenant_id) for column in table.columns)
-        moved = Moved(table.name, tuple(tenant))
+        moved = Planned(table.name, tuple(tenant))
         hashed = f"SELECT SHA2(CONCAT_WS('|', {values}), 256) AS h FROM {self.quote(table.name)} WHERE {self.rows.has(moved, tenant_id)}"
         sums = ", ".join(f"COALESCE(SUM(CAST(CONV(SUBSTRING(h, {start}, 15), 16, 10) AS DECIMAL(30))), 0)" for start in (1, 16, 31, 46))
         row: Any = execute(connection, f"SELECT COUNT(*), {sums} FROM ({hashed}) AS hashes").one()

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
 
 Quote = Callable[[str], str]
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER", "CREATE TEMPORARY TABLES")
 """Rights on the participant's own database."""
 EVENTS = ("INSERT", "UPDATE", "DELETE")
-OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_[iud]"
+OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_l?[iud]"
 
 SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, max_statement_time = 0, "
@@ -29,19 +29,24 @@ SESSION = (
 that is paused inside a transaction loses it after 5 s, so that its locks go."""
 
 TRIGGERS = (
-    "SELECT trigger_name, event_object_table, event_manipulation, action_statement FROM information_schema.triggers "
-    "WHERE trigger_schema = DATABASE() AND action_timing = 'BEFORE' AND trigger_name LIKE 'zdm\\_%'"
+    "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_timing FROM information_schema.triggers "
+    "WHERE trigger_schema = DATABASE() AND trigger_name LIKE 'zdm\\_%'"
 )
 APPLICATION_TRIGGERS = "SELECT event_object_table, trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
 TABLES = "SELECT table_name, table_type, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
 COLUMNS = (
-    "SELECT table_name, column_name, data_type, character_maximum_length, character_set_name, collation_name, extra "
+    "SELECT table_name, column_name, data_type, character_maximum_length, character_set_name, collation_name, extra, column_type "
     "FROM information_schema.columns WHERE table_schema = DATABASE()"
 )
 PARTITIONS = (
     "SELECT DISTINCT table_name, partition_method, partition_expression FROM information_schema.partitions "
     "WHERE table_schema = DATABASE() AND partition_method IS NOT NULL"
 )
+PREFIXES = (
+    "SELECT DISTINCT table_name, index_name FROM information_schema.statistics "
+    "WHERE table_schema = DATABASE() AND non_unique = 0 AND sub_part IS NOT NULL"
+)
+"""Unique indexes over the beginning of a column only."""
 FOREIGN_KEYS = "SELECT id, for_name, ref_name FROM information_schema.innodb_sys_foreign"
 """Of all databases, also of those that the user may not read; needs PROCESS. Names are ``database/name``, see :func:`decoded`."""
 SETTINGS = "SELECT VERSION(), @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@GLOBAL.log_bin_trust_function_creators, @@GLOBAL.read_only"
@@ -67,15 +72,16 @@ BLOCKERS = (
 
 @dataclass(frozen=True)
 class Trigger:
-    """A fence trigger as the catalog has it or as it should be."""
+    """A trigger of ours as the catalog has it or as it should be."""
 
     name: str
     table: str
     event: str
     body: str
+    timing: str = "BEFORE"
 
     def create(self, quote: Quote) -> str:
-        return f"CREATE TRIGGER {quote(self.name)} BEFORE {self.event} ON {quote(self.table)} FOR EACH ROW {self.body}"
+        return f"CREATE TRIGGER {quote(self.name)} {self.timing} {self.event} ON {quote(self.table)} FOR EACH ROW {self.body}"
 
 
 def fence_name(migration: str) -> str:
@@ -95,7 +101,7 @@ def create_state(name: str) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {name} (one TINYINT NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), format INT NOT NULL, migration VARCHAR(255) NOT NULL, "
         "epoch BIGINT NOT NULL, state VARCHAR(16) NOT NULL, live_id VARCHAR(64) NOT NULL, source_id VARCHAR(64) NOT NULL, target_id VARCHAR(64) NOT NULL, "
-        "digest VARCHAR(64) NOT NULL, tables MEDIUMTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        "digest VARCHAR(64) NOT NULL, tables MEDIUMTEXT NOT NULL, progress MEDIUMTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
 
 
@@ -122,8 +128,8 @@ def lock_fences(name: str) -> str:
     return f"SELECT id FROM {name} ORDER BY id FOR UPDATE"
 
 
-def triggers(migration: str, source_id: str, target_id: str, tables: Sequence[Moved], quote: Quote) -> dict[str, Trigger]:
-    """The three fence triggers of every planned table, by name."""
+def triggers(migration: str, source_id: str, target_id: str, tables: Sequence[Planned], quote: Quote) -> dict[str, Trigger]:
+    """The three fence triggers of every planned table, by name; twins have triggers of their own beside them."""
     result = {}
     for number, table in enumerate(tables):
         for event in EVENTS:
@@ -132,7 +138,7 @@ def triggers(migration: str, source_id: str, target_id: str, tables: Sequence[Mo
     return result
 
 
-def _body(migration: str, ids: Sequence[str], table: Moved, event: str, quote: Quote) -> str:
+def _body(migration: str, ids: Sequence[str], table: Planned, event: str, quote: Quote) -> str:
     """A fence: the row's id is looked up with a LOCKING read, which sees the latest committed row even in an old snapshot
     (MariaDB manual, "LOCK IN SHARE MODE") and keeps the barrier waiting until the writer's transaction ends. Rows of other
     tenants cost two comparisons and touch nothing. Without its fence row an id counts as closed.

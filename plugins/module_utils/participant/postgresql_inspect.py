@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, STAGED, STAGING, TWIN, Inspection, Refusal, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
@@ -25,7 +25,7 @@ with suppress(ImportError):
     import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_session import PostgreSQLSession, State
+    from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_session import PostgreSQLSession
     from sqlalchemy.engine import Connection
 
 MINIMUM = (13,)
@@ -82,8 +82,8 @@ class Inspector:
         probed = [table for table in facts if table.rows and details[table.name].row["relkind"] == "r"] if self._check_server(connection) else []
         rates = {table.name: self._rate(connection, table, details, tenant, live) for table in probed}
         engine = Engine("PostgreSQL", (IN_PLACE, TWIN), exempt, True, TABLE_MS)
-        tables, refusals = classify(facts, self._options(state), engine, rates, self.session.budget_ms)
-        tables = self._as_staged(tables, state)
+        staged = {work.name: work.strategy for work in state.works} if state else {}
+        tables, refusals = classify(facts, self.session.options, engine, rates, self.session.budget_ms, staged)
         planned = [plan for plan in tables if plan.strategy != IGNORE]
         self._check_rights(connection, details, planned, bool(state))
         self._check_disk(connection, facts, planned, bool(state))
@@ -100,21 +100,6 @@ class Inspector:
             tuple(self.grants),
             schema_digest(catalog, tables),
         )
-
-    def _options(self, state: State | None) -> dict[str, Any]:
-        """After the stage the strategies are given: neither new rows nor a busy server may change them."""
-        options = dict(self.session.options)
-        if state:
-            tables = dict(options.get("tables") or {})
-            for work in state.works:
-                tables[work.name] = {**(tables.get(work.name) or {}), "strategy": work.strategy}
-            options["tables"] = tables
-        return options
-
-    def _as_staged(self, tables: Sequence[TablePlan], state: State | None) -> tuple[TablePlan, ...]:
-        staged = {work.name for work in state.works} if state else set()
-        asked = "The options ask for it."
-        return tuple(replace(plan, why="Staged this way.") if plan.table in staged and plan.why == asked else plan for plan in tables)
 
     # -- facts of a table -------------------------------------------------------------------------
 

@@ -21,9 +21,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Timeou
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import VERB_TIMEOUT_MS
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved, State, read_state, state_name, write_state
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite_inspect import SQLiteInspection, lock_holders
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, read_state, state_name, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import VERB_TIMEOUT_MS
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -130,7 +130,7 @@ class SQLite(SQLiteInspection):
                 result[name] = self._trigger(name, table, event, tenant_id)
         return result
 
-    def _trigger(self, name: str, table: Moved, event: str, tenant_id: str) -> str:
+    def _trigger(self, name: str, table: Planned, event: str, tenant_id: str) -> str:
         when = " OR ".join(f"{row}.{self.quote(column)} = {literal(tenant_id)}" for column in table.columns for row in EVENTS[event])
         message = literal(f"zdm: tenant id {tenant_id} is closed by a migration")
         return f"CREATE TRIGGER {name} BEFORE {event} ON {self.quote(table.name)} FOR EACH ROW WHEN {when} BEGIN SELECT RAISE(ABORT, {message}); END"
@@ -155,7 +155,7 @@ class SQLite(SQLiteInspection):
 
     # -- stage and remove -------------------------------------------------------------------------
 
-    def install(self, move: Move, state: State, progress: Progress) -> None:
+    def install(self, move: Move, state: State, progress: Progress) -> int:
         with self._exclusive(VERB_TIMEOUT_MS) as connection:
             execute(connection, self._create_state(state.migration))
             stored = read_state(connection, move.migration)
@@ -165,8 +165,9 @@ class SQLite(SQLiteInspection):
             self.set_fences(connection, state, (state.other_id,))
         for done, table in enumerate(state.tables, 1):
             progress({"participant": self.name, "table": table.name, "step": "fence", "done": done, "of": len(state.tables)})
+        return 0
 
-    def uninstall(self, move: Move) -> None:
+    def uninstall(self, move: Move) -> int:
         with self._exclusive(VERB_TIMEOUT_MS) as connection:
             stored = read_state(connection, move.migration)
             if stored:
@@ -174,13 +175,14 @@ class SQLite(SQLiteInspection):
                 self.refuse_barred_or_turned(stored, move, "remove")
             self._drop_triggers(connection, move.migration)
             execute(connection, f"DROP TABLE IF EXISTS {state_name(move.migration)}")
+        return 0
 
     @staticmethod
     def _create_state(migration: str) -> str:
         return (
             f"CREATE TABLE IF NOT EXISTS {state_name(migration)} (one INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1), format INTEGER NOT NULL, "
             "migration TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL, live_id TEXT NOT NULL, source_id TEXT NOT NULL, "
-            "target_id TEXT NOT NULL, digest TEXT NOT NULL, tables TEXT NOT NULL)"
+            "target_id TEXT NOT NULL, digest TEXT NOT NULL, tables TEXT NOT NULL, progress TEXT NOT NULL)"
         )
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:

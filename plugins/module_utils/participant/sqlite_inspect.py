@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place import InPlace
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import OWN_TABLES, Moved, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -31,7 +32,7 @@ PROBE_FACTOR = 2.0
 _PROBE = "zdm_probe"
 
 
-class SQLiteInspection(InPlace):
+class SQLiteInspection(Verbs):
     """The reading half of the SQLite participant."""
 
     @property
@@ -48,7 +49,8 @@ class SQLiteInspection(InPlace):
     def catalog(self, connection: Connection) -> dict[str, TableFacts]:
         return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
 
-    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
+    def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
+        del own_rows  # no twins here
         catalog = self.catalog(connection)
         survey = Survey(catalog, version=str(execute(connection, "SELECT sqlite_version()").scalar()))
         virtual = {row[0] for row in execute(connection, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'")}
@@ -58,14 +60,14 @@ class SQLiteInspection(InPlace):
                 triggers.setdefault(table, []).append(trigger)
         for name, columns in self.tenant_tables(catalog).items():
             own = tuple(triggers.get(name, ()))
-            catalog[name] = self._surveyed(connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual, survey)
+            catalog[name] = self._surveyed(connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual)
         return survey
 
-    def _surveyed(self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool, survey: Survey) -> TableFacts:
+    def _surveyed(self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool) -> TableFacts:
         live_id, other_id = ids
         notes = []
         found: list[tuple[int, int]] = []
-        survey.scan_ms += per_row_us(1, lambda: found.extend(self.rows.count(connection, Moved(table.name, columns), tenant) for tenant in ids)) / 1000
+        look_ms = per_row_us(1, lambda: found.extend(self.rows.count(connection, Planned(table.name, columns), tenant) for tenant in ids)) / 1000
         (rows, exactly), (others, _exactly) = found
         if virtual:
             notes.append(Note(f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.", "Ignore it and fill it again afterwards."))
@@ -76,7 +78,7 @@ class SQLiteInspection(InPlace):
             notes.append(Note(f"Table {table.name} holds {rows - exactly} rows whose id only looks like {live_id}.", "Correct the ids of these rows."))
         if live_id.lower() == other_id.lower():
             notes.append(Note(f"{live_id} and {other_id} differ in letter case only, which a column of {table.name} may ignore.", "Use another id."))
-        return replace(self._without_nulls(connection, table, columns), rows=rows, rows_of_target=others, notes=tuple(notes))
+        return replace(self._without_nulls(connection, table, columns), rows=rows, rows_of_target=others, look_ms=look_ms, notes=tuple(notes))
 
     def _without_nulls(self, connection: Connection, table: TableFacts, tenant: tuple[str, ...]) -> TableFacts:
         """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts when it does."""
@@ -90,16 +92,15 @@ class SQLiteInspection(InPlace):
         )
         return replace(table, columns=columns)
 
-    def abilities(self, survey: Survey) -> Engine:
-        tables = len(self.tenant_tables(survey.catalog)) or 1
-        return Engine("SQLite", (IN_PLACE,), table_ms=3 + round(3 * survey.scan_ms / tables), rate=Rate(20.0, 40.0))
+    def abilities(self) -> Engine:
+        return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0))
 
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table with the same keys, indexes and checks."""
         if not table.rows or table.notes:
             return None
-        moved = Moved(table.name, self.tenant_tables({table.name: table})[table.name])
-        probe = Moved(_PROBE, moved.columns)
+        moved = Planned(table.name, self.tenant_tables({table.name: table})[table.name])
+        probe = Planned(_PROBE, moved.columns)
         columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
         checks = [f", CHECK ({check['sqltext']})" for check in sa.inspect(connection).get_check_constraints(table.name)]
         indexes = sa.inspect(connection).get_indexes(table.name)

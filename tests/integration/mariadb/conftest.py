@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
-from ansible_collections.zdm.landscape.tests.integration.in_place_contract import stage
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
+from ansible_collections.zdm.landscape.tests.integration.verb_contract import stage
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
-from ansible_collections.zdm.landscape.tests.integration.in_place_contract import stage
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
+from ansible_collections.zdm.landscape.tests.integration.verb_contract import stage
 
 
 @pytest.fixture(params=["delete", "wal"])

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.zdm.landscape.tests.integration.in_place_contract import VerbContract
+from ansible_collections.zdm.landscape.tests.integration.verb_contract import VerbContract
 
 
 class TestSQLite(VerbContract):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved, State
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
-TABLES = (Moved("bill", ("tenant_id",)), Moved("a`b", ("tenant_id", "owner_id"), ("changed",)))
+TABLES = (Planned("bill", ("tenant_id",)), Planned("a`b", ("tenant_id", "owner_id"), ("changed",)))
 
 
 def backticks(name: str) -> str:

@@ -1,18 +1,18 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state row of an in-place participant and the statements that move rows; the same for every engine."""
+"""The state row of a participant whose window steps are one transaction each, and the statements that move rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, IGNORE, IN_PLACE, STAGING, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 
@@ -22,19 +22,38 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-OWN_TABLES = r"zdm_(migration|fence)_[0-9a-f]{8}"
+OWN_TABLES = r"zdm_(migration|fence)_[0-9a-f]{8}|zdm_log_[0-9a-f]{8}_[st]_[0-9]+"
 """Helper tables of any migration; they are no part of the application's schema."""
 
-_COLUMNS = ("format", "migration", "epoch", "state", "live_id", "source_id", "target_id", "digest", "tables")
+_COLUMNS = ("format", "migration", "epoch", "state", "live_id", "source_id", "target_id", "digest", "tables", "progress")
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A planned table: its tenant columns, and the columns that a plain UPDATE would touch by itself."""
+class Planned:
+    """A planned table.
+
+    :param columns: its tenant columns; a twin has one.
+    :param keep: columns that a plain UPDATE would touch by itself.
+    :param index: of a twin: the index that holds its key.
+    :param key: of a twin: the columns of that index without the tenant column; ``key_types`` as a CREATE TABLE writes them.
+    :param copied: of a twin: all columns but the tenant column and generated ones.
+    :param texts: those of them that a collation compares.
+    """
 
     name: str
     columns: tuple[str, ...]
     keep: tuple[str, ...] = ()
+    strategy: str = IN_PLACE
+    index: str = ""
+    key: tuple[str, ...] = ()
+    key_types: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, value: Mapping[str, Any]) -> Planned:
+        fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -48,8 +67,23 @@ class State:
     source_id: str
     target_id: str
     digest: str
-    tables: tuple[Moved, ...]
+    tables: tuple[Planned, ...]
+    progress: dict[str, Any] = field(default_factory=dict)
+    """Of the twins: ``copying`` when rows of the other id are the migration's own, ``done`` tables, ``rows`` of each."""
     format: int = FORMAT
+
+    @property
+    def in_place(self) -> tuple[Planned, ...]:
+        return tuple(table for table in self.tables if table.strategy == IN_PLACE)
+
+    @property
+    def twins(self) -> tuple[Planned, ...]:
+        return tuple(table for table in self.tables if table.strategy == TWIN)
+
+    @property
+    def own_rows(self) -> frozenset[str]:
+        """Tables in which rows of the other id are the migration's own."""
+        return frozenset(table.name for table in self.twins) if self.progress.get("copying") else frozenset()
 
     @property
     def other_id(self) -> str:
@@ -57,11 +91,14 @@ class State:
 
     @property
     def standing(self) -> tuple[str, str]:
-        """The id under which the rows stand, and the empty one."""
+        """The id under which the rows in place stand, and the empty one."""
         return (self.other_id, self.live_id) if self.state == BARRED else (self.live_id, self.other_id)
 
     def problems(self, fenced: Sequence[str], rows: Mapping[str, int]) -> list[str]:
-        """Where the catalog disagrees with this state row."""
+        """Where the catalog disagrees with this state row.
+
+        :param rows: by tenant id, of the tables in place.
+        """
         if self.state == STAGING:
             return []
         wanted = {self.live_id, self.other_id} if self.state == BARRED else {self.other_id}
@@ -80,9 +117,33 @@ class Survey:
     catalog: dict[str, TableFacts]
     keep: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Columns by table that an UPDATE would touch by itself."""
+    key_types: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By table and column, as a CREATE TABLE writes them; of engines with twins."""
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By table the columns that a collation compares; of engines with twins."""
     version: str = ""
-    scan_ms: float = 0.0
-    """Time of one count over all tenant tables; the window counts twice as often and the update looks again."""
+
+    def planned(self, tables: Iterable[TablePlan]) -> tuple[Planned, ...]:
+        """The tables that change id, with what the verbs must know of them."""
+        return tuple(self._twin(table) if table.strategy == TWIN else self._in_place(table) for table in tables if table.strategy != IGNORE)
+
+    def _in_place(self, table: TablePlan) -> Planned:
+        return Planned(table.table, table.tenant_columns, self.keep.get(table.table, ()))
+
+    def _twin(self, plan: TablePlan) -> Planned:
+        table, tenant = self.catalog[plan.table], plan.tenant_columns
+        whole = {*plan.key, *tenant}
+        index = next((unique.name for unique in table.unique_keys if set(unique.columns) == whole), "")
+        return Planned(
+            plan.table,
+            tenant,
+            strategy=TWIN,
+            index="PRIMARY" if set(table.primary_key) == whole else index,
+            key=plan.key,
+            key_types=tuple(self.key_types[plan.table][column] for column in plan.key),
+            copied=tuple(column.name for column in table.columns if column.name not in tenant and not column.generated),
+            texts=self.texts.get(plan.table, ()),
+        )
 
 
 def state_name(migration: str) -> str:
@@ -102,14 +163,14 @@ def read_state(connection: Connection, migration: str, lock: bool = False) -> St
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
         return None
-    tables = tuple(Moved(entry["name"], tuple(entry["columns"]), tuple(entry["keep"])) for entry in json.loads(row["tables"]))
-    return State(**{**row, "epoch": int(row["epoch"]), "format": int(row["format"]), "tables": tables})
+    tables = tuple(map(Planned.load, json.loads(row["tables"])))
+    return State(**{**row, "epoch": int(row["epoch"]), "format": int(row["format"]), "tables": tables, "progress": json.loads(row["progress"])})
 
 
 def write_state(connection: Connection, state: State, insert: bool = False) -> None:
     """Insert the state row, or overwrite it."""
     table = _table(state.migration)
-    values = {**asdict(state), "tables": json.dumps([asdict(moved) for moved in state.tables])}
+    values = {**asdict(state), "tables": json.dumps([asdict(table) for table in state.tables]), "progress": json.dumps(state.progress)}
     connection.execute((table.insert() if insert else table.update()).values(**values))
 
 
@@ -124,23 +185,23 @@ class Rows:
         self.quote = quote
         self.exact = exact
 
-    def has(self, table: Moved, tenant_id: str) -> str:
+    def has(self, table: Planned, tenant_id: str) -> str:
         """Condition: a row of the tenant, as the application's own comparison finds it."""
         return " OR ".join(f"{self.quote(column)} = {literal(tenant_id)}" for column in table.columns)
 
-    def update(self, table: Moved, old: str, new: str) -> str:
+    def update(self, table: Planned, old: str, new: str) -> str:
         """The statement that moves a table's rows; with the ids exchanged it is its own inverse, as *new* had no rows."""
         sets = [f"{self.quote(column)} = {self._new_value(table, column, old, new)}" for column in table.columns]
         sets += [f"{self.quote(column)} = {self.quote(column)}" for column in table.keep]
         return f"UPDATE {self.quote(table.name)} SET {', '.join(sets)} WHERE {self.has(table, old)}"
 
-    def _new_value(self, table: Moved, column: str, old: str, new: str) -> str:
+    def _new_value(self, table: Planned, column: str, old: str, new: str) -> str:
         if len(table.columns) == 1:
             return literal(new)
         name = self.quote(column)
         return f"CASE WHEN {name} = {literal(old)} THEN {literal(new)} ELSE {name} END"
 
-    def count(self, connection: Connection, table: Moved, tenant_id: str) -> tuple[int, int]:
+    def count(self, connection: Connection, table: Planned, tenant_id: str) -> tuple[int, int]:
         """Rows of a tenant, and those of them that hold its id byte for byte."""
         exactly = " AND ".join(f"({self.quote(column)} <> {literal(tenant_id)} OR {self.exact(self.quote(column), tenant_id)})" for column in table.columns)
         query = f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {exactly} THEN 1 ELSE 0 END), 0) FROM {self.quote(table.name)} WHERE {self.has(table, tenant_id)}"

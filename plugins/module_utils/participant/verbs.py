@@ -1,26 +1,28 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs of a database whose rows all change id in place, written once; an engine adds locks, fences and helpers.
+"""The verbs of a database, written once; an engine adds locks, fences, helpers and, where it can, twins.
 
-Barrier, turn and undo are each one transaction that moves the rows, sets the fences and writes the state row together:
-a crash leaves the state right before or right after. The state row is the only row of ``zdm_migration_<hash>``.
+Barrier, turn and undo are each one transaction that brings the twins up to date, moves the rows in place, sets the fences
+and writes the state row together: a crash leaves the state right before or right after. The state row is the only row of
+``zdm_migration_<hash>``.
 """
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     BARRED,
     FORMAT,
-    IN_PLACE,
+    IGNORE,
     STAGED,
     STAGING,
     Inspection,
@@ -28,24 +30,25 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Progress,
     Refusal,
     Status,
-    TablePlan,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, per_row_us, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place_state import Moved, Rows, State, Survey, read_state, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Rows, State, Survey, read_state, write_state
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 VERB_TIMEOUT_MS = 10_000
 """How long (milliseconds) a verb without a time-out of its own waits for locks."""
+LEFT_FOR_THE_BARRIER = 20
+"""Logged keys that the barrier may apply itself."""
 
 T = TypeVar("T")
 
 
-class InPlace(Database):
-    """Base of the engines that move rows in place. Each public verb keeps the contract of :class:`Participant`."""
+class Verbs(Database):
+    """Base of the engines whose window is one transaction per verb. Each public verb keeps the contract of :class:`Participant`."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
@@ -77,21 +80,34 @@ class InPlace(Database):
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
         """Ids that every planned table fences, by the catalog."""
 
-    @abstractmethod
-    def install(self, move: Move, state: State, progress: Progress) -> None:
-        """Create state row and fences (the id that is not live is fenced) and end in *state*. Resumes."""
+    def catch_up(self, connection: Connection, state: State) -> int:
+        """Apply logged keys of the live id to the twins and verify them; how many, 0 when none were left."""
+        del connection, state
+        return 0
+
+    def pending(self, connection: Connection, state: State) -> int:
+        """Logged keys of the live id that the twins have not got yet."""
+        del connection, state
+        return 0
 
     @abstractmethod
-    def uninstall(self, move: Move) -> None:
-        """Drop every helper object of the migration. Resumes."""
+    def install(self, move: Move, state: State, progress: Progress) -> int:
+        """Create state row and fences (the id that is not live is fenced), fill the twins, end in *state*. Resumes. Returns the rows copied."""
+
+    @abstractmethod
+    def uninstall(self, move: Move) -> int:
+        """Delete the twins of ``to_id`` and drop every helper object of the migration. Resumes. Returns the rows deleted."""
 
     @abstractmethod
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
         """Names of the migration's helper objects in the catalog."""
 
     @abstractmethod
-    def survey(self, connection: Connection, live_id: str, other_id: str) -> Survey:
-        """The catalog with rows, triggers and notes of the engine. Changes nothing."""
+    def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
+        """The catalog with rows, triggers and notes of the engine. Changes nothing.
+
+        :param own_rows: tables in which rows of *other_id* are the migration's own.
+        """
 
     @abstractmethod
     def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
@@ -101,7 +117,7 @@ class InPlace(Database):
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
-    def move_to_and_fro(self, connection: Connection, probe: Moved, rows: int, live_id: str, other_id: str) -> float:
+    def move_to_and_fro(self, connection: Connection, probe: Planned, rows: int, live_id: str, other_id: str) -> float:
         """Microseconds that one of the probe's *rows* takes to move: the median of three, as other work on the host disturbs single ones."""
         ways = ((live_id, other_id), (other_id, live_id), (live_id, other_id))
         return sorted(per_row_us(rows, partial(execute, connection, self.rows.update(probe, old, new))) for old, new in ways)[1]
@@ -112,10 +128,10 @@ class InPlace(Database):
 
     @abstractmethod
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
-        """Every statement of stage and barrier around the *updates*, for a DBA to sign."""
+        """Every statement of stage and barrier around the *updates* of the rows in place, for a DBA to sign."""
 
     @abstractmethod
-    def abilities(self, survey: Survey) -> Engine:
+    def abilities(self) -> Engine:
         """What the classification needs to know of the engine."""
 
     def grants(self) -> tuple[str, ...]:
@@ -168,15 +184,16 @@ class InPlace(Database):
         with self.transaction() as connection:
             state = self.state(connection, migration)
             live, other = state.standing if state else (source_id, target_id)
-            survey = self.survey(connection, live, other)
+            survey = self.survey(connection, live, other, state.own_rows if state else ())
             tenant = self.tenant_tables(survey.catalog)
             measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
             rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
-            tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(survey), rates, self.budget_ms)
-            planned = _planned(survey, tables)
+            staged = {table.name: table.strategy for table in state.tables} if state else {}
+            tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), rates, self.budget_ms, staged)
+            planned = survey.planned(tables)
             obstacles = self.obstacles(connection)
         digest = schema_digest(survey.catalog, tables)
-        staged = State(migration, 0, STAGED, source_id, source_id, target_id, digest, planned)
+        example = State(migration, 0, STAGED, source_id, source_id, target_id, digest, planned)
         return Inspection(
             participant=self.name,
             kind=self.kind,
@@ -185,22 +202,23 @@ class InPlace(Database):
             refusals=(*refusals, *obstacles, *(found for found in measured.values() if isinstance(found, Refusal))),
             stage_ms=sum(table.stage_ms for table in tables),
             window_ms=sum(table.window_ms for table in tables),
-            sql=self.statements(staged, [self.rows.update(table, source_id, target_id) for table in planned]),
+            sql=self.statements(example, [self.rows.update(table, source_id, target_id) for table in example.in_place]),
             grants=self.grants(),
             digest=digest,
         )
 
-    def _present(self, connection: Connection, live: str, other: str, digest: str) -> tuple[Moved, ...]:
-        """The tables as the catalog is now; without measuring, and so without the budget.
+    def _present(self, connection: Connection, move: Move, plan: Inspection, state: State | None) -> tuple[Planned, ...]:
+        """The planned tables as the catalog is now.
 
         :raises Refused: the catalog refuses the migration, or is not the one that was planned.
         """
-        survey = self.survey(connection, live, other)
-        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(survey), {}, 2**62)
+        survey = self.survey(connection, move.from_id, move.to_id, state.own_rows if state else ())
+        strategies = {table.table: table.strategy for table in plan.tables if table.strategy != IGNORE and table.table in survey.catalog}
+        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, strategies)
         self._refuse(refusals)
-        if schema_digest(survey.catalog, tables) != digest:
+        if schema_digest(survey.catalog, tables) != plan.digest:
             raise self._drift()
-        return _planned(survey, tables)
+        return survey.planned(tables)
 
     def _refuse(self, refusals: Sequence[Refusal]) -> None:
         if refusals:
@@ -221,9 +239,11 @@ class InPlace(Database):
                 if state.state == STAGED and state.digest != plan.digest:
                     raise self._drift()
             self._refuse(self.obstacles(connection))
-            tables = self._present(connection, move.from_id, move.to_id, plan.digest)
-        self.install(move, State(move.migration, move.epoch, STAGED, move.from_id, move.source_id, move.target_id, plan.digest, tables), progress)
-        return 0
+            tables = self._present(connection, move, plan, state)
+        wanted = State(
+            move.migration, move.epoch, STAGED, move.from_id, move.source_id, move.target_id, plan.digest, tables, state.progress if state else {}
+        )
+        return self.install(move, wanted, progress)
 
     def _absent(self, move: Move) -> bool:
         with self.transaction() as connection:
@@ -239,21 +259,48 @@ class InPlace(Database):
                 raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Abort the stage and stage again.")
             self.exclude_writers(connection, state)
 
-        self.in_window(move, timeout_ms, work)
-        return 0
+        begin = time.monotonic()
+        applied = self.follow(move, timeout_ms)
+        self.in_window(move, max(1, timeout_ms - round((time.monotonic() - begin) * 1000)), work)
+        return applied
+
+    def follow(self, move: Move, timeout_ms: int) -> int:
+        """Bring the twins so close to their originals that the rest takes a moment. Returns the number of keys applied.
+
+        :raises Timeout: the tenant changes rows faster than they are applied.
+        """
+        with self.transaction() as connection:
+            state = self.staged_state(connection, move)
+        if not state.twins or state.state == BARRED:
+            return 0
+
+        def apply(connection: Connection, state: State) -> int:
+            self.exempt(connection, state)
+            return self.catch_up(connection, state)
+
+        deadline, total, applied = time.monotonic() + timeout_ms / 1000, 0, LEFT_FOR_THE_BARRIER + 1
+        while applied > LEFT_FOR_THE_BARRIER:
+            if time.monotonic() >= deadline:
+                reason = f"{self.label}: changes of tenant {state.live_id} come in faster than they are applied."
+                raise Timeout(reason, "Run the same command again when the tenant is less busy.")
+            applied = self.in_window(move, timeout_ms, apply)
+            total += applied
+        return total
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         def work(connection: Connection, state: State) -> dict[str, Any]:
             if state.state == BARRED and state.live_id == move.from_id:
-                return _fingerprint({table.name: self.rows.count(connection, table, move.to_id)[0] for table in state.tables})
+                return _fingerprint(state, {table.name: self.rows.count(connection, table, move.to_id)[0] for table in state.in_place})
             if state.state != STAGED or state.live_id != move.from_id:
                 self._wrong_state(state, move, "barrier")
             self.exclude_writers(connection, state)
             self.exempt(connection, state)
-            rows = {table.name: self._move(connection, table, move.from_id, move.to_id) for table in state.tables}
+            while self.catch_up(connection, state):
+                pass
+            rows = {table.name: self._move(connection, table, move.from_id, move.to_id) for table in state.in_place}
             self.set_fences(connection, state, (move.from_id, move.to_id))
             write_state(connection, replace(state, state=BARRED, epoch=move.epoch))
-            return _fingerprint(rows)
+            return _fingerprint(state, rows)
 
         return self.in_window(move, timeout_ms, work)
 
@@ -277,7 +324,7 @@ class InPlace(Database):
                 return
             self.exclude_writers(connection, state)
             self.exempt(connection, state)
-            for table in state.tables:
+            for table in state.in_place:
                 self._move(connection, table, move.to_id, move.from_id)
             self.set_fences(connection, state, (move.to_id,))
             write_state(connection, replace(state, state=STAGED, epoch=move.epoch))
@@ -285,7 +332,7 @@ class InPlace(Database):
         if not self._absent(move):
             self.in_window(move, VERB_TIMEOUT_MS, work)
 
-    def _move(self, connection: Connection, table: Moved, old: str, new: str) -> int:
+    def _move(self, connection: Connection, table: Planned, old: str, new: str) -> int:
         """Move one table's rows and prove it; a refusal rolls the whole transaction back."""
         rows, exactly = self.rows.count(connection, table, old)
         others = self.rows.count(connection, table, new)[0]
@@ -307,8 +354,7 @@ class InPlace(Database):
             if state:
                 self.check_epoch(state, move)
                 self.refuse_barred_or_turned(state, move, "remove")
-        self.uninstall(move)
-        return 0
+        return self.uninstall(move)
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         with self.transaction(*self.snapshot()) as connection:
@@ -318,13 +364,16 @@ class InPlace(Database):
                 problems = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
                 return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
             fenced = self.fenced(connection, state)
-            rows = {tenant: sum(self.rows.count(connection, table, tenant)[0] for table in state.tables) for tenant in (source_id, target_id)}
-        return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, 0, rows, tuple(state.problems(fenced, rows)))
+            pending = self.pending(connection, state)
+            moving, copied = (self._rows(connection, tables, source_id, target_id) for tables in (state.in_place, state.twins))
+        rows = {tenant: moving[tenant] + copied[tenant] for tenant in moving}
+        return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, pending, rows, tuple(state.problems(fenced, moving)))
+
+    def _rows(self, connection: Connection, tables: Sequence[Planned], *ids: str) -> dict[str, int]:
+        return {tenant: sum(self.rows.count(connection, table, tenant)[0] for table in tables) for tenant in ids}
 
 
-def _planned(survey: Survey, tables: Iterable[TablePlan]) -> tuple[Moved, ...]:
-    return tuple(Moved(table.table, table.tenant_columns, survey.keep.get(table.table, ())) for table in tables if table.strategy == IN_PLACE)
-
-
-def _fingerprint(rows: Mapping[str, int]) -> dict[str, Any]:
-    return {"rows": sum(rows.values()), "tables": dict(rows)}
+def _fingerprint(state: State, moved: Mapping[str, int]) -> dict[str, Any]:
+    """Rows by table: those in place as the window counted them, those of twins as the stage did."""
+    tables = {**{table.name: state.progress.get("rows", {}).get(table.name, 0) for table in state.twins}, **moved}
+    return {"rows": sum(tables.values()), "tables": tables}
