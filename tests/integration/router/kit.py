@@ -276,8 +276,8 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployment]:
-    """Apply the role once; the router and the service end with the block."""
+def deployed(folder: Path, **changes: Any) -> Iterator[Deployment]:
+    """Apply the role once, with *changes* of its variables; the router and the service end with the block."""
     certificates_folder = folder / "certificates"
     certificates_folder.mkdir()
     logs = folder / "logs"
@@ -286,6 +286,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
     try:
         with Processes(logs) as processes:
             deployment = Deployment(folder, processes, Certificates.make(certificates_folder), service)
+            deployment.variables.update(changes)
             done = deployment.play()
             assert done.returncode == 0, done.stdout + done.stderr
             yield deployment
