@@ -35,8 +35,8 @@ WINDOW_S = 0.005
 """How long a tenant is kept drained, for requests that should not come."""
 GATE_2 = 'string "blocked" hdr x-router blocked hdr retry-after 1 if blocked !{ var(txn.block) -m end |soft }'
 COUNT = "http-request track-sc0 var(txn.id) table inflight"
-LUA = "lua-load lua/zdm.lua"
-YIELD = 'core.register_action("zdm_yield", { "http-req" }, function() core.msleep(30) end, 0)\n'
+LUA = "lua-load-per-thread lua/hold.lua"
+YIELD = 'core.register_action("zdm_yield", { "http-req" }, function() core.msleep(math.random(60)) end, 0)\n'
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,11 @@ def test_a_drained_tenant_is_nowhere(routers: Routers, number: int) -> None:
 @pytest.mark.parametrize("mode", [HOLD, REJECT])
 def test_a_router_that_checks_before_it_counts_is_caught(routers: Routers, mode: str) -> None:
     """The mutant has no second gate, and an action between the first one and the count yields."""
-    mutant = {GATE_2: f"{GATE_2} FALSE", COUNT: f"http-request lua.zdm_yield\n  {COUNT}", LUA: f"{LUA}\n  lua-load lua/yield.lua"}
+    mutant = {GATE_2: f"{GATE_2} FALSE", COUNT: f"http-request lua.zdm_yield\n  {COUNT}", LUA: f"{LUA}\n  lua-load-per-thread lua/yield.lua"}
     with routers.running(1, mutant) as [(port, client)]:
         pair, fleet = Pair(mode), Fleet([client])
         with stressed(routers, [(port, client)]) as file:
-            for _cycle in range(40):
+            for _cycle in range(60):
                 pair.cycle(fleet)
     record = Record.read(file)
     assert pair.overlaps(record) > 0
