@@ -28,6 +28,9 @@ TWIN = "twin"
 IGNORE = "ignore"
 AUTO = "auto"
 
+COPY = "copy"
+"""The step of a stage in which rows are copied in chunks."""
+
 ABSENT = "absent"
 STAGING = "staging"
 STAGED = "staged"
@@ -37,6 +40,10 @@ FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, the ``rows`` of this table so far.
+
+A stage calls it with :data:`COPY` after every chunk, outside of any transaction: it may block there, and what it raises ends the stage.
+"""
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ class Participant(ABC):
 
     name: str
     kind: str
+    knows_replica_lag = False
+    """Whether :meth:`replica_lag_ms` can tell anything."""
 
     @abstractmethod
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
@@ -175,6 +184,10 @@ class Participant(ABC):
     @abstractmethod
     def fingerprint(self, tenant_id: str) -> str:
         """Digest of a tenant's rows in all planned or tenant-carrying tables, the tenant column left out."""
+
+    def replica_lag_ms(self) -> float | None:
+        """How far the slowest replica is behind; ``None`` without replicas, or when the server does not know of them."""
+        return None
 
     def close(self) -> None:
         """Close connections; the participant can be used again afterwards."""

@@ -45,7 +45,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     shifts,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_stage import Remover, Stager
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_status import read_status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_status import read_replica_lag, read_status
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -71,6 +71,9 @@ class PostgreSQL(PostgreSQLSession):
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.retrying(lambda: read_status(self, migration, source_id, target_id), READ_TIMEOUT_MS, (), "status")
+
+    def replica_lag_ms(self) -> float | None:
+        return self.retrying(lambda: read_replica_lag(self), READ_TIMEOUT_MS, (), "replica lag")
 
     def fingerprint(self, tenant_id: str) -> str:
         return self.retrying(partial(super().fingerprint, tenant_id), READ_TIMEOUT_MS, (), "fingerprint")

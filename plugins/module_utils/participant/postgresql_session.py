@@ -68,6 +68,7 @@ class PostgreSQLSession(Database):
     """Everything about sessions; the verbs are in the subclass."""
 
     kind = "postgresql"
+    knows_replica_lag = True
     driver = "psycopg[binary]"
     foreign_key_options: ClassVar[Mapping[str, Any]] = {"postgresql_ignore_search_path": True}
 

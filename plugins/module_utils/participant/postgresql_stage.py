@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, STAGED, STAGING, Inspection, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, COPY, FORMAT, STAGED, STAGING, Inspection, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_catalog import make_works, read_catalog, read_details
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_session import READ_ONLY, REPEATABLE_READ, State
@@ -164,7 +164,7 @@ class Stager:
             rows, done = self.session.retrying(partial(self._chunk, twins[: number + 1]), DDL_TIMEOUT_MS, (work,), "stage")
             total += rows
             self._adapt((time.monotonic() - begin) * 1000)
-            self.progress({"participant": self.session.name, "table": work.name, "copied": total})
+            self.progress({"participant": self.session.name, "table": work.name, "step": COPY, "rows": total})
         return total
 
     def _adapt(self, took_ms: float) -> None:
@@ -227,7 +227,7 @@ class Stager:
             state = session.read_state(connection, move.migration)
             scheme = state.scheme if state else Scheme(move.migration, move.source_id, move.target_id, ())
             for work in scheme.twins:
-                self.progress({"participant": session.name, "table": work.name, "verifying": True})
+                self.progress({"participant": session.name, "table": work.name, "step": "verify"})
                 found = execute(connection, scheme.compare(work, move.source_id, move.target_id)).one()
                 rows[work.name] = found[0]
                 wrong += [f"{work.name} ({found[1]})"] if found[1] else []

@@ -1,12 +1,13 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a PostgreSQL participant says of itself: the state row, checked against the triggers that the catalog shows."""
+"""What a PostgreSQL participant says of itself: the state row, checked against the triggers that the catalog shows; its replicas."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, IN_PLACE, STAGING, Status, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
@@ -35,6 +36,24 @@ def read_status(session: PostgreSQLSession, migration: str, source_id: str, targ
         if scheme.twins and not any("missing" in problem for problem in problems):
             pending = sum(execute(connection, scheme.pending(scheme.role(state.live_id), scheme.twins)).one())
         return Status(session.name, session.kind, state.state, state.epoch, state.live_id, fenced, pending, _rows(connection, scheme), tuple(problems))
+
+
+def read_replica_lag(session: PostgreSQLSession) -> float | None:
+    """See :meth:`~.base.Participant.replica_lag_ms`.
+
+    :raises Refused: the user may not see replication.
+    """
+    # The last lag stays visible for a while after a replica has caught up; its position tells the truth.
+    query = (
+        "SELECT count(*) FILTER (WHERE state IS NULL) AS hidden, count(*) FILTER (WHERE state IN ('streaming', 'catchup')) AS replicas,"
+        " max(CASE WHEN state NOT IN ('streaming', 'catchup') OR replay_lsn >= pg_current_wal_flush_lsn() THEN 0"
+        " ELSE extract(epoch FROM replay_lag) * 1000 END) AS lag_ms FROM pg_stat_replication"
+    )
+    with session.transaction() as connection:
+        row = execute(connection, query).one()
+    if row.hidden:
+        raise Refused(f"{session.label}: user {session.options.get('user')!r} may not see the lag of replicas.", "Grant it the role pg_read_all_stats.")
+    return float(row.lag_ms or 0) if row.replicas else None
 
 
 def _rows(connection: Connection, scheme: Scheme) -> dict[str, int]:

@@ -84,8 +84,8 @@ def test_nothing_is_lost_while_the_tenant_writes(site: Site) -> None:
 def test_progress_is_told(site: Site) -> None:
     participant, events = site.participant(), []
     assert participant.stage(site.move(), site.plan(participant), events.append) == 1200
-    assert {"participant": "bills", "table": "line", "copied": 600} in events
-    assert [event["table"] for event in events if event.get("verifying")] == ["customer", "invoice", "line"]
+    assert {"participant": "bills", "table": "line", "step": "copy", "rows": 600} in events
+    assert [event["table"] for event in events if event["step"] == "verify"] == ["customer", "invoice", "line"]
 
 
 def test_stage_goes_on_after_its_session_was_ended(site: Site) -> None:
