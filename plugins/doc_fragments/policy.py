@@ -10,7 +10,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   policy:
-    description: What a window may cost. Durations are written V(500ms), V(20s), V(5m), V(12h) or V(28d).
+    description: What a window may cost, and how fast a stage may be. Durations are written V(500ms), V(20s), V(5m), V(12h) or V(28d).
     type: dict
     suboptions:
       window_budget:
@@ -30,4 +30,21 @@ options:
         type: str
         choices: [hold, reject]
         default: hold
+      throttle:
+        description:
+          - How fast a stage may copy rows. All limits hold together; between two chunks of rows the stage waits until all allow the next one.
+          - A running stage can be given other limits, see M(zdm.landscape.tenant_throttle).
+        type: dict
+        suboptions:
+          rows_per_second:
+            description: Rows per second over all databases; 0 is no limit. Rows are copied in chunks of 2,000 to 10,000.
+            type: int
+          max_replica_lag:
+            description:
+              - The stage waits while a replica of a PostgreSQL database is further behind; V(none) is no limit.
+              - Other databases do not know the lag of their replicas, so it has no effect on them. Refused when no database is PostgreSQL.
+            type: str
+          max_latency:
+            description: The stage waits while an endpoint of O(health) takes longer to answer, or does not answer; V(none) is no limit.
+            type: str
 """

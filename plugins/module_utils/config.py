@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.durations import NO_LIMIT, parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.health import check_expression
 from ansible_collections.zdm.landscape.plugins.module_utils.names import NAME_PATTERN
@@ -89,6 +89,18 @@ def duration(value: Any, path: str) -> Iterator[Problem]:
         parse_ms(value, path)
     except InputError:
         yield Problem(path, _is(value), "a positive number and a unit: 500ms, 20s, 5m, 12h or 28d")
+
+
+def rows(value: Any, path: str) -> Iterator[Problem]:
+    """A number of rows."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        yield Problem(path, _is(value), "a whole number of rows; 0 is no limit")
+
+
+def duration_or_none(value: Any, path: str) -> Iterator[Problem]:
+    """A duration, or the word for no limit."""
+    if value != NO_LIMIT:
+        yield from duration(value, path)
 
 
 def regex(value: Any, path: str) -> Iterator[Problem]:
@@ -233,6 +245,19 @@ def _strategy_or_ignored(value: Mapping[str, Any], path: str) -> Iterator[Proble
         yield Problem(path, "has ignore and more", "ignore with the reason alone, or a strategy")
 
 
+def _throttle_has_effect(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    throttle = value.get("policy", {}).get("throttle", {})
+    if throttle.get("max_latency", NO_LIMIT) != NO_LIMIT and not value.get("health"):
+        yield Problem(f"{path}.policy.throttle.max_latency", "is given, and health is empty", "health endpoints whose answers are timed, or no max_latency")
+    kinds = {participant["kind"] for participant in value["participants"]}
+    if throttle.get("max_replica_lag", NO_LIMIT) != NO_LIMIT and "postgresql" not in kinds:
+        yield Problem(
+            f"{path}.policy.throttle.max_replica_lag",
+            f"is given, and {' and '.join(sorted(kinds))} can't tell the lag of replicas",
+            "rows_per_second or max_latency instead",
+        )
+
+
 def _one_lease(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
     if "lease" in value.get("router", {}) and "lease" in value.get("policy", {}):
         yield Problem(f"{path}.policy.lease", "is given, and router.lease too", "only one of the two")
@@ -293,6 +318,7 @@ POLICY = mapping(
         "mode": one_of("hold", "reject"),
         "transition": duration,
         "unused_for": duration,
+        "throttle": mapping({}, {"rows_per_second": rows, "max_replica_lag": duration_or_none, "max_latency": duration_or_none}),
     },
     _window_fits,
 )
@@ -311,8 +337,10 @@ LANDSCAPE = mapping(
         "issuers": listing(ISSUER, 1),
         "health": listing(HEALTH),
         "policy": POLICY,
+        "log_dir": text("an absolute path, or one that begins with ~", r"[/~][^\x00\r\n]*"),
     },
     _one_lease,
+    _throttle_has_effect,
 )
 
 

@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputE
 
 CONTROLLER_GROUP = "zdm_controller"
 ROUTER_GROUP = "zdm_routers"
-_POLICY = ("window_budget", "drain_timeout", "lease", "mode")
+_POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle")
 _FILES = ("ca_file", "cert_file", "key_file")
 
 
@@ -47,6 +47,7 @@ def module_options(description: Any, groups: Mapping[str, Sequence[str]], hostva
         "participants": [_with_files(entry, base) for entry in description["participants"]],
         "policy": {key: policy[key] for key in _POLICY if key in policy},
         "health": [_with_files(entry, base) for entry in description.get("health") or []],
+        **({"log_dir": description["log_dir"]} if "log_dir" in description else {}),
     }
 
 

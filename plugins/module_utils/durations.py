@@ -9,6 +9,8 @@ import re
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
 
+NO_LIMIT = "none"
+"""Stands for no limit, where a duration is one."""
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 

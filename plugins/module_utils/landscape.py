@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
@@ -84,6 +85,7 @@ def build_policy(params: Options) -> Policy:
         drain_timeout_ms=duration("drain_timeout", default.drain_timeout_ms),
         lease_ms=duration("lease", default.lease_ms),
         mode=options.get("mode") or default.mode,
+        throttle=Limits.of(options.get("throttle") or {}, "policy.throttle"),
     )
 
 

@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
 from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
+from ansible_collections.zdm.landscape.plugins.module_utils.options import LOG_DIR
 
 
 class Operation:
@@ -33,6 +38,7 @@ class Operation:
         self.fleet = build_fleet(params)
         self.participants = build_participants(params, self.policy)
         self.endpoints = endpoints_of(params.get("health") or [])
+        self.log_dir = str(params.get("log_dir") or LOG_DIR)
         self.journal = Journal(self.store, self.parties.source, self.parties.target).read()
 
     @property
@@ -41,7 +47,8 @@ class Operation:
 
     def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
         """Run the preflight for the tenant that is live now; changes nothing."""
-        preflight = Preflight(self.store, self.fleet, self.participants, self.journal, self.parties, self.live, self.policy.window_budget_ms, self._health)
+        budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
+        preflight = Preflight(self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings)
         findings = preflight.run(for_window=for_window)
         return findings, preflight.plan
 
@@ -63,16 +70,38 @@ class Operation:
         for participant in self.participants:
             participant.close()
 
-    def _health(self) -> list[Finding]:
-        return [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(self.endpoints)]
+    def slowest_answer_ms(self) -> float | None:
+        """The health endpoints' slowest answer; infinite when one does not answer, ``None`` when there is none."""
+        return max((verdict.duration_ms if verdict.status else math.inf for verdict in check_all(self.endpoints)), default=None)
+
+    def audit_log(self, command: str, run_id: str | None = None, secrets: Iterable[str] = ()) -> AuditLog:
+        return AuditLog(self.log_dir, self.journal, command, run_id, secrets)
+
+    def _surroundings(self, for_window: bool) -> list[Finding]:
+        """What is neither store, router nor participant: health, limits of the stage, audit log."""
+        findings = [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(self.endpoints)]
+        if not for_window:
+            findings += measurable(self.policy.throttle, self.participants, bool(self.endpoints))
+        log = self.audit_log("preflight")
+        try:
+            log.check()
+        except Refused as refusal:
+            return [*findings, Finding("log", False, str(log.path), refusal.message, refusal.advice)]
+        return findings
 
 
-def catch_signals() -> Callable[[], bool]:
-    """From now on SIGINT, SIGTERM and SIGHUP do not end the process; the returned function tells whether one came."""
+def catch_signals(*, once: bool = False) -> Callable[[], bool]:
+    """From now on SIGINT, SIGTERM and SIGHUP do not end the process; the returned function tells whether one came.
+
+    :param once: a second signal ends the process as usual: for work that may be long and can be cut off anywhere.
+    """
     caught: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
+        if once:
+            for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(again, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, remember)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+LOG_DIR = "~/.local/state/zdm.landscape"
+
 STORE: dict[str, Any] = {
     "store": {
         "type": "dict",
@@ -66,6 +68,12 @@ PARTICIPANTS: dict[str, Any] = {
     },
 }
 
+THROTTLE: dict[str, Any] = {
+    "rows_per_second": {"type": "int"},
+    "max_replica_lag": {"type": "str"},
+    "max_latency": {"type": "str"},
+}
+
 POLICY: dict[str, Any] = {
     "policy": {
         "type": "dict",
@@ -75,6 +83,7 @@ POLICY: dict[str, Any] = {
             "drain_timeout": {"type": "str", "default": "2s"},
             "lease": {"type": "str", "default": "3s"},
             "mode": {"type": "str", "choices": ["hold", "reject"], "default": "hold"},
+            "throttle": {"type": "dict", "options": THROTTLE},
         },
     },
 }
@@ -97,4 +106,5 @@ HEALTH: dict[str, Any] = {
 MIGRATION: dict[str, Any] = {
     "source": {"type": "str", "required": True},
     "target": {"type": "str", "required": True},
+    "log_dir": {"type": "path", "default": LOG_DIR},
 }

@@ -94,6 +94,11 @@ migrations:
       description: The process that drives the migration now; empty when there is none.
       returned: always
       type: str
+    progress:
+      description: How far the stage is that runs now, as its audit log says; empty when none runs. The C(verdict) says it in words.
+      returned: always
+      type: dict
+      sample: {participant: bills, table: invoice, rows: 12000, of: 50000, rows_per_second: 3100, seconds_left: 12, throttled: [latency]}
     participants:
       description: What each participant says of itself.
       returned: always

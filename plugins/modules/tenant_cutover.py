@@ -17,6 +17,7 @@ description:
   - Run again after a crash, it does the one legal next thing. Before the close it starts a fresh window, between close and commit it finishes or undoes,
     after the commit it finishes.
   - An error before the commit undoes the window, so that all is as before.
+  - Shows every step of the window when it is done, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
   - C(SIGINT), C(SIGTERM) and C(SIGHUP) undo the window before the close; after it the window is finished first.
 requirements:
   - SQLAlchemy >= 2
@@ -51,6 +52,9 @@ options:
     description: Take over another run that is alive. That run stops at its next step.
     type: bool
     default: false
+  run_id:
+    description: How this run is called in the audit log; a random name by default.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -134,6 +138,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
@@ -142,6 +147,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.operation import Ope
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["switched", "reversed", "aborted"], "default": "switched"},
     "force": {"type": "bool", "default": False},
+    "run_id": {"type": "str"},
 }
 
 
@@ -151,7 +157,7 @@ def main() -> None:
     with guarded(module):
         operation = Operation(module.params)
         before = live_diff(operation)
-        result = predict(operation, module.params["state"]) if module.check_mode else run(operation, module.params, interrupted)
+        result = predict(operation, module.params["state"]) if module.check_mode else logged(operation, module, interrupted)
         operation.close()
         after = {"live": result["canonical"], "phase": result["phase"]}
         module.exit_json(**result, diff=diff(before, after, operation.journal.key))
@@ -161,10 +167,22 @@ def live_diff(operation: Operation) -> dict[str, Any]:
     return {"live": operation.journal.canonical, "phase": operation.journal.phase}
 
 
-def run(operation: Operation, params: dict[str, Any], interrupted: Any) -> dict[str, Any]:
+def logged(operation: Operation, module: Any, interrupted: Any) -> dict[str, Any]:
+    """:func:`run`, told to the audit log. A window that is open already must go on, whether the log can be written or not."""
+    log = operation.audit_log(f"tenant_cutover {module.params['state']}", module.params["run_id"], module.no_log_values)
+    with log.run(needed=operation.journal.phase == IDLE):
+        result = run(operation, module.params, interrupted, log)
+        log.outcome({key: result[key] for key in ("changed", "canonical", "recovered", "window_ms")})
+    if log.problem:
+        module.warn(log.problem)
+    return result
+
+
+def run(operation: Operation, params: dict[str, Any], interrupted: Any, log: AuditLog) -> dict[str, Any]:
     """Do it, and say what was done."""
     source, target = operation.parties.source, operation.parties.target
-    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, interrupted)
+    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, interrupted, log.write)
+    log.journal = cutover.journal
 
     def preflight() -> int:
         operation.journal.read()

@@ -14,6 +14,8 @@ author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Brings the participants into the state that a migration needs, while the tenant is served.
   - Rows that are live are only rewritten inside a window, see O(state=rewritten).
+  - Shows rows, rate and time left while it stages, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
+  - C(SIGINT), C(SIGTERM) and C(SIGHUP) end a stage between two chunks of rows; a second signal ends it at once.
 requirements:
   - SQLAlchemy >= 2
   - psycopg >= 3 (for PostgreSQL)
@@ -55,6 +57,9 @@ options:
     description: Take over another run that is alive. That run stops at its next step.
     type: bool
     default: false
+  run_id:
+    description: How this run is called in the audit log; a random name by default.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -108,9 +113,13 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, remove, rewrite, stage
-from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED
 
 OWN: dict[str, Any] = {
@@ -118,6 +127,7 @@ OWN: dict[str, Any] = {
     "plan_digest": {"type": "str"},
     "epoch": {"type": "int"},
     "force": {"type": "bool", "default": False},
+    "run_id": {"type": "str"},
 }
 
 
@@ -139,7 +149,7 @@ def main() -> None:
         if module.check_mode:
             after = predict(operation, module.params, before)
         else:
-            copied = run(operation, module.params)
+            copied = logged(operation, module)
             after = states(operation)
         operation.close()
         digest = str(operation.journal.body.get("plan_digest", ""))
@@ -163,15 +173,31 @@ def states(operation: Operation) -> dict[str, Any]:
     return result
 
 
-def run(operation: Operation, params: dict[str, Any]) -> dict[str, int]:
+def logged(operation: Operation, module: Any) -> dict[str, int]:
+    """:func:`run`, told to the audit log. Inside of a window the log must not stop it."""
+    log = operation.audit_log(f"tenant_data {module.params['state']}", module.params["run_id"], module.no_log_values)
+    with log.run(needed=operation.journal.phase == IDLE):
+        copied = run(operation, module.params, log)
+        log.outcome({"copied": copied})
+    if log.problem:
+        module.warn(log.problem)
+    return copied
+
+
+def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> dict[str, int]:
     """Do it; the rows copied per participant."""
     store, journal, parties, participants = operation.store, operation.journal, operation.parties, operation.participants
     if params["state"] == "staged":
 
-        def preflight() -> Plan:
-            return operation.checked_plan(for_window=False, digest=params["plan_digest"])
+        throttle = Throttle(operation.policy.throttle, store, journal.key, operation.slowest_answer_ms, log.write)
+        reporter = Reporter(log, journal, throttle, catch_signals(once=True))
 
-        return stage(store, journal, parties, participants, preflight, lambda _entry: None, force=params["force"])
+        def preflight() -> Plan:
+            plan = operation.checked_plan(for_window=False, digest=params["plan_digest"])
+            reporter.meter.expect(plan)
+            return plan
+
+        return stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle)
     if params["state"] == "absent":
         remove(store, journal, parties, participants, force=params["force"])
     else:

@@ -136,13 +136,14 @@ class Landscape:
 
     @property
     def vars(self) -> dict[str, Any]:
-        """``store``, ``routers``, ``participants``, ``policy`` and ``health`` as the modules take them."""
+        """``store``, ``routers``, ``participants``, ``policy``, ``health`` and ``log_dir`` as the modules take them."""
         return {
             "store": {"kind": "file", "path": str(self.store_path)},
             "routers": [router.option(self._certificates) for router in self.fleet.routers],
             "participants": participants(list(self.databases.values()), self._strategies),
             "policy": {"window_budget": "20s", "drain_timeout": "2s", "lease": "3s", "mode": "hold"},
             "health": [{"url": f"http://{HOST}:{port}/{name}/health", "assert": "status == 'UP'"} for name, port in self.ports.items()],
+            "log_dir": str(self.folder / "audit"),
         }
 
     def playbook(self, name: str, *arguments: str) -> list[str]:
@@ -284,7 +285,7 @@ class Landscape:
                 "key_file": str(self._certificates.controller),
             },
             "issuers": self._issuers.describe(),
-            **{key: variables[key] for key in ("participants", "health")},
+            **{key: variables[key] for key in ("participants", "health", "log_dir")},
             "policy": policy,
         }
         group_vars = self.inventory.parent / "group_vars" / "all" / "landscape.yml"

@@ -38,7 +38,15 @@ GOOD: dict[str, Any] = {
         {"name": "docs", "kind": "sqlite", "database": "/srv/docs.db"},
     ],
     "health": [{"url": "https://bills.example.com/health", "assert": "status == 'UP'", "timeout": "2s"}],
-    "policy": {"window_budget": "20s", "drain_timeout": "2s", "mode": "hold", "transition": "28d", "unused_for": "7d"},
+    "policy": {
+        "window_budget": "20s",
+        "drain_timeout": "2s",
+        "mode": "hold",
+        "transition": "28d",
+        "unused_for": "7d",
+        "throttle": {"rows_per_second": 5000, "max_replica_lag": "2s", "max_latency": "none"},
+    },
+    "log_dir": "~/zdm",
 }
 
 
@@ -110,6 +118,10 @@ WRONG = [
     (_set("policy", "window_budget", value="-1s"), "zdm_landscape.policy.window_budget is '-1s'"),
     (_set("policy", "mode", value="held"), "zdm_landscape.policy.mode is 'held' (did you mean hold?)"),
     (_set("policy", "window_bugdet", value="1s"), "zdm_landscape.policy.window_bugdet is not known (did you mean window_budget?)"),
+    (_set("policy", "throttle", "rows_per_second", value="5"), "zdm_landscape.policy.throttle.rows_per_second is '5'; expected a whole number of rows"),
+    (_set("policy", "throttle", "max_latency", value="5"), "zdm_landscape.policy.throttle.max_latency is '5'; expected a positive number and a unit"),
+    (_set("policy", "throttle", "max_lag", value="5s"), "zdm_landscape.policy.throttle.max_lag is not known (did you mean max_latency?)"),
+    (_set("log_dir", value="log"), "zdm_landscape.log_dir is 'log'; expected an absolute path"),
     (_set("issuers", value=[]), "zdm_landscape.issuers is empty"),
     (_set("issuers", 0, "algorithm", value="none"), "zdm_landscape.issuers[0].algorithm is 'none'"),
     (_drop("issuers", 0, "keys_dir"), "zdm_landscape.issuers[0].keys_dir is missing"),
@@ -131,6 +143,17 @@ def test_the_wrong_key_is_named(change: Callable[[dict[str, Any]], None], expect
     assert len(found) == 1, [str(problem) for problem in found]
     assert expected in str(found[0])
     assert "; expected " in str(found[0])
+
+
+def test_a_limit_that_nothing_can_measure_is_named() -> None:
+    description = copy.deepcopy(GOOD)
+    description["participants"] = description["participants"][1:]
+    description["policy"]["throttle"]["max_latency"] = "1s"
+    del description["health"]
+    assert [problem.path for problem in problems(description)] == [
+        "zdm_landscape.policy.throttle.max_latency",
+        "zdm_landscape.policy.throttle.max_replica_lag",
+    ]
 
 
 @pytest.mark.parametrize("value", [None, [], "us10", 3])

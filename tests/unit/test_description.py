@@ -38,6 +38,12 @@ def test_the_lease_may_stand_with_the_router_or_in_the_policy() -> None:
     assert module_options({**BASE, "policy": {"lease": "1s"}}, groups, hostvars)["policy"] == {"lease": "1s"}
 
 
+def test_throttle_and_log_folder_are_handed_on_when_they_are_given() -> None:
+    description = {**BASE, "policy": {"throttle": {"rows_per_second": 5}}, "log_dir": "/var/log/zdm"}
+    options = module_options(description, {"zdm_routers": ["r1"]}, {"r1": {"zdm_router_socket": "/s"}})
+    assert (options["policy"], options["log_dir"]) == ({"throttle": {"rows_per_second": 5}}, "/var/log/zdm")
+
+
 def test_another_group_can_hold_the_routers() -> None:
     options = module_options({**BASE, "router": {"group": "edge"}}, {"edge": ["e1"]}, {"e1": {"zdm_router_socket": "/s"}})
     assert [router["name"] for router in options["routers"]] == ["e1"]

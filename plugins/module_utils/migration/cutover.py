@@ -85,10 +85,10 @@ class Cutover:
     :param store: the config store.
     :param fleet: all routers.
     :param participants: all participants.
-    :param source: the migration's source tenant, the same in both directions.
-    :param target: the migration's target tenant, the same in both directions.
+    :param source, target: the migration's tenants, the same in both directions.
     :param policy: leases, time-outs, budget.
     :param interrupted: asked before every step up to the close; true undoes the window.
+    :param tell: gets every step when it is done, as in the timeline; it must neither raise nor take time.
     """
 
     def __init__(
@@ -100,12 +100,14 @@ class Cutover:
         target: Tenant,
         policy: Policy,
         interrupted: Callable[[], bool] = lambda: False,
+        tell: Callable[[dict[str, Any]], object] = lambda _step: None,
     ) -> None:
         self.store = store
         self.fleet = fleet
         self.participants = participants
         self.policy = policy
         self.interrupted = interrupted
+        self.tell = tell
         self.journal = Journal(store, source, target)
         self.parties = Parties(source, target)
         self.outcome = Outcome()
@@ -324,6 +326,7 @@ class Cutover:
             getattr(self, f"_step_{step}")()
             at = (begin - self._started) * 1000 if self._started else 0.0
             self.outcome.timeline.append({"step": step, "at_ms": round(at, 1), "ms": round((time.monotonic() - begin) * 1000, 1)})
+            self.tell(self.outcome.timeline[-1])
 
     def _each(self, verb: Callable[[Participant], Any]) -> list[Any]:
         """Do the same at all participants at once and wait for all, also when one fails."""

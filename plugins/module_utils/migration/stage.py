@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, unclaim
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGED, Move, Participant, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, Store
 
@@ -31,10 +34,12 @@ def stage(
     progress: Progress,
     *,
     force: bool = False,
+    throttle: Throttle | None = None,
 ) -> dict[str, int]:
     """Stage every participant; a stage that was interrupted goes on where it was. Returns the rows copied per participant.
 
     :param preflight: raises to refuse, before anything is touched; returns the plan.
+    :param progress: called between two chunks, and while the next one has to wait; what it raises ends the stage.
     :raises Refused: a window is open, another run is alive, or the plan refuses.
     """
     journal.read()
@@ -49,12 +54,14 @@ def stage(
     copied = {}
     try:
         with journal.heartbeat():
-            journal.note(plan_digest=plan.digest, staged=False)
+            journal.note(plan_digest=plan.digest, staged=False, progress={})
             move = _move(journal, parties)
             for participant, inspection in zip(participants, plan.inspections, strict=True):
                 participant.take_over(move)
-                copied[participant.name] = participant.stage(move, inspection, progress)
-            journal.note(staged=True)
+                rows = participant.stage(move, inspection, partial(_between_chunks, journal, participant, progress, throttle))
+                progress({"participant": participant.name, "step": "staged", "rows": rows})
+                copied[participant.name] = rows
+            journal.note(staged=True, progress={})
     finally:
         journal.release_owner()
     return copied
@@ -77,11 +84,12 @@ def remove(store: Store, journal: Journal, parties: Parties, participants: Seque
     journal.take_over(open_window=False, move_from=parties.source.id, move_to=parties.target.id, force=force)
     try:
         with journal.heartbeat():
-            journal.note(staged=False, plan_digest="")
+            journal.note(staged=False, plan_digest="", progress={})
             move = _move(journal, parties)
             for participant in participants:
                 participant.take_over(move)
                 participant.remove(move)
+            lift(store, journal.key)
             unclaim(store, journal)
     finally:
         journal.release_owner()
@@ -110,6 +118,17 @@ def rewrite(journal: Journal, parties: Parties, participants: Sequence[Participa
         else:
             participant.barrier(move, timeout_ms)
     return True
+
+
+def _between_chunks(journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None, entry: dict[str, Any]) -> None:
+    def tell() -> None:
+        if journal.lost:
+            raise journal.lost
+        progress(entry)
+
+    tell()
+    if throttle:
+        throttle.wait(participant, entry, tell)
 
 
 def _move(journal: Journal, parties: Parties) -> Move:

@@ -26,6 +26,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     check_format,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Participant, Status
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
@@ -46,6 +47,8 @@ class MigrationStatus:
     next_command: str = ""
     needs_person: bool = False
     running: str = ""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """How far the stage is that runs now, as its audit log says; empty when none does or nothing is known yet."""
     participants: list[Status] = field(default_factory=list)
 
 
@@ -81,6 +84,7 @@ def migration_status(store: Store, fleet: Fleet, participants: Sequence[Particip
         status.problems.append(error.message)
     if owner:
         status.running = str(owner)
+        status.progress = journal.body.get("progress") or {} if journal.phase == IDLE else {}
         status.problems = []
     else:
         status.problems += _documents(store, journal, parties, live)
@@ -144,7 +148,8 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
     command = _command(journal, parties)
     epoch = f"epoch {status.epoch}"
     if status.running:
-        status.verdict = f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live."
+        staging = f" Staging {shown(status.progress)}." if status.progress else ""
+        status.verdict = f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live.{staging}"
         return
     if journal.phase == WINDOW:
         status.verdict = f"A run died before the close ({epoch}); nothing was changed, {status.live.subdomain} is live and served."

@@ -16,7 +16,8 @@ TENANTS = "tenants"
 ONBOARDED = "onboarded-tenants"
 MIGRATIONS = "migrations"
 CLAIMS = "claims"
-COLLECTIONS = (TENANTS, ONBOARDED, MIGRATIONS, CLAIMS)
+THROTTLES = "throttles"
+COLLECTIONS = (TENANTS, ONBOARDED, MIGRATIONS, CLAIMS, THROTTLES)
 
 
 @dataclass(frozen=True)
