@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class Follower:
 
     def __init__(self, path: Path, run_id: str, show: Any) -> None:
         self._path, self._run_id, self._show = path, run_id, show
-        self._offset = path.stat().st_size if path.exists() else 0
+        self._offset = 0
+        with suppress(OSError):
+            self._offset = path.stat().st_size
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="zdm-progress", daemon=True)
 
@@ -78,7 +81,7 @@ class LiveAction(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
-        args.setdefault("run_id", uuid.uuid4().hex[:12])
+        args["run_id"] = args.get("run_id") or uuid.uuid4().hex[:12]
         path = self._log_here(args)
         wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
         if path is None or wrap_async:

@@ -59,9 +59,9 @@ class AuditLog:
         :raises Refused: the file or its folder can't be written.
         """
         there = self.path
-        while not there.exists() and there != there.parent:
+        while not os.path.exists(there) and there != there.parent:  # What may not be looked at counts as missing.
             there = there.parent
-        if not os.access(there, os.W_OK) or (there.is_dir() if there == self.path else not there.is_dir()):
+        if not os.access(there, os.W_OK) or os.path.isdir(there) == (there == self.path):
             raise self._refusal(f"{there} can't be written")
 
     @contextmanager
