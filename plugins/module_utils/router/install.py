@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -88,7 +89,7 @@ class Installation:
         :raises Refused: a block is live or an old worker remains.
         :raises Unreachable: something listens at the socket and gives no answer.
         """
-        router = HAProxyRouter(str(self.home), socket=str(self.home / "run" / "master.sock"))
+        router = HAProxyRouter(self._name(), socket=str(self.home / "run" / "master.sock"))
         try:
             refuse_when_busy(router.state())
         except Unreachable as error:
@@ -98,6 +99,10 @@ class Installation:
         finally:
             router.disconnect()
         return True
+
+    def _name(self) -> str:
+        """The router's name in messages."""
+        return str(json.loads(self._files.get("router.json", "{}")).get("name", self.home))
 
     def validate(self, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
         """Let HAProxy try the configuration in a folder of its own.

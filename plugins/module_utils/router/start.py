@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Timeout, Unreachable, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Block, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import MAPS, HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.router.render import Documents, Maps, block_value, render
 
@@ -97,12 +97,29 @@ def reload_router(settings: Settings, timeout_ms: int = 30_000) -> None:
 def refuse_when_busy(state: RouterState) -> None:
     """A reload would lose leases and counts.
 
-    :raises Refused: a block is live or an old worker remains.
+    :raises Refused: a block is live or an old worker remains; names what is in the way and the way out.
     """
-    live = sorted({block.migration for block in state.blocks.values()})
-    if live or state.old_workers:
-        why = f"a block of migration {', '.join(live)} is live" if live else f"{state.old_workers} old worker(s) still finish requests"
-        raise Refused(f"Router {state.name} can't be reloaded now: {why}.", "Finish or undo the migration, or wait; then reload again.")
+    if state.blocks:
+        migrations = ", ".join(sorted({block.migration for block in state.blocks.values()}))
+        blocked = ", ".join(f"{tenant_id} ({_until(block, state.clock_ms)})" for tenant_id, block in sorted(state.blocks.items()))
+        raise Refused(
+            f"Router {state.name} can't be reloaded now: a block of migration {migrations} is live, on {blocked}.",
+            "A lease ends by itself when its controller is gone; a block until released needs the migration's own command again, or its abort."
+            " Then reload again.",
+            router=state.name,
+            blocks={tenant_id: block.migration for tenant_id, block in state.blocks.items()},
+        )
+    if state.old_workers:
+        raise Refused(
+            f"Router {state.name} can't be reloaded now: {state.old_workers} old worker(s) of an earlier reload still finish requests.",
+            "Wait until they have ended, at the latest after landscape_router_hard_stop_after; event streams and tunnels keep them. Then reload again.",
+            router=state.name,
+            old_workers=state.old_workers,
+        )
+
+
+def _until(block: Block, clock_ms: int) -> str:
+    return "until released" if block.far else f"a lease of {block.until_ms - clock_ms} ms more"
 
 
 class RouterProcess:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import jwt
 import yaml
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
@@ -205,6 +206,21 @@ class Deployment:
         if journal:
             self.store.put("migrations", MIGRATION, journal_body(**journal), None)
 
+    def copy_to(self, name: str, edit: Callable[[str], str]) -> tuple[Path, int]:
+        """A second router's directory with ports of its own; answers it and the port of its clients.
+
+        :param edit: what is changed in the configuration that the role has rendered.
+        """
+        home, port = self.folder / name, free_port()
+        shutil.copytree(self.home, home, ignore=shutil.ignore_patterns("*.sock", "pid", "lock"))
+        configuration = (home / "haproxy.cfg").read_text()
+        places = {str(self.home): str(home), f":{self.port}\n": f":{port}\n", f":{self.control_port} ": f":{free_port()} "}
+        for before, after in places.items():
+            assert configuration.count(before) == 1, f"{before!r} is {configuration.count(before)} times in the configuration"
+            configuration = configuration.replace(before, after)
+        (home / "haproxy.cfg").write_text(edit(configuration))
+        return home, port
+
     def launch(self) -> Process:
         """Start the start script; it may not be ready yet."""
         self.process = self.processes.start("router", [str(self.home / "bin" / "zdm-router")])
@@ -269,6 +285,14 @@ class Background:
         self._thread.join(timeout_s)
         assert self._answers, "the request did not end"
         return self._answers[0]
+
+
+def is_ready(client: HAProxyRouter) -> bool:
+    """Whether a router serves; its master starts itself again at its start."""
+    try:
+        return client.state().ready
+    except Unreachable:
+        return False
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

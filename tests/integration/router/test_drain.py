@@ -10,20 +10,20 @@ import shutil
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, REJECT
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
-from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, Deployment, deployed, other_token
+from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, Deployment, deployed, is_ready, other_token
 from ansible_collections.zdm.landscape.tests.integration.router.stress import Config, Record
 from ansible_collections.zdm.landscape.tests.landscape.processes import Process, free_port, module_environment, temporary_folder, wait_until
 
@@ -96,54 +96,39 @@ class Pair:
 
 @dataclass
 class Routers:
-    """Routers that the role has rendered: the first is the deployment's own, the second a copy of it at another place."""
+    """Copies of a router that the role has rendered, each at a place and ports of its own."""
 
     deployment: Deployment
     service_port: int
 
     @contextmanager
-    def running(self, number: int, change: dict[str, str] | None = None) -> Iterator[list[tuple[int, HAProxyRouter]]]:
+    def running(self, number: int, change: Mapping[str, str] = MappingProxyType({})) -> Iterator[list[tuple[int, HAProxyRouter]]]:
         """Start *number* copies; answers port and client of each.
 
         :param change: texts in the configuration and what takes their place.
         """
-        processes, started = self.deployment.processes, list[tuple[int, HAProxyRouter]]()
-        running: list[Process] = []
+        started, running, homes = list[tuple[int, HAProxyRouter]](), list[Process](), list[Path]()
         try:
             for position in range(number):
-                home, port = self._copy(position, change or {})
-                process = processes.start(f"router-copy-{position}", [str(home / "bin" / "zdm-router")])
-                running.append(process)
+                home, port = self.deployment.copy_to(f"copy-{position}", lambda text: replaced(text, change))
+                homes.append(home)
+                (home / "lua" / "yield.lua").write_text(YIELD)
+                running.append(self.deployment.processes.start(f"router-copy-{position}", [str(home / "bin" / "zdm-router")]))
                 client = HAProxyRouter(f"router-{position + 1}", socket=str(home / "run" / "master.sock"))
-                process.wait_ready(partial(_ready, client))
+                running[-1].wait_ready(partial(is_ready, client))
                 started.append((port, client))
             yield started
         finally:
-            processes.stop(*running)
-            for position in range(number):
-                shutil.rmtree(self._home(position))
-
-    def _home(self, position: int) -> Path:
-        return self.deployment.folder / f"copy-{position}"
-
-    def _copy(self, position: int, change: dict[str, str]) -> tuple[Path, int]:
-        original, home = self.deployment.home, self._home(position)
-        shutil.copytree(original, home, ignore=shutil.ignore_patterns("*.sock", "pid", "lock"))
-        configuration, port = (home / "haproxy.cfg").read_text(), free_port()
-        places = {str(original): str(home), f":{self.deployment.port}\n": f":{port}\n", f":{self.deployment.control_port} ": f":{free_port()} "}
-        for before, after in {**places, **change}.items():
-            assert configuration.count(before) == 1, f"{before!r} is {configuration.count(before)} times in the configuration"
-            configuration = configuration.replace(before, after)
-        (home / "haproxy.cfg").write_text(configuration)
-        (home / "lua" / "yield.lua").write_text(YIELD)
-        return home, port
+            self.deployment.processes.stop(*running)
+            for home in homes:
+                shutil.rmtree(home)
 
 
-def _ready(client: HAProxyRouter) -> bool:
-    try:
-        return client.state().ready
-    except Unreachable:  # the master starts itself again at its start
-        return False
+def replaced(text: str, change: Mapping[str, str]) -> str:
+    for before, after in change.items():
+        assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in the configuration"
+        text = text.replace(before, after)
+    return text
 
 
 @pytest.fixture(scope="module", name="routers")

@@ -11,8 +11,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
-from ansible_collections.zdm.landscape.tests.integration.router.kit import MIGRATION, SECRET, A, Deployment, token
+from ansible_collections.zdm.landscape.plugins.module_utils.router.install import Installation
+from ansible_collections.zdm.landscape.tests.integration.router.kit import MIGRATION, SECRET, A, Background, Deployment, token
 
 
 def digest(home: Path) -> dict[str, str]:
@@ -71,6 +74,19 @@ def test_nothing_is_replaced_while_a_tenant_is_blocked(router: Deployment) -> No
     assert f"a block of migration {MIGRATION} is live" in done.stdout
     assert digest(router.home) == before
     client.release(MIGRATION, 1, [A])
+
+
+def test_nothing_is_replaced_while_an_old_worker_remains(router: Deployment) -> None:
+    """What the role's module asks before it writes: the role itself may take longer than a request."""
+    installation = Installation(router.home, {name: (router.home / name).read_text() for name in ("haproxy.cfg", "router.json")}, [], "haproxy")
+    assert installation.refuse_when_busy() is True
+    slow = Background(lambda: router.get("/bills/slow", token(A)))
+    router.service.await_arrival()
+    subprocess.run([str(router.home / "bin" / "zdm-router"), "reload"], check=True, timeout=60)
+    with pytest.raises(Refused, match="Router router-1 can't be reloaded now: 1 old worker\\(s\\) of an earlier reload still finish requests. Wait"):
+        installation.refuse_when_busy()
+    router.service.gate.set()
+    assert slow.answer().status == 200
 
 
 def test_a_change_that_was_made_is_taken_over_by_a_reload(router: Deployment) -> None:
