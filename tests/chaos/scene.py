@@ -171,6 +171,12 @@ class Scene:
     def router_states(self) -> list[RouterState]:
         return Operation(self.options).fleet.states()
 
+    def kill_router(self, name: str) -> None:
+        """End a router as a crash does, with everything that it knew."""
+        self.landscape.fleet.kill(name)
+        with self.trace.open("a") as trace:
+            trace.write(json.dumps({"t": time.time(), "system": "env", "op": "restart", "target": name}) + "\n")
+
     def wait_recorded(self, place: str) -> None:
         """Wait until a write has been done."""
         wait_until(lambda: any(entry.get("place") == place for entry in self.entries()), place, 30)
@@ -193,10 +199,11 @@ class Scene:
 
 
 @contextmanager
-def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True) -> Iterator[Scene]:
+def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True, may_break: bool = False) -> Iterator[Scene]:
     """Bring a landscape up, stage it and put it under load.
 
     :param chaos: whether a router may answer 503, as it does when requests are held for too long.
+    :param may_break: whether a connection to a router may break, as it does when the router is killed.
     """
     folder = work_folder(Path("/nonexistent-so-that-a-temporary-folder-is-made" * 2))
     try:
@@ -205,7 +212,7 @@ def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True) -> Iterato
             tenants = {"source": landscape.source.subdomain, "target": landscape.target.subdomain}
             options = {**landscape.vars, **tenants, "health": []}
             options["policy"] = {**options["policy"], "lease": f"{LEASE_MS}ms"}
-            with landscape.traffic(RATE, chaos=chaos, timeout_s=TIMEOUT_S) as traffic:
+            with landscape.traffic(RATE, chaos=chaos, timeout_s=TIMEOUT_S, may_break=may_break) as traffic:
                 prepared = Scene(landscape, options, traffic, folder)
                 if staged:
                     prepared.stage()

@@ -20,7 +20,14 @@ IDLE_S = 5.0
 
 
 class HttpError(Exception):
-    """No complete answer came back."""
+    """No complete answer came back.
+
+    :param silence: within the time; else there was no connection, or it ended.
+    """
+
+    def __init__(self, message: str, silence: bool = False) -> None:
+        super().__init__(message)
+        self.silence = silence
 
 
 @dataclass
@@ -70,7 +77,7 @@ class HttpClient:
                 complete = answer.headers.get("connection", "").lower() != "close"
                 return answer
         except TimeoutError as error:
-            raise HttpError(f"no answer within {timeout_s:g} s") from error
+            raise HttpError(f"no answer within {timeout_s:g} s", silence=True) from error
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             raise HttpError(f"{type(error).__name__}: {error}") from error
         finally:

@@ -56,6 +56,8 @@ class Config:
     chaos: bool = False
     write_share: float = 0.4
     bystander_share: float = 0.2
+    may_break: bool = False
+    """Whether a connection to a router may break, as it does when the router is killed; counted apart, per router."""
     timeout_s: float = 0.0
     """After which an answer counts as none; 0: :data:`TIMEOUT_S`."""
 
@@ -95,6 +97,8 @@ class Counts:
     """503 of a router, allowed in chaos mode only."""
     unknown: int = 0
     """Writes that may or may not have happened."""
+    broken: dict[str, int] = field(default_factory=dict)
+    """Router → requests that found no connection to it or lost theirs; allowed on demand only."""
     bystander_requests: int = 0
     bystander_failed: int = 0
 
@@ -135,7 +139,7 @@ class Load:
 
     def __init__(self, config: Config, ledger: LedgerWriter) -> None:
         self._config, self._ledger = config, ledger
-        self._clients = [HttpClient(host, port) for host, port in config.routers]
+        self._clients = {f"{host}:{port}": HttpClient(host, port) for host, port in config.routers}
         self._chance = random.Random(config.run)
         heads = {(tenant, service): count for service, tenants in config.services.items() for tenant, count in tenants.items()}
         self._plans = {
@@ -165,15 +169,16 @@ class Load:
         await asyncio.gather(*under_way)
         progress.cancel()
         self._write_progress()
-        for client in self._clients:
+        for client in self._clients.values():
             client.close()
         return self.report.summary(seconds)
 
     async def _baseline(self) -> None:
         """Read each service's number of writes before the first one of this run."""
+        client = next(iter(self._clients.values()))
         for (tenant, _service), plan in self._plans.items():
             credential = next(item for item in self._config.credentials if item.tenant == tenant)
-            answer = await self._clients[0].request("GET", plan.baseline_path(), {"authorization": f"Bearer {credential.token}"}, None, TIMEOUT_S)
+            answer = await client.request("GET", plan.baseline_path(), {"authorization": f"Bearer {credential.token}"}, None, TIMEOUT_S)
             if answer.status != 200:
                 raise SystemExit(f"GET {plan.baseline_path()} answered {answer.status}: {answer.body[:200]!r}")
             plan.start_from(answer.json()["count"])
@@ -187,16 +192,20 @@ class Load:
         read = None if write else plan.next_read()
         request = f"{write.operation} {service} item {write.number}" if write else f"read {read.path if read else ''}"
         self._count(credential, write)
+        router = self._next_router()
         recorded = False
         try:
-            answer = await self._send(credential, service, write, read)
+            answer = await self._send(self._clients[router], credential, service, write, read)
             self._sample(due, credential, answer)
             if write and answer.status == 200:
                 self._ledger.record(write, ACKNOWLEDGED)
                 recorded = True
             self._judge(credential, plan, write, read, answer)
         except (HttpError, Wrong, ValueError, KeyError, TypeError) as error:
-            self._fail(credential, request, f"{type(error).__name__}: {error}")
+            if self._config.may_break and isinstance(error, HttpError) and not error.silence:
+                self.report.counts.broken[router] = self.report.counts.broken.get(router, 0) + 1
+            else:
+                self._fail(credential, request, f"{type(error).__name__}: {error}")
         finally:
             if write and not recorded:
                 self._ledger.record(write, UNKNOWN)
@@ -207,9 +216,11 @@ class Load:
         others = [item for item in self._config.credentials if item.tenant != TENANT]
         return self._chance.choice(others if others and self._chance.random() < self._config.bystander_share else tenant_credentials)
 
-    async def _send(self, credential: Credential, service: str, write: Write | None, read: Read | None) -> Answer:
+    def _next_router(self) -> str:
         self._turn += 1
-        client = self._clients[self._turn % len(self._clients)]
+        return list(self._clients)[self._turn % len(self._clients)]
+
+    async def _send(self, client: HttpClient, credential: Credential, service: str, write: Write | None, read: Read | None) -> Answer:
         headers = {"authorization": f"Bearer {credential.token}"}
         if read is not None:
             return await client.request("GET", read.path, headers, None, self._config.timeout_s or TIMEOUT_S)

@@ -131,6 +131,14 @@ class Fleet:
                 self._processes.stop(router.process)
                 router.process = None
 
+    def kill(self, name: str) -> None:
+        """End a router as a crash does; :meth:`start` starts it again."""
+        router = next(router for router in self.routers if router.name == name)
+        assert router.process is not None
+        router.process.kill()
+        self._processes.stop(router.process)
+        router.process = None
+
 
 def _is_ready(port: int) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=2)

@@ -54,7 +54,7 @@ class Traffic:
         try:
             progress: dict[str, Any] = json.loads(self._progress.read_text())
         except FileNotFoundError:
-            return {"requests": 0, "failed": 0, "refused": 0, "unknown": 0, "failures": []}
+            return {"requests": 0, "failed": 0, "refused": 0, "unknown": 0, "broken": {}, "failures": []}
         return progress
 
     def wait_requests(self, more: int, timeout_s: float = 60.0) -> None:
