@@ -117,6 +117,19 @@ def test_health_is_red(stage: Scene) -> None:
     refused(stage, endpoint["url"], "SHINING", options={**stage.options, "health": [endpoint]})
 
 
+def test_the_audit_log_can_not_be_written(stage: Scene) -> None:
+    refused(stage, "audit log", "log_dir", options={**stage.options, "log_dir": "/dev/null/zdm"})
+
+
+def test_a_limit_of_the_stage_that_has_no_effect(stage: Scene) -> None:
+    throttle = {"policy": {**stage.options["policy"], "throttle": {"max_latency": "300ms"}}}
+    stage.unstage()
+    try:
+        refused(stage, "max_latency", "health", options={**stage.options, **throttle, "health": []}, for_window=False)
+    finally:
+        stage.stage()
+
+
 def test_a_table_that_nobody_classified(stage: Scene) -> None:
     with sql(stage.landscape.databases["bills"], "CREATE TABLE attachment (id integer PRIMARY KEY, path text)", "DROP TABLE attachment"):
         refused(stage, "attachment", "ignore")

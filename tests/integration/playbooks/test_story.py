@@ -109,13 +109,32 @@ def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(stage: Scene) 
     with unchanged(stage):
         output = play(stage, "migrate", "--check")
     assert "predicted window" in output
+    assert not (stage.folder / "audit").exists()
 
 
-def test_stage_by_path_and_again(stage: Scene) -> None:
-    output = play(stage, str(ROOT / "playbooks" / "stage.yml"))
+def test_stage_by_path_is_shown_while_its_limits_are_changed_and_again(stage: Scene) -> None:
+    play(stage, "throttle", "-e", "rows_per_second=10")
+    command = [*stage.landscape.playbook("stage")[:3], str(ROOT / "playbooks" / "stage.yml"), *stage.landscape.playbook("stage")[4:]]
+    files = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=stage.landscape.environment, cwd=stage.folder, **files) as process:  # type: ignore[call-overload]
+        assert any("throttled: rows_per_second (rows_per_second 10)" in line for line in process.stdout)
+        assert "rows/s" in play(stage, "status")
+        play(stage, "throttle", "-e", "throttle_state=absent")
+        output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert "Limits of the policy: none" in output
+    assert "bills: staged" in output
     assert re.search(r"changed=[1-9]", output)
+    assert [entry["table"] for entry in audit_log(stage) if entry["step"] == "copied" and entry["participant"] == "bills"] == ["tax_rule", "bill", "bill_line"]
     with unchanged(stage):
         assert "changed=0" in play(stage, "stage")
+
+
+def audit_log(stage: Scene) -> list[dict[str, Any]]:
+    text = (stage.folder / "audit" / "venezia--venezia-scp.jsonl").read_text()
+    for entry in stage.options["participants"]:
+        assert entry.get("password") is None or entry["password"] not in text
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_status_of_a_staged_migration(stage: Scene) -> None:
@@ -127,6 +146,12 @@ def test_migrate_and_again(stage: Scene) -> None:
     with unchanged_after(stage):
         output = play(stage, "migrate")
         assert "venezia-scp" in output
+    steps = [entry["step"] for entry in audit_log(stage) if entry["command"] == "tenant_cutover switched"]
+    assert steps[0] == "begin"
+    assert steps[-1] == "end"
+    shown = re.findall(r" ms {2}(\w+) \(", output)
+    assert shown == steps[1:-1]
+    assert {"block", "commit", "release"} < set(shown)
     stage.assert_agreed(stage.landscape.target)
     assert "changed=0" in play(stage, "migrate")
 
