@@ -28,7 +28,6 @@ SAMPLE_S = 1.0
 _SHORTEST_S = 0.001
 
 Clock = Callable[[], float]
-Latency = Callable[[], float | None]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Throttle:
         policy: Limits,
         store: Store,
         migration: str,
-        latency: Latency,
+        latency: Callable[[], float | None],
         tell: Progress,
         clock: Clock = time.monotonic,
         pause: Callable[[float], object] | None = None,
