@@ -82,15 +82,15 @@ class Bench:
         self.ledger.touch()
         self.front: Front
 
-    def load(self, harm: Harm | None = None, chaos: bool = False, requests: int = 100, failures: int = 0) -> dict[str, Any]:
+    def load(self, harm: Harm | None = None, chaos: bool = False, requests: int = 100, failures: int = 0, may_break: bool = False) -> dict[str, Any]:
         """Run the load and return its summary.
 
         :param requests: so many at least are sent.
         :param failures: go on until there are so many, up to 3,000 requests.
         """
-        return asyncio.run(self._load(harm, chaos, requests, failures))
+        return asyncio.run(self._load(harm, requests, failures, chaos=chaos, may_break=may_break))
 
-    async def _load(self, harm: Harm | None, chaos: bool, requests: int, failures: int) -> dict[str, Any]:
+    async def _load(self, harm: Harm | None, requests: int, failures: int, **allowed: bool) -> dict[str, Any]:
         self.front = Front(self.port, harm)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.front.handle)
@@ -101,7 +101,7 @@ class Bench:
                 site = web.TCPSite(runner, HOST, 0)
                 await site.start()
                 with LedgerWriter(self.ledger) as ledger:
-                    load = Load(self._config(runner.addresses[0][1], chaos), ledger)
+                    load = Load(self._config(runner.addresses[0][1], allowed), ledger)
                     running = asyncio.create_task(load.run())
                     counts = load.report.counts
                     while not running.done() and (counts.requests < requests or (counts.failed < failures and counts.requests < 3000)):
@@ -111,7 +111,7 @@ class Bench:
         finally:
             await runner.cleanup()
 
-    def _config(self, port: int, chaos: bool) -> Config:
+    def _config(self, port: int, allowed: dict[str, bool]) -> Config:
         self._runs += 1
         credentials = [
             Credential("source", TENANT, "source", (LIVE, RETIRED)),
@@ -120,7 +120,7 @@ class Bench:
         ]
         progress = str(self.folder / "progress")
         services = {SERVICE: {TENANT: HEADS, BYSTANDER: HEADS}}
-        return Config([(HOST, port)], credentials, services, RATE, str(self.ledger), progress, self._runs, [str(self.ledger)], chaos, write_share=0.6)
+        return Config([(HOST, port)], credentials, services, RATE, str(self.ledger), progress, self._runs, [str(self.ledger)], write_share=0.6, **allowed)
 
     def check(self, twins: tuple[str, ...] = ()) -> Verdict:
         return Checker([self.database], self._heads, self._baseline).check([self.ledger], Ids(LIVE, RETIRED, OTHER), twins)

@@ -74,6 +74,23 @@ def test_a_connection_that_breaks_is_a_failure_and_the_request_is_not_sent_again
     assert summary["requests"] + 2 == bench.front.seen
 
 
+def test_where_a_router_may_be_killed_a_broken_connection_is_counted_apart_and_silence_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "TIMEOUT_S", 3.0)
+
+    async def harm(front: Front, request: web.Request, body: bytes) -> web.StreamResponse | None:
+        if is_nth_write(front, request):
+            await asyncio.sleep(6)
+        elif request.method == "GET" and front.seen % 5 == 0 and not request.path.endswith("/0"):
+            assert request.transport is not None
+            request.transport.close()
+        return None
+
+    summary = bench.load(harm, may_break=True)
+    assert [summary["failed"], len(summary["broken"])] == [1, 1]
+    assert sum(summary["broken"].values()) > 0
+    assert "no answer" in summary["failures"][0]["what"]
+
+
 def test_silence_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "TIMEOUT_S", 3.0)
 
