@@ -77,7 +77,7 @@ def count_steps(results: Iterable[bool]) -> Count:
 
 def lint() -> Count:
     """ruff, mypy, ansible-lint, antsibull-docs, antsibull-changelog, and a collection that builds; two at a time."""
-    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape", "chaos") if any((ROOT / "tests" / name).glob("*.py")))]
+    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape", "chaos") if any((ROOT / "tests" / name).glob("*.py"))), "bench"]
     steps: list[tuple[str, list[str]]] = [
         ("ansible-lint", ["ansible-lint", "--profile", "production", "--offline", "--strict", "-q"]),
         ("mypy", ["mypy", *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}"))]),
@@ -175,7 +175,7 @@ PARTS: dict[str, Callable[[], Count]] = {
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
     "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
-    "kill": lambda: pytest("kill", "tests/chaos/test_window.py", "tests/chaos/test_undo.py", "tests/chaos/test_stage.py"),
+    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart"))),
     "molecule": molecule,
 }
 NEED_SERVERS = {"unit", "integration", "kill", "molecule", "chaos"}
