@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -135,3 +136,8 @@ def check_all(endpoints: list[Endpoint]) -> list[Verdict]:
         return []
     with ThreadPoolExecutor(max_workers=min(8, len(endpoints))) as pool:
         return list(pool.map(check, endpoints))
+
+
+def slowest_answer_ms(endpoints: list[Endpoint]) -> float | None:
+    """How long the slowest of them takes to answer; infinite when one does not answer or can't serve (5xx), ``None`` when there is none."""
+    return max((verdict.duration_ms if 0 < verdict.status < 500 else math.inf for verdict in check_all(endpoints)), default=None)

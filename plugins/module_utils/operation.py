@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -69,10 +68,6 @@ class Operation:
     def close(self) -> None:
         for participant in self.participants:
             participant.close()
-
-    def slowest_answer_ms(self) -> float | None:
-        """The health endpoints' slowest answer; infinite when one does not answer, ``None`` when there is none."""
-        return max((verdict.duration_ms if verdict.status else math.inf for verdict in check_all(self.endpoints)), default=None)
 
     def audit_log(self, command: str, run_id: str | None = None, secrets: Iterable[str] = ()) -> AuditLog:
         return AuditLog(self.log_dir, self.journal, command, run_id, secrets)

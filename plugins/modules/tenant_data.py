@@ -109,10 +109,12 @@ details:
   type: dict
 """
 
+from functools import partial
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.health import slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
@@ -189,7 +191,7 @@ def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> dict[str
     store, journal, parties, participants = operation.store, operation.journal, operation.parties, operation.participants
     if params["state"] == "staged":
 
-        throttle = Throttle(operation.policy.throttle, store, journal.key, operation.slowest_answer_ms, log.write)
+        throttle = Throttle(operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write)
         reporter = Reporter(log, journal, throttle, catch_signals(once=True))
 
         def preflight() -> Plan:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils import health
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.health import Endpoint, check, check_all, endpoints_of
+from ansible_collections.zdm.landscape.plugins.module_utils.health import Endpoint, check, check_all, endpoints_of, slowest_answer_ms
 
 ANSWERS = {
     "/up": (200, b'{"status": "UP", "queue": {"backlog": 3}}'),
@@ -118,6 +118,14 @@ def test_a_secret_in_the_url_is_not_shown(server: str) -> None:
 def test_a_wrong_endpoint_is_refused_before_it_is_asked(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         endpoints_of([entry])
+
+
+def test_the_slowest_answer_counts_and_none_is_the_slowest(server: str) -> None:
+    quick = Endpoint(f"{server}/up")
+    assert slowest_answer_ms([]) is None
+    assert 0 <= (slowest_answer_ms([quick]) or 0) < 5000
+    late = slowest_answer_ms([quick, Endpoint(f"{server}/slow", timeout_ms=200)])
+    assert late == slowest_answer_ms([quick, Endpoint(f"{server}/error")]) == float("inf")
 
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

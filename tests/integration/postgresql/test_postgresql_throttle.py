@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.health import Endpoint, check_all
+from ansible_collections.zdm.landscape.plugins.module_utils.health import Endpoint, slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
@@ -138,7 +138,7 @@ def _service() -> Iterator[Service]:
 
 def test_slow_services_stop_the_copy_until_they_are_fast_again(site: Site, store: FileStore, service: Service) -> None:
     endpoint = Endpoint(f"http://{HOST}:{service.server_port}/health", timeout_ms=5000)
-    throttled = Throttled(site, store, Limits(max_latency_ms=800), lambda: max(verdict.duration_ms for verdict in check_all([endpoint])))
+    throttled = Throttled(site, store, Limits(max_latency_ms=800), partial(slowest_answer_ms, [endpoint]))
     service.idle.clear()
     rows_while_slow = []
 
