@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -15,12 +16,15 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
 from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet, build_participants, build_policy, build_store
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import GUARDIAN, Journal, Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.options import LOG_DIR
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 
 
 class Operation:
@@ -65,6 +69,13 @@ class Operation:
             raise Refused(f"The plan's digest is {plan.digest}, signed was {digest}.", "Read and sign the new plan (playbook zdm.landscape.plan).")
         return plan
 
+    def cutover(self, log: AuditLog) -> Cutover:
+        """The window of this process, told to *log*."""
+        source, target = self.parties.source, self.parties.target
+        cutover = Cutover(self.store, self.fleet, self.participants, source, target, self.policy, tell=log.write)
+        log.journal = cutover.journal
+        return cutover
+
     def close(self) -> None:
         for participant in self.participants:
             participant.close()
@@ -85,19 +96,53 @@ class Operation:
         return findings
 
 
-def catch_signals(*, once: bool = False) -> Callable[[], bool]:
-    """From now on SIGINT, SIGTERM and SIGHUP do not end the process; the returned function tells whether one came.
+class Signals:
+    """From now on SIGINT, SIGTERM and SIGHUP do not end the process: the engine asks whether one came.
 
     :param once: a second signal ends the process as usual: for work that may be long and can be cut off anywhere.
     """
-    caught: list[int] = []
 
-    def remember(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        if once:
-            for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
+        self._came: list[int] = []
+        for number in self._CAUGHT:
+            signal.signal(number, self._remember)
+
+    def __call__(self) -> bool:
+        return bool(self._came)
+
+    def first(self) -> str:
+        """The name of the signal that came first; empty when none did."""
+        return signal.Signals(self._came[0]).name if self._came else ""
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self._came.append(number)
+        if self._once:
+            for again in self._CAUGHT:
                 signal.signal(again, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, remember)
-    return lambda: bool(caught)
+
+def guard(params: Mapping[str, Any], secrets: Iterable[str] = ()) -> Guardian:
+    """A guardian of the window that this process is about to open. It forks: call it before anything else.
+
+    :param secrets: values that must not stand in the guardian's lines of the audit log.
+    """
+    load_drivers(params)
+    return Guardian(partial(recover, partial(_fresh_cutover, params, secrets)))
+
+
+def load_drivers(params: Mapping[str, Any]) -> None:
+    """Load what connections need, and open none: a guardian that has it from its parent recovers sooner."""
+    for participant in build_participants(params, build_policy(params)):
+        if isinstance(participant, Database):
+            participant.engine()
+
+
+@contextmanager
+def _fresh_cutover(params: Mapping[str, Any], secrets: Iterable[str]) -> Iterator[Cutover]:
+    operation = Operation(params)
+    log = operation.audit_log(GUARDIAN, secrets=secrets)
+    with log.run(needed=False):
+        yield operation.cutover(log)

@@ -99,6 +99,10 @@ migrations:
       returned: always
       type: dict
       sample: {participant: bills, table: invoice, rows: 12000, of: 50000, rows_per_second: 3100, seconds_left: 12, throttled: [latency]}
+    ended_by:
+      description: How the last run ended, when a guardian or a signal has ended it; else empty. As RV(zdm.landscape.tenant_cutover#module:earlier_end).
+      returned: always
+      type: dict
     participants:
       description: What each participant says of itself.
       returned: always

@@ -19,6 +19,8 @@ description:
   - An error before the commit undoes the window, so that all is as before.
   - Shows every step of the window when it is done, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
   - C(SIGINT), C(SIGTERM) and C(SIGHUP) undo the window before the close; after it the window is finished first.
+  - A child process, the guardian, stays beside the window. When the module is killed while routers hold the tenant's requests, the guardian
+    undoes or finishes the window at once; it gives up after a minute, and the same command goes on.
 requirements:
   - SQLAlchemy >= 2
   - psycopg >= 3 (for PostgreSQL)
@@ -109,6 +111,28 @@ predicted_window_ms:
   description: What the preflight predicted; 0 when no window was opened.
   returned: success
   type: int
+earlier_end:
+  description: How the run before this one ended, when a guardian or a signal has ended it; else empty.
+  returned: success
+  type: dict
+  contains:
+    by:
+      description: V(guardian), or the name of the signal.
+      returned: when a guardian or a signal has ended the run
+      type: str
+      sample: guardian
+    epoch:
+      description: The epoch under which it ended.
+      returned: when a guardian or a signal has ended the run
+      type: int
+    at_ms:
+      description: When it ended, in milliseconds since 1970.
+      returned: when a guardian or a signal has ended the run
+      type: int
+    outcome:
+      description: V(undone), V(finished), or V(not finished) when a system did not answer.
+      returned: when a guardian or a signal has ended the run
+      type: str
 timeline:
   description: Every step of the window.
   returned: success
@@ -138,11 +162,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
-from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals, guard
 
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["switched", "reversed", "aborted"], "default": "switched"},
@@ -153,36 +178,41 @@ OWN: dict[str, Any] = {
 
 def main() -> None:
     module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, options.HEALTH, options.MIGRATION, OWN)
-    interrupted = catch_signals()
-    with guarded(module):
+    signals = Signals()
+    with guarded(module), guard(module.params, module.no_log_values) as guardian:
         operation = Operation(module.params)
-        before = live_diff(operation)
-        result = predict(operation, module.params["state"]) if module.check_mode else logged(operation, module, interrupted)
+        before, earlier = live_diff(operation), operation.journal.end
+        if earlier:
+            module.warn(describe_end(earlier))
+        result = predict(operation, module.params["state"]) if module.check_mode else logged(operation, module, signals, guardian)
         operation.close()
+        if signals() and result["changed"]:
+            module.warn(f"{signals.first()} came too late to stop the run: it went on to its end, nothing is left to do.")
         after = {"live": result["canonical"], "phase": result["phase"]}
-        module.exit_json(**result, diff=diff(before, after, operation.journal.key))
+        module.exit_json(**result, earlier_end=earlier, diff=diff(before, after, operation.journal.key))
 
 
 def live_diff(operation: Operation) -> dict[str, Any]:
     return {"live": operation.journal.canonical, "phase": operation.journal.phase}
 
 
-def logged(operation: Operation, module: Any, interrupted: Any) -> dict[str, Any]:
+def logged(operation: Operation, module: Any, signals: Signals, guardian: Guardian) -> dict[str, Any]:
     """:func:`run`, told to the audit log. A window that is open already must go on, whether the log can be written or not."""
     log = operation.audit_log(f"tenant_cutover {module.params['state']}", module.params["run_id"], module.no_log_values)
+    cutover = operation.cutover(log)
+    cutover.interrupted = signals
+    cutover.journal.ended_by = signals.first
+    cutover.journal.taken_over = guardian.arm
     with log.run(needed=operation.journal.phase == IDLE):
-        result = run(operation, module.params, interrupted, log)
+        result = run(cutover, operation, module.params)
         log.outcome({key: result[key] for key in ("changed", "canonical", "recovered", "window_ms")})
     if log.problem:
         module.warn(log.problem)
     return result
 
 
-def run(operation: Operation, params: dict[str, Any], interrupted: Any, log: AuditLog) -> dict[str, Any]:
+def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     """Do it, and say what was done."""
-    source, target = operation.parties.source, operation.parties.target
-    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, interrupted, log.write)
-    log.journal = cutover.journal
 
     def preflight() -> int:
         operation.journal.read()
@@ -191,7 +221,8 @@ def run(operation: Operation, params: dict[str, Any], interrupted: Any, log: Aud
     if params["state"] == "aborted":
         outcome = cutover.abort(force=params["force"])
     else:
-        outcome = cutover.switch(target if params["state"] == "switched" else source, preflight, force=params["force"])
+        to = operation.parties.target if params["state"] == "switched" else operation.parties.source
+        outcome = cutover.switch(to, preflight, force=params["force"])
     return {**asdict(outcome), "migration": operation.journal.key, "predicted_window_ms": cutover.predicted_window_ms}
 
 

@@ -121,7 +121,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan impor
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, remove, rewrite, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, catch_signals
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED
 
 OWN: dict[str, Any] = {
@@ -192,7 +192,7 @@ def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> dict[str
     if params["state"] == "staged":
 
         throttle = Throttle(operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write)
-        reporter = Reporter(log, journal, throttle, catch_signals(once=True))
+        reporter = Reporter(log, journal, throttle, Signals(once=True))
 
         def preflight() -> Plan:
             plan = operation.checked_plan(for_window=False, digest=params["plan_digest"])

@@ -55,13 +55,13 @@ class Recorder:
             try:
                 result = action()
             except (Conflict, Superseded):
-                self._record(entry, outcome="refused")
+                self.record(entry, outcome="refused")
                 raise
             except Exception:
-                self._record(entry, outcome="failed")
+                self.record(entry, outcome="failed")
                 raise
             if not self._stop_at("after", entry):
-                self._record(entry, outcome="ok")
+                self.record(entry, outcome="ok")
             if op == "close":
                 self._drained.clear()
         while self.hold and self.hold[0] == place and not self.hold[1].exists():
@@ -81,15 +81,15 @@ class Recorder:
             return False
         number, self.stop = self.stop[0], None
         if number == signal.SIGKILL:
-            self._record(entry, outcome=f"killed-{when}")
+            self.record(entry, outcome=f"killed-{when}")
         elif when == "after":
-            self._record(entry, outcome="ok")
+            self.record(entry, outcome="ok")
         if number == signal.SIGSTOP:
-            self._record({"system": "env", "op": "pause"})
+            self.record({"system": "env", "op": "pause"})
         os.kill(os.getpid(), number)
         return when == "after"
 
-    def _record(self, entry: dict[str, Any], **more: Any) -> None:
+    def record(self, entry: dict[str, Any], **more: Any) -> None:
         line = json.dumps({"t": time.time(), "controller": self.controller, **entry, **more}) + "\n"
         handle = os.open(self.trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:

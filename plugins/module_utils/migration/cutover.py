@@ -31,8 +31,8 @@ U5  release                                                  routers
 U6  V becomes I                                              journal
 ==  =======================================================  ============================  ==============================
 
-A process that dies before step 6 leaves leases that end by themselves; between 6 and 10 the routers fail closed until the
-same command finishes or undoes; from 10 on it can only be finished. Each rule stands for an accident that an explicit-state
+A process that dies before step 6 leaves leases that end by themselves; between 6 and 10 the routers fail closed until its
+guardian or the same command finishes or undoes; from 10 on it can only be finished. Each rule stands for an accident that a
 model of this table found (tests/model). The window runs in one process; reverse is the same table with the roles exchanged.
 """
 
@@ -138,16 +138,16 @@ class Cutover:
                 break
         return self._report()
 
-    def abort(self, *, force: bool = False) -> Outcome:
-        """Undo an open window; a committed one is finished instead. At I nothing is done."""
+    def abort(self, *, force: bool = False, of_epoch: int = 0) -> Outcome:
+        """Undo an open window; a committed one is finished instead. At I nothing is done. With *of_epoch* only that epoch's."""
         self.journal.read()
         if self.journal.phase != phases.IDLE:
-            self._drive(None, force)
+            self._drive(None, force, of_epoch)
         return self._report()
 
     # ------------------------------------------------------------------------------------------------ the way to go on
 
-    def _drive(self, to: Tenant | None, force: bool) -> None:
+    def _drive(self, to: Tenant | None, force: bool, of_epoch: int = 0) -> None:
         """Take over (steps 0 to 3), then do the one legal next thing of the phase that was found."""
         found = self.journal.phase
         self.outcome.changed = True
@@ -156,8 +156,8 @@ class Cutover:
         self._list_parties()
         claim(self.store, self.journal, self.parties)  # 0
         self._owned = False
-        live = self._other(to) if to else self.parties.source
-        self.journal.take_over(open_window=found == phases.IDLE, move_from=live.id, move_to=to.id if to else self.parties.target.id, force=force)  # 1
+        live, goal = (self._other(to), to) if to else (self.parties.source, self.parties.target)
+        self.journal.take_over(open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch)  # 1
         with self.journal.heartbeat(), ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool:
             try:
                 self._go_on(self.journal.body["to"] == to.id if to else False)
@@ -375,10 +375,9 @@ class Cutover:
         return left
 
     def _with_this_window(self) -> list[dict[str, Any]]:
-        direction = "forward" if self.journal.canonical == self.parties.target.id else "reverse"
         return self.journal.record_window(
             {
-                "direction": direction,
+                "direction": "forward" if self.journal.canonical == self.parties.target.id else "reverse",
                 "epoch": self.journal.epoch,
                 "window_ms": self.outcome.window_ms,
                 "predicted_window_ms": self.predicted_window_ms,

@@ -16,7 +16,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +38,10 @@ PHASES = {
 HEARTBEAT_MS = 1000
 STALE_MS = 3500
 """A heartbeat that does not change for so long belongs to a controller that is dead or stopped (rule 14)."""
+
+GUARDIAN = "guardian"
+FINISHED, UNDONE_ALL, NOT_FINISHED = "finished", "undone", "not finished"
+"""Outcomes of a run that a guardian or a signal has ended."""
 
 _KEPT_WINDOWS = 20
 
@@ -105,6 +109,10 @@ class Journal:
         self.lost: Superseded | None = None
         self.write_ms: list[float] = []
         """How long each write took, in milliseconds: what a window's writes will take."""
+        self.taken_over: Callable[[int], None] | None = None
+        """Told the epoch of every take over: a guardian must know it."""
+        self.ended_by: Callable[[], str] = str
+        """Who ends this run, a guardian or a signal; empty when it ends by itself."""
 
     @property
     def body(self) -> dict[str, Any]:
@@ -136,15 +144,18 @@ class Journal:
                     )
         return self
 
-    def take_over(self, *, open_window: bool, move_from: str, move_to: str, force: bool = False) -> None:
+    def take_over(self, *, open_window: bool, move_from: str, move_to: str, force: bool = False, of_epoch: int = 0) -> None:
         """Step 1: the next epoch; I becomes W when *open_window*, any other phase stays.
 
+        :param of_epoch: take over this epoch's run and no other.
         :raises Refused: another controller is alive (rule 14).
         :raises Superseded: somebody else was faster.
         """
         self.read()
         self._refuse_live_owner(force)
         body = dict(self.body) or self._new()
+        if of_epoch and body["epoch"] != of_epoch:
+            raise Superseded(f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over.")
         body.update(epoch=int(body["epoch"]) + 1, owner=asdict(Owner.here()))
         if body["phase"] == IDLE:
             body.update({"from": move_from, "to": move_to})
@@ -152,6 +163,8 @@ class Journal:
                 body.update(phase=WINDOW, drained_epoch=0, aliases=[], accounts=[])
         self._put(body)
         self.epoch = body["epoch"]
+        if self.taken_over:
+            self.taken_over(self.epoch)
 
     def advance(self, before: str, after: str, **changes: Any) -> None:
         """Change the phase from *before* to *after* in one compare-and-set.
@@ -183,7 +196,21 @@ class Journal:
         """Say that no process drives the migration now, so that the next one need not wait."""
         with self._lock:
             if self.body.get("owner") and self.body.get("epoch") == self.epoch:
-                self.note(owner=None, write_ms=round(statistics.median(self.write_ms), 1))
+                self.note(owner=None, write_ms=round(statistics.median(self.write_ms), 1), **self._end())
+
+    def _end(self) -> dict[str, Any]:
+        """How a run ended that a guardian or a signal has ended."""
+        by, body = self.ended_by(), self.body
+        if not by:
+            return {}
+        outcome = NOT_FINISHED if body["phase"] != IDLE else FINISHED if body["canonical"] == body["to"] else UNDONE_ALL
+        return {"ended_by": {"by": by, "epoch": self.epoch, "at_ms": int(time.time() * 1000), "outcome": outcome}}
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """How the last run ended when a guardian or a signal ended it; empty when it ended by itself."""
+        end: dict[str, Any] = self.body.get("ended_by") or {}
+        return end if end.get("epoch") == self.body.get("epoch") else {}
 
     def record_window(self, window: dict[str, Any]) -> list[dict[str, Any]]:
         """The list of windows with *window* appended, the oldest dropped."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmErr
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
     CLOSED,
     COMMITTED,
+    FINISHED,
+    GUARDIAN,
     IDLE,
     PHASES,
     STALE_MS,
     UNDOING,
     UNDONE,
+    UNDONE_ALL,
     WINDOW,
     Journal,
     Owner,
@@ -50,6 +53,16 @@ class MigrationStatus:
     progress: dict[str, Any] = field(default_factory=dict)
     """How far the stage is that runs now, as its audit log says; empty when none does or nothing is known yet."""
     participants: list[Status] = field(default_factory=list)
+    ended_by: dict[str, Any] = field(default_factory=dict)
+    """How the last run ended when a guardian or a signal has ended it."""
+
+
+def describe_end(end: Mapping[str, Any]) -> str:
+    """One sentence on how a run ended that a guardian or a signal has ended; see :attr:`Journal.end`."""
+    who = "A run was killed in its window, and its guardian" if end["by"] == GUARDIAN else f"{end['by']} came to a run, which"
+    did = {FINISHED: "finished the window", UNDONE_ALL: "undid the window"}.get(end["outcome"], "could neither finish nor undo the window")
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(end["at_ms"] / 1000))
+    return f"{who} {did} (epoch {end['epoch']}, {when} UTC)."
 
 
 def all_migrations(store: Store) -> list[tuple[Tenant, Tenant]]:
@@ -68,7 +81,7 @@ def migration_status(store: Store, fleet: Fleet, participants: Sequence[Particip
     """
     journal = Journal(store, source, target).read()
     live = source if journal.canonical == source.id else target
-    status = MigrationStatus(journal.key, journal.phase, int(journal.body.get("epoch", 0)), live)
+    status = MigrationStatus(journal.key, journal.phase, int(journal.body.get("epoch", 0)), live, ended_by=journal.end)
     parties = Parties(source, target, aliases_of(store, journal))
     owner = _alive(journal)
     for participant in participants:
@@ -170,6 +183,10 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         status.verdict = f"{status.live.subdomain} is live; {_stage_words(journal, status)}."
         command = ""
     status.needs_person = journal.phase != IDLE or bool(status.problems)
+    if status.ended_by:
+        status.verdict += f" {describe_end(status.ended_by)}"
+        if status.ended_by["outcome"] == UNDONE_ALL and not status.needs_person:
+            command = "zdm.landscape.migrate" if journal.body["to"] == parties.target.id else "zdm.landscape.reverse"
     arguments = f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
     status.next_command = f"ansible-playbook {command} {arguments}" if command else ""
 

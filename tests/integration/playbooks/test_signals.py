@@ -1,0 +1,162 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ctrl-C, SIGTERM, a closed terminal and SIGKILL on real playbooks, before and after the close, with traffic that must not notice.
+
+The window is stopped where it has to be: before the close by the lock of a database's row (the take over waits for it),
+after the close by the config store's lock (the next write of the journal waits for it).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_sql import SCHEMA
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
+from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
+from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
+
+PATIENCE_S = 180
+"""A playbook on a busy machine."""
+
+
+@pytest.fixture(scope="module", name="stage")
+def _stage() -> Iterator[Scene]:
+    with scene(rows=500) as prepared:
+        yield prepared
+
+
+def start(stage: Scene) -> subprocess.Popen[str]:
+    """The playbook that makes the other tenant live, in a process group of its own as a terminal's foreground job."""
+    name = "migrate" if stage.other == stage.landscape.target else "reverse"
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(stage.landscape.playbook(name), env=stage.landscape.environment, cwd=stage.folder, start_new_session=True, **output)
+
+
+def journal_of(stage: Scene) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+    return body
+
+
+def wait_phase(stage: Scene, process: subprocess.Popen[str], phase: str) -> None:
+    """Wait until the playbook's window is in a phase."""
+    wait_until(lambda: journal_of(stage)["phase"] == phase or process.poll() is not None, f"phase {phase}", PATIENCE_S, 0.001)
+    assert process.poll() is None, process.communicate()[0]
+
+
+def wait_end(stage: Scene) -> dict[str, Any]:
+    """Wait until no process drives the migration any more; returns how the last run ended."""
+    wait_until(lambda: not journal_of(stage)["owner"], "the run ends", PATIENCE_S)
+    end: dict[str, Any] = journal_of(stage).get("ended_by", {})
+    return end
+
+
+@contextmanager
+def stopped_before_the_close(stage: Scene) -> Iterator[subprocess.Popen[str]]:
+    """A playbook whose window has begun and can't take a database over."""
+    server = stage.landscape.servers["bills"]
+    assert isinstance(server, PostgresServer)
+    with closing(server.connect("bills", server.zdm)) as session:
+        cursor = session.cursor()
+        cursor.execute("BEGIN")
+        cursor.execute(f"SELECT 1 FROM {SCHEMA}.migration FOR UPDATE")
+        process = start(stage)
+        wait_phase(stage, process, "W")
+        yield process
+
+
+@contextmanager
+def stopped_after_the_close(stage: Scene) -> Iterator[subprocess.Popen[str]]:
+    """A playbook whose window is closed and can't write the journal."""
+    process = start(stage)
+    wait_phase(stage, process, "C")
+    with (stage.landscape.store_path / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert journal_of(stage)["phase"] in "CKR"
+        yield process
+
+
+def parents_of(pid: int, last: int) -> list[int]:
+    """The processes above *pid* up to *last*."""
+    found = [pid]
+    while found[-1] != last:
+        found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    return found[1:]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 99), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_before_the_close_undoes(stage: Scene, number: signal.Signals, code: int) -> None:
+    before = stage.live
+    with stopped_before_the_close(stage) as process:
+        os.killpg(process.pid, number)
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == code
+        assert journal_of(stage)["phase"] == "W"
+    end = wait_end(stage)
+    assert (end["by"], end["outcome"], end["epoch"]) == (number.name, "undone", journal_of(stage)["epoch"])
+    status = stage.status()
+    assert f"{number.name} came to a run, which undid the window" in status.verdict
+    assert "zdm.landscape.migrate -e migrate_db_from_tenant=venezia" in status.next_command
+    stage.assert_agreed(before, replay=False)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 99), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_after_the_close_finishes(stage: Scene, number: signal.Signals, code: int) -> None:
+    goal = stage.other
+    with stopped_after_the_close(stage) as process:
+        os.killpg(process.pid, number)
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == code
+        assert journal_of(stage)["phase"] != "I"
+    end = wait_end(stage)
+    assert (end["by"], end["outcome"]) == (number.name, "finished")
+    assert stage.status().next_command == ""
+    stage.assert_agreed(goal, replay=False)
+
+
+def test_a_closed_terminal_after_the_close_finishes(stage: Scene) -> None:
+    """The playbook is gone, nobody reads the module's output any more, and the module is told by SIGHUP too."""
+    goal = stage.other
+    with stopped_after_the_close(stage) as process:
+        module = journal_of(stage)["owner"]["pid"]
+        os.killpg(process.pid, signal.SIGHUP)
+        for parent in parents_of(module, process.pid)[:-1]:
+            os.kill(parent, signal.SIGKILL)
+        os.kill(module, signal.SIGHUP)
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == -signal.SIGHUP
+    end = wait_end(stage)
+    assert (end["by"], end["outcome"]) == ("SIGHUP", "finished")
+    stage.assert_agreed(goal, replay=False)
+
+
+def test_a_killed_module_is_recovered_and_the_playbook_does_not_wait_for_it(stage: Scene) -> None:
+    goal = stage.other
+    with stopped_after_the_close(stage) as process:
+        os.kill(journal_of(stage)["owner"]["pid"], signal.SIGKILL)
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 2
+        assert journal_of(stage)["phase"] in "CKR"
+    wait_until(lambda: journal_of(stage)["phase"] == "I", "the guardian recovers", PATIENCE_S)
+    end = wait_end(stage)
+    assert end["by"] == "guardian"
+    again = start(stage) if end["outcome"] == "undone" else None
+    if again:
+        output = again.communicate(timeout=PATIENCE_S)[0]
+        assert again.returncode == 0, output
+        assert "its guardian undid the window" in re.sub(r"\s+", " ", output)
+    stage.assert_agreed(goal, replay=False)
+
+
+def test_nobody_noticed(stage: Scene) -> None:
+    stage.assert_ledger()
