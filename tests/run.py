@@ -175,7 +175,7 @@ PARTS: dict[str, Callable[[], Count]] = {
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
     "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
-    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart"))),
+    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian"))),
     "molecule": molecule,
 }
 NEED_SERVERS = {"unit", "integration", "kill", "molecule", "chaos"}
@@ -236,8 +236,8 @@ def main() -> int:
     parts = dict(PARTS)
     if chosen.k:
         os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -k '{chosen.k}'"
-    chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed))
-    parts["chaos"] = lambda: pytest("chaos", "tests/chaos/test_random.py", env=chaos)
+    chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed), ZDM_GUARDIAN_KILLS="50")
+    parts["chaos"] = lambda: pytest("chaos", "tests/chaos/test_random.py", "tests/chaos/test_guardian.py", env=chaos)
     names = chosen.parts or list(PARTS)
     if NEED_SERVERS & set(names):
         install_servers()
