@@ -276,15 +276,21 @@ TABLE = mapping(
         "ignore": text("the reason why the table holds no data of a tenant"),
         "no_cross_tenant_readers": flag,
         "key": listing(WORD, 1),
+        "id_stays": by_name(text("the reason why the id in this column may stay")),
     },
     _strategy_or_ignored,
 )
-COLUMNS_AND_TABLES = {"tenant_columns": listing(regex, 1), "tables": by_name(TABLE)}
-SERVER = mapping(
-    {"name": NAME, "kind": one_of("postgresql", "mariadb"), "database": WORD, "user": WORD},
-    {"host": WORD, "port": port, "socket": ABSOLUTE, "password": SECRET, "ssl": flag, "ca_file": FILE, **COLUMNS_AND_TABLES},
-    exactly_one("host", "socket"),
-)
+COLUMNS_AND_TABLES = {"tenant_columns": listing(regex, 1), "tables": by_name(TABLE), "no_cross_tenant_readers": flag}
+_LOGIN = {"host": WORD, "port": port, "socket": ABSOLUTE, "password": SECRET, "ssl": flag, "ca_file": FILE}
+
+
+def _server(kind: str, **more: Check) -> Check:
+    required = {"name": NAME, "kind": one_of(kind), "database": WORD, "user": WORD}
+    return mapping(required, {**_LOGIN, **COLUMNS_AND_TABLES, **more}, exactly_one("host", "socket"))
+
+
+POSTGRESQL = _server("postgresql")
+MARIADB = _server("mariadb", ddl_wait=duration)
 SQLITE = mapping({"name": NAME, "kind": one_of("sqlite"), "database": ABSOLUTE}, COLUMNS_AND_TABLES)
 
 _ISSUER = {"issuer": WORD, "algorithm": one_of("RS256", "HS256")}
@@ -329,7 +335,7 @@ LANDSCAPE = mapping(
     {
         "name": NAME,
         "store": STORE,
-        "participants": unique_names(listing(by_kind({"postgresql": SERVER, "mariadb": SERVER, "sqlite": SQLITE}), 1)),
+        "participants": unique_names(listing(by_kind({"postgresql": POSTGRESQL, "mariadb": MARIADB, "sqlite": SQLITE}), 1)),
     },
     {
         "tenants_file": FILE,

@@ -66,7 +66,11 @@ def build_participants(params: Options, policy: Policy) -> list[Participant]:
     unknown = [options for options in participants if options["kind"] not in PARTICIPANTS]
     if unknown:
         raise InputError(f"Participant {unknown[0]['name']} has the unknown kind {unknown[0]['kind']!r}.", f"Use one of: {', '.join(sorted(PARTICIPANTS))}.")
-    return [PARTICIPANTS[options["kind"]]({**options, "budget_ms": policy.window_budget_ms}) for options in participants]
+    return [PARTICIPANTS[options["kind"]]({**options, "budget_ms": policy.window_budget_ms, "ddl_wait_ms": _ddl_wait(options)}) for options in participants]
+
+
+def _ddl_wait(options: Options) -> int:
+    return parse_ms(options["ddl_wait"], f"ddl_wait of participant {options['name']}") if options.get("ddl_wait") else 0
 
 
 def build_policy(params: Options) -> Policy:

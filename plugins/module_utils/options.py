@@ -62,6 +62,8 @@ PARTICIPANTS: dict[str, Any] = {
             "ca_file": {"type": "path"},
             "tenant_columns": {"type": "list", "elements": "str", "default": ["tenant_id"]},
             "tables": {"type": "dict", "default": {}},
+            "no_cross_tenant_readers": {"type": "bool", "default": False},
+            "ddl_wait": {"type": "str"},
         },
         "mutually_exclusive": [("socket", "host")],
         "required_if": [("kind", "postgresql", ("user",)), ("kind", "mariadb", ("user",))],

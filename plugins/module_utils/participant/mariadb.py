@@ -202,7 +202,7 @@ class MariaDB(MariaDBTwins):
         both = (state.source_id, state.target_id)
         twins = self.twins(state)
         worker = f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}"
-        last = [statement for twin in twins for statement in (twin.logged(LOG_BATCH), *twin.apply("?"), twin.differing("?"), twin.drop_entries("?"))]
+        last = [statement for twin in twins for statement in (*twin.take(LOG_BATCH), *twin.apply(), twin.differing())]
         return (
             sql.create_state(self.quote(state_name(state.migration))),
             *self._create_helpers(state).values(),

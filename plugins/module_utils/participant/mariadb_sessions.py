@@ -33,6 +33,8 @@ RIGHT_MISSING, NO_SUPER = (1044, 1142, 1143, 1227), 1419
 
 DDL_PAUSE_S = 0.01
 """Between two attempts to get a table for one DDL statement."""
+DDL_FREE_S = 2.0
+"""How long DDL tries without waiting before ``ddl_wait`` counts."""
 WATCH_AFTER_S = 0.3
 
 
@@ -204,9 +206,11 @@ class MariaDBSessions(Database):
         """Run DDL in attempts that do not wait for the table.
 
         A statement that waits for the metadata lock makes every tenant queue behind it, and where that closes a circle
-        the server takes the service's transaction for the victim, not the DDL.
+        the server takes the service's transaction for the victim, not the DDL. So waiting is the operator's choice
+        (``ddl_wait``), and it begins when a while of attempts did not find the table free.
         """
-        connection = self.connection()
+        connection, begin = self.connection(), time.monotonic()
+        wait_s = int(self.options.get("ddl_wait_ms") or 0) / 1000
         with self.translated():
             execute(connection, "SET SESSION lock_wait_timeout = 0")
             connection.commit()
@@ -214,12 +218,23 @@ class MariaDBSessions(Database):
                 while not self._attempt(connection, statement):
                     if not deadline.left():
                         with self.open() as other:
-                            raise self.blocked(what, deadline, self.transactions(other, LONG_TRANSACTIONS))
+                            raise self._starved(what, deadline, self.transactions(other, LONG_TRANSACTIONS))
+                    if wait_s and time.monotonic() - begin > DDL_FREE_S:
+                        execute(connection, "SET SESSION lock_wait_timeout = 1")
+                        statement, wait_s = f"SET STATEMENT max_statement_time = {wait_s:.3f} FOR {statement}", 0
                     time.sleep(min(DDL_PAUSE_S, deadline.left()))
             finally:
                 if not connection.invalidated:
                     execute(connection, "SET SESSION lock_wait_timeout = 1")
                     connection.commit()
+
+    def _starved(self, what: str, deadline: Deadline, blockers: list[dict[str, Any]]) -> Timeout:
+        """The error of DDL that never found its table free."""
+        error = self.blocked(what, deadline, blockers)
+        if any(entry["age_s"] > 1 for entry in blockers) or self.options.get("ddl_wait_ms"):
+            return error
+        advice = "Its table is in use at every moment: stage at a quieter time, or allow short waits, for example ddl_wait: 50ms of this participant."
+        return Timeout(error.message, advice, **error.details)
 
     @staticmethod
     def _attempt(connection: Connection, statement: str) -> bool:

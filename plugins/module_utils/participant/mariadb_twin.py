@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
@@ -76,26 +76,26 @@ class MariaDBTwins(MariaDBInspection):
 
         :raises Refused: a twin differs from its original afterwards.
         """
-        limit, before = LOG_BATCH, ""
+        taken, limit = 0, LOG_BATCH
         while True:
-            numbers = list(map(str, execute(connection, twin.logged(limit)).scalars()))
-            if not numbers:
-                return 0
-            entries = ", ".join(numbers)
+            before, taken = taken, self._take(connection, twin, limit)
             try:
                 with connection.begin_nested():
-                    for statement in twin.apply(entries):
+                    for statement in twin.apply():
                         execute(connection, statement)
                 break
             except sa.exc.DBAPIError as error:
-                if number(error) != DUPLICATE or entries == before:
+                if number(error) != DUPLICATE or taken == before:
                     raise
-            limit, before = limit * 10, entries
-        wrong = execute(connection, twin.differing(entries)).scalar_one()
+            limit *= 10
+        wrong = execute(connection, twin.differing()).scalar_one() if taken else 0
         if wrong:
             raise self._different(f"{twin.table.name} ({wrong})")
-        execute(connection, twin.drop_entries(entries))
-        return len(numbers)
+        return taken
+
+    @staticmethod
+    def _take(connection: Connection, twin: Twin, limit: int) -> int:
+        return [int(execute(connection, statement).rowcount) for statement in twin.take(limit)][-1]
 
     def _different(self, tables: str) -> Refused:
         reason = f"{self.label}: copies differ from their originals: {tables}."
@@ -148,10 +148,9 @@ class MariaDBTwins(MariaDBInspection):
         A row whose value of a secondary unique key an outdated twin still holds collides: the log has the other row, so it
         is applied first.
         """
-        raw: Any = connection.connection.driver_connection
         while True:
-            end = execute(connection, twin.chunk_end(after, most)).one_or_none()
-            until = [raw.literal(value) for value in end] if end else None
+            end = execute(connection, twin.chunk_end(twin.live, after, most)).one_or_none()
+            until = list(map(str, end)) if end else None
             try:
                 with connection.begin_nested():
                     return int(execute(connection, twin.chunk(after, until)).rowcount), until
@@ -204,5 +203,6 @@ def _note_done(table: str, connection: Connection, state: State) -> None:
 
 
 def _purge_chunk(twin: Twin, connection: Connection, _state: State) -> int:
-    return int(execute(connection, twin.purge(CHUNK_ROWS)).rowcount)
+    end = execute(connection, twin.chunk_end(twin.other, None, CHUNK_ROWS)).one_or_none()
+    return int(execute(connection, twin.purge(list(map(str, end)) if end else None)).rowcount)
 

@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.state im
 
 SEQUENCE = "zdm_seq"
 """Primary key of a log; a table's own key columns stand beside it."""
+_NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year")
 SIDES = ("s", "t")
 """Logs belong to the migration's source or target id; only the live one's is written to, as the other id is fenced."""
 
@@ -36,6 +37,7 @@ class Twin:
         self._migration = state.migration
         self._ids = dict(zip(SIDES, (state.source_id, state.target_id), strict=True))
         self.name = quote(self.table.name)
+        self._taken = quote(f"zdm_taken_{short_hash(self._migration)}_{number}")
         self.log = quote(self.log_name("s" if state.live_id == state.source_id else "t"))
 
     def log_name(self, side: str) -> str:
@@ -105,11 +107,11 @@ class Twin:
         # the first column alone gives the optimizer its range
         return f" AND {columns[0]} {compare}= {bound[0]} AND ({' OR '.join(f'({way})' for way in ways)})"
 
-    def chunk_end(self, after: Sequence[str] | None, rows: int) -> str:
-        """The key of the last row of the next chunk; no row when fewer than *rows* are left."""
-        where = self._is("a.", self.live) + (self._beyond(after, ">", ">") if after else "")
-        keys = self._columns(self.table.key, "a.")
-        return f"SELECT {keys} FROM {self._aliased('a')} WHERE {where} ORDER BY {keys} LIMIT 1 OFFSET {rows - 1}"
+    def chunk_end(self, tenant_id: str, after: Sequence[str] | None, rows: int) -> str:
+        """The key of the last row of a tenant's next chunk as literals; no row when fewer than *rows* are left."""
+        where = self._is("a.", tenant_id) + (self._beyond(after, ">", ">") if after else "")
+        literals = ", ".join(_as_literal(f"a.{self.quote(column)}", kind) for column, kind in zip(self.table.key, self.table.key_types, strict=True))
+        return f"SELECT {literals} FROM {self._aliased('a')} WHERE {where} ORDER BY {self._columns(self.table.key, 'a.')} LIMIT 1 OFFSET {rows - 1}"
 
     def chunk(self, after: Sequence[str] | None, until: Sequence[str] | None) -> str:
         """Copy the rows between two keys; rows that the log has brought before stay as they are.
@@ -130,26 +132,30 @@ class Twin:
     def waiting(self) -> str:
         return f"(SELECT COUNT(*) FROM {self.log})"
 
-    def logged(self, limit: int) -> str:
-        """Committed entries only: one that commits later has a number that no other statement knows."""
-        return f"SELECT {SEQUENCE} FROM {self.log} ORDER BY {SEQUENCE} LIMIT {limit}"
+    def take(self, limit: int) -> tuple[str, ...]:
+        """Note the oldest committed entries of the log in a temporary table; the last statement's row count is their number.
 
-    def _keys(self, entries: str) -> str:
-        return f"(SELECT DISTINCT {self._columns(self.table.key)} FROM {self.log} WHERE {SEQUENCE} IN ({entries})) k"
-
-    def apply(self, entries: str) -> tuple[str, ...]:
-        """Take the twins of the logged keys away and write them as their originals are now.
-
-        :param entries: numbers in the log, separated by commas.
+        Later statements join this table: one that read the log to change rows would wait for its uncommitted entries.
         """
-        delete = f"DELETE b FROM {self._keys(entries)} STRAIGHT_JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'k')}"
-        insert = (
-            f"{self._insert()} FROM {self._keys(entries)} STRAIGHT_JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'k')}"
+        keys = self._columns(self.table.key)
+        columns = ", ".join(f"{self.quote(column)} {kind} NOT NULL" for column, kind in zip(self.table.key, self.table.key_types, strict=True))
+        return (
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._taken} ({SEQUENCE} BIGINT UNSIGNED NOT NULL PRIMARY KEY, {columns}) ENGINE=InnoDB",
+            f"DELETE FROM {self._taken}",
+            f"INSERT INTO {self._taken} SELECT {SEQUENCE}, {keys} FROM {self.log} ORDER BY {SEQUENCE} LIMIT {limit}",
         )
-        return delete, insert
 
-    def drop_entries(self, entries: str) -> str:
-        return f"DELETE FROM {self.log} WHERE {SEQUENCE} IN ({entries})"
+    @property
+    def _keys(self) -> str:
+        return f"(SELECT DISTINCT {self._columns(self.table.key)} FROM {self._taken}) k"
+
+    def apply(self) -> tuple[str, ...]:
+        """Take the twins of the noted keys away, write them as their originals are now, drop the entries."""
+        return (
+            f"DELETE b FROM {self._taken} k STRAIGHT_JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'k')}",
+            f"{self._insert()} FROM {self._keys} STRAIGHT_JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'k')}",
+            f"DELETE l FROM {self._taken} k STRAIGHT_JOIN {self.log} l FORCE INDEX (PRIMARY) ON l.{SEQUENCE} = k.{SEQUENCE}",
+        )
 
     # -- comparison -------------------------------------------------------------------------------
 
@@ -162,17 +168,17 @@ class Twin:
         return f"NOT ({' AND '.join(pairs)})"
 
     def _not_waiting(self, alias: str) -> str:
-        return f"NOT EXISTS (SELECT 1 FROM {self.log} k WHERE {self._same_key('k', alias)})"
+        return f"NOT EXISTS (SELECT 1 FROM {self.log} l WHERE {self._same_key('l', alias)})"
 
-    def differing(self, entries: str) -> str:
+    def differing(self) -> str:
         """How many of the applied keys have unequal rows although no further change of them is logged, at one snapshot."""
         tenant = self.quote(self.table.columns[0])
-        newer = f"SELECT 1 FROM {self.log} n WHERE n.{SEQUENCE} NOT IN ({entries}) AND {self._same_key('n', 'k')}"
+        unequal = f"(a.{tenant} IS NULL) <> (b.{tenant} IS NULL) OR (a.{tenant} IS NOT NULL AND {self._differ()})"
         return (
-            f"SELECT COUNT(*) FROM {self._keys(entries)}"
+            f"SELECT COUNT(*) FROM {self._keys}"
             f" LEFT JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'k')}"
             f" LEFT JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'k')}"
-            f" WHERE ((a.{tenant} IS NULL) <> (b.{tenant} IS NULL) OR (a.{tenant} IS NOT NULL AND {self._differ()})) AND NOT EXISTS ({newer})"
+            f" WHERE ({unequal}) AND {self._not_waiting('k')}"
         )
 
     def compare(self) -> tuple[str, str]:
@@ -187,8 +193,18 @@ class Twin:
             f" WHERE {self._is('b.', self.other)} AND a.{tenant} IS NULL AND {self._not_waiting('b')}",
         )
 
-    def purge(self, rows: int) -> str:
-        return f"DELETE FROM {self.name} WHERE {self._is('', self.other)} LIMIT {rows}"
+    def purge(self, until: Sequence[str] | None) -> str:
+        """Delete the twins up to a key; by its index, so that no other tenant's locks are met where the key begins with the tenant."""
+        return f"DELETE a FROM {self._aliased('a')} WHERE {self._is('a.', self.other)}{self._beyond(until, '<', '<=') if until else ''}"
 
     def exists(self) -> str:
         return f"SELECT EXISTS (SELECT 1 FROM {self.name} WHERE {self._is('', self.other)})"
+
+
+def _as_literal(column: str, kind: str) -> str:
+    """SQL that writes a column's value as a literal of the same value."""
+    if kind.startswith(_NUMBERS):
+        return f"CAST({column} AS CHAR)"
+    if kind.startswith(("binary", "varbinary")):
+        return f"CONCAT('X''', HEX({column}), '''')"
+    return f"QUOTE({column})"

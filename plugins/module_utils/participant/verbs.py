@@ -364,7 +364,7 @@ class Verbs(Database):
                 problems = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
                 return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
             fenced = self.fenced(connection, state)
-            pending = self.pending(connection, state)
+            pending = 0 if state.state == STAGING else self.pending(connection, state)
             moving, copied = (self._rows(connection, tables, source_id, target_id) for tables in (state.in_place, state.twins))
         rows = {tenant: moving[tenant] + copied[tenant] for tenant in moving}
         return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, pending, rows, tuple(state.problems(fenced, moving)))

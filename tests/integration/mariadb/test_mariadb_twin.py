@@ -1,0 +1,382 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Twins on a real MariaDB: staged under traffic, switched to and fro, killed anywhere."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_twin
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
+from ansible_collections.zdm.landscape.tests.integration.verb_contract import KEY, WAIT_MS, A, B, C, killed, move, stage, status
+
+LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+ROWS = 120
+TABLES = {
+    "country": {"ignore": "no tenant data"},
+    **{name: {"strategy": "twin"} for name in ("customer", "order", "odd")},
+    "outbox": {"strategy": "in_place"},
+}
+SCHEMA = """
+CREATE TABLE country (code CHAR(2) NOT NULL PRIMARY KEY);
+INSERT INTO country VALUES ('AT'), ('IT');
+CREATE TABLE customer (tenant_id VARCHAR(63) NOT NULL, id VARCHAR(36) NOT NULL, email VARCHAR(80) NOT NULL, country CHAR(2) NOT NULL,
+  changed TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3), balance DECIMAL(12,4) NOT NULL DEFAULT 0,
+  doubled DECIMAL(12,4) AS (balance * 2) STORED, extra JSON, PRIMARY KEY (tenant_id, id), UNIQUE KEY mail (tenant_id, email),
+  FOREIGN KEY (country) REFERENCES country (code));
+CREATE TABLE `order` (id BIGINT NOT NULL AUTO_INCREMENT, tenant_id VARCHAR(63) NOT NULL, customer VARCHAR(36) NOT NULL, `select` VARCHAR(50),
+  PRIMARY KEY (tenant_id, id), KEY (id), FOREIGN KEY (tenant_id, customer) REFERENCES customer (tenant_id, id) ON DELETE RESTRICT ON UPDATE RESTRICT);
+CREATE TABLE odd (at DATETIME(6) NOT NULL, tenant_id CHAR(40) CHARACTER SET ascii NOT NULL, raw VARBINARY(8) NOT NULL, uid UUID NOT NULL,
+  part DECIMAL(6,2) NOT NULL, data BLOB, ratio DOUBLE, flags SET('a','b'), label VARCHAR(20) COLLATE utf8mb4_general_ci,
+  PRIMARY KEY (at, raw, uid, part, tenant_id), KEY (tenant_id, part));
+CREATE TABLE outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, body VARCHAR(50), KEY (tenant_id))
+"""
+FILL = (
+    "INSERT INTO customer (tenant_id, id, email, country, balance, extra) SELECT '{t}', CONCAT('c''\\\\', seq), CONCAT(seq, '@x'), 'AT', "
+    "seq / 7, '{{\"a\": 1}}' FROM {n}",
+    "INSERT INTO `order` (tenant_id, customer, `select`) SELECT '{t}', CONCAT('c''\\\\', seq), IF(seq % 3, 'x', NULL) FROM {n}",
+    "INSERT INTO odd SELECT '2020-01-01' + INTERVAL seq DIV 5 SECOND, '{t}', UNHEX(LPAD(HEX(seq % 5), 4, '0')), UUID(), seq / 4, UNHEX('00FF27'), "
+    "seq / 3, 'a,b', 'É' FROM {n}",
+    "INSERT INTO outbox (tenant_id, body) SELECT '{t}', seq FROM {n}",
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CHUNK_ROWS", 20), ("MOST_CHUNK_ROWS", 20)):
+        monkeypatch.setattr(mariadb_twin, name, value)
+
+
+@pytest.fixture
+def site(empty: Bench) -> Bench:
+    for statement in SCHEMA.split(";"):
+        empty.sql(statement)
+    for tenant in (A, C):
+        for statement in FILL:
+            empty.sql(statement.format(t=tenant, n=f"seq_1_to_{ROWS}"))
+    return empty
+
+
+def participant_of(site: Bench, **changes: Any) -> MariaDB:
+    return site.participant(**{"tables": TABLES, "tenant_columns": ["tenant_id"], "no_cross_tenant_readers": True, "ddl_wait_ms": 50, **changes})
+
+
+def options_of(site: Bench) -> dict[str, Any]:
+    return site.options(tables=TABLES, tenant_columns=["tenant_id"], no_cross_tenant_readers=True)
+
+
+def switch(participant: MariaDB, epoch: int, forward: bool = True) -> dict[str, Any]:
+    at = move(epoch, forward)
+    participant.take_over(at)
+    participant.prelude(at, WAIT_MS)
+    result = participant.barrier(at, WAIT_MS)
+    participant.turn(at)
+    return result
+
+
+def rows(site: Bench) -> dict[str, list[tuple[Any, ...]]]:
+    return {table: sorted(site.sql(f"SELECT * FROM `{table}`"), key=repr) for table in ("customer", "order", "odd", "outbox")}
+
+
+def catalog(site: Bench) -> list[tuple[Any, ...]]:
+    """The schema without the counters."""
+    return [tuple(str(part).split(" AUTO_INCREMENT=")[0] for part in entry) for entry in site.catalog()]
+
+
+@contextmanager
+def writers(site: Bench, tenant: str = A, most: int = 25) -> Iterator[list[int]]:
+    """One writer per isolation level with at most *most* transactions, ended with the block; yields the counts of their commits."""
+    stop, commits, failures = threading.Event(), [0] * len(LEVELS), list[BaseException]()
+
+    def write(index: int) -> None:
+        dice, session = random.Random(index), site.application(autocommit=False, isolation=LEVELS[index])
+        run(session, "SET SESSION innodb_lock_wait_timeout = 1")
+        while not stop.is_set() and commits[index] < most:
+            try:
+                one_transaction(session, dice, tenant, uuid.uuid4().hex[:20])
+                session.commit()
+                commits[index] += 1
+            except BaseException as error:
+                session.rollback()
+                if not isinstance(error, pymysql.err.OperationalError) or error.args[0] not in (1205, 1213):  # writers may be in each other's way
+                    failures.append(error)
+                    commits[index] = most
+            stop.wait(0.01)
+
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(len(LEVELS))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield commits
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def one_transaction(session: pymysql.Connection[Any], dice: random.Random, tenant: str, name: str) -> None:
+    """A customer with orders comes, one changes, two exchange their mail addresses, orders go, an order changes hands or number."""
+    run(session, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', '{name}', '{name}@y', 'IT')")
+    run(session, f"INSERT INTO `order` (tenant_id, customer) VALUES ('{tenant}', '{name}'), ('{tenant}', '{name}')")
+    run(session, f"UPDATE customer SET balance = balance + 1 WHERE tenant_id = '{tenant}' AND id = 'c''\\\\{dice.randrange(1, ROWS)}'")
+    first, second = dice.sample(range(1, ROWS), 2)
+    for number, mail in ((first, f"'{name}@z'"), (second, f"'{first}@{name}'"), (first, f"'{second}@{name}'")):
+        run(session, f"UPDATE customer SET email = {mail} WHERE tenant_id = '{tenant}' AND id = 'c''\\\\{number}'")
+    run(session, f"DELETE FROM `order` WHERE tenant_id = '{tenant}' ORDER BY id LIMIT 1")
+    run(session, f"UPDATE `order` SET id = -id WHERE tenant_id = '{tenant}' AND id > 0 ORDER BY id LIMIT 1")
+    run(session, f"UPDATE odd SET label = '{name}' WHERE tenant_id = '{tenant}' AND part = {dice.randrange(1, ROWS)} / 4")
+    run(session, f"INSERT INTO outbox (tenant_id, body) VALUES ('{tenant}', '{name}')")
+
+
+def test_plan(site: Bench) -> None:
+    before = catalog(site), rows(site)
+    plan = participant_of(site).inspect(KEY, A, B)
+    assert plan.refusals == ()
+    strategies = {**dict.fromkeys(("customer", "order", "odd"), "twin"), "outbox": "in_place", "country": "ignore"}
+    assert {table.table: table.strategy for table in plan.tables} == strategies
+    assert plan.stage_ms > 0
+    assert any("CREATE TABLE IF NOT EXISTS `zdm_log_" in statement for statement in plan.sql)
+    assert (catalog(site), rows(site)) == before
+
+
+def test_auto_takes_twins_where_in_place_takes_too_long(site: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.classify.SMALL_MS", 0)
+    plan = participant_of(site, tables={"country": {"ignore": "no tenant data"}}).inspect(KEY, A, B)
+    assert {table.table: table.strategy for table in plan.tables} == {
+        **dict.fromkeys(("customer", "order", "odd"), "twin"),
+        "outbox": "in_place",  # its key does not contain the tenant
+        "country": "ignore",
+    }
+    assert plan.refusals == ()
+
+
+def test_stage_copies_verifies_and_tells(site: Bench) -> None:
+    participant, seen = participant_of(site), []
+    before = participant.fingerprint(A), participant.fingerprint(C)
+    assert stage(participant, progress=seen.append) == 3 * ROWS
+    assert {"participant": "rating", "table": "order", "step": "copy", "rows": ROWS} in seen
+    assert [entry["table"] for entry in seen if entry["step"] == "verify"] == ["customer", "odd", "order"]
+    assert status(participant) == (STAGED, A, (B,))
+    assert participant.status(KEY, A, B).rows == {A: 4 * ROWS, B: 3 * ROWS}
+    assert (participant.fingerprint(A), participant.fingerprint(C)) == before
+    again = participant.inspect(KEY, A, B)
+    assert again.refusals == ()
+    assert {table.why for table in again.tables} == {"Staged this way.", "no tenant data"}
+
+
+def test_nothing_is_lost_while_the_tenant_writes(site: Bench) -> None:
+    participant = participant_of(site)
+    with writers(site) as commits:
+        assert stage(participant) > 0
+        participant.take_over(move(2))
+        participant.follow(move(2), 30_000)
+    assert min(commits) > 0
+    content = participant.fingerprint(A)
+    result = switch(participant, 3)
+    assert result["tables"]["outbox"] > ROWS
+    assert participant.fingerprint(B) == content
+    assert participant.status(KEY, A, B).problems == ()
+
+
+def test_to_and_fro_under_writes(site: Bench) -> None:
+    participant, foreign = participant_of(site), participant_of(site).fingerprint(C)
+    schema = catalog(site)
+    stage(participant)
+    for epoch in range(2, 6):
+        forward = epoch % 2 == 0
+        live, other = (A, B) if forward else (B, A)
+        with writers(site, live) as commits:
+            while min(commits) < 1:
+                stage(participant, move(epoch - 1, forward))  # as long as writes come in: applies what was logged
+        pending = participant.status(KEY, A, B).pending
+        content = participant.fingerprint(live)
+        participant.take_over(move(epoch, forward))
+        assert participant.prelude(move(epoch, forward), WAIT_MS) == pending
+        participant.barrier(move(epoch, forward), WAIT_MS)
+        participant.turn(move(epoch, forward))
+        assert participant.fingerprint(other) == content
+        assert status(participant) == (STAGED, other, (live,))
+    assert participant.fingerprint(C) == foreign
+    assert participant.remove(move(5)) > 0
+    assert catalog(site) == schema
+    assert participant.fingerprint(B) == participant.fingerprint("nobody")
+
+
+def test_the_barrier_applies_what_came_last(site: Bench) -> None:
+    participant = participant_of(site)
+    stage(participant)
+    site.sql(f"UPDATE customer SET email = CONCAT('late', email) WHERE tenant_id = '{A}'")
+    site.sql(f"DELETE FROM odd WHERE tenant_id = '{A}' ORDER BY at LIMIT 30")
+    content = participant.fingerprint(A)
+    assert participant.status(KEY, A, B).pending == ROWS + 30
+    participant.barrier(move(2), WAIT_MS)
+    assert participant.status(KEY, A, B).pending == 0
+    assert status(participant) == (BARRED, A, tuple(sorted((A, B))))
+    participant.undo(move(2))
+    assert participant.fingerprint(A) == content
+    participant.barrier(move(2), WAIT_MS)
+    participant.turn(move(2))
+    assert participant.fingerprint(B) == content
+
+
+def test_values_of_a_unique_key_that_change_hands(site: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is longer than a batch, and the rows that exchange values lie in different batches."""
+    monkeypatch.setattr(mariadb_twin, "LOG_BATCH", 25)
+    participant = participant_of(site)
+    stage(participant)
+    session = site.application(autocommit=False)
+    run(session, f"UPDATE customer SET email = 'free' WHERE tenant_id = '{A}' AND id = 'c''\\\\1'")
+    for number in range(2, 60):
+        run(session, f"UPDATE customer SET email = '{number - 1}@x' WHERE tenant_id = '{A}' AND id = 'c''\\\\{number}'")
+    run(session, f"UPDATE customer SET email = '59@x' WHERE tenant_id = '{A}' AND id = 'c''\\\\1'")
+    session.commit()
+    content = participant.fingerprint(A)
+    switch(participant, 2)
+    assert participant.fingerprint(B) == content
+
+
+def test_both_ids_are_fenced_when_they_must_be(site: Bench) -> None:
+    participant, application = participant_of(site), site.application()
+    stage(participant)
+
+    def refused(tenant: str) -> bool:
+        try:
+            run(application, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', UUID(), UUID(), 'AT')")
+        except pymysql.err.MySQLError as error:
+            return "is closed by a migration" in error.args[1]
+        return False
+
+    assert (refused(A), refused(B), refused(C)) == (False, True, False)
+    participant.barrier(move(2), WAIT_MS)
+    assert (refused(A), refused(B), refused(C)) == (True, True, False)
+    participant.turn(move(2))
+    assert (refused(A), refused(B), refused(C)) == (True, False, False)
+
+
+def test_stage_goes_on_where_it_was(site: Bench) -> None:
+    participant, seen = participant_of(site), []
+
+    def fail(entry: dict[str, Any]) -> None:
+        seen.append(entry)
+        if sum(step["step"] == "copy" for step in seen) == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage(participant, progress=fail)
+    assert participant.status(KEY, A, B).state == STAGING
+    with pytest.raises(Refused, match="staging"):
+        participant.barrier(move(1), WAIT_MS)
+    site.sql(f"UPDATE customer SET balance = 3 WHERE tenant_id = '{A}' AND id = 'c''\\\\3'")
+    site.sql(f"DELETE FROM `order` WHERE tenant_id = '{A}' LIMIT 3")
+    assert 0 < stage(participant) < 2 * ROWS
+    content = participant.fingerprint(A)
+    switch(participant, 2)
+    assert participant.fingerprint(B) == content
+
+
+@pytest.mark.parametrize("verb", ["barrier", "undo", "turn"])
+def test_killed_inside_a_verb(site: Bench, verb: str) -> None:
+    participant = participant_of(site)
+    stage(participant)
+    site.sql(f"UPDATE customer SET balance = balance + 1 WHERE tenant_id = '{A}' LIMIT 12")
+    content = participant.fingerprint(A)
+    if verb != "barrier":
+        participant.barrier(move(1), WAIT_MS)
+    begin, end = {"barrier": ((STAGED, A), (BARRED, A)), "undo": ((BARRED, A), (STAGED, A)), "turn": ((BARRED, A), (STAGED, B))}[verb]
+    for statement in killed(MariaDB, options_of(site), verb, move(1), every=3):
+        participant.take_over(move(1))
+        assert status(participant)[:2] in (begin, end), f"before statement {statement}"
+    assert status(participant)[:2] == end
+    if verb != "turn":
+        switch(participant, 2)
+    assert participant.fingerprint(B) == content
+
+
+@pytest.mark.parametrize("verb", ["stage", "remove"])
+def test_killed_inside_stage_and_remove(site: Bench, verb: str) -> None:
+    participant, before, content = participant_of(site), catalog(site), participant_of(site).fingerprint(A)
+    if verb == "remove":
+        stage(participant)
+    for statement in killed(MariaDB, options_of(site), verb, move(1), every=11):
+        assert participant.status(KEY, A, B).state in (ABSENT, STAGING, STAGED), f"before statement {statement}"
+        site.sql(f"UPDATE customer SET balance = balance WHERE tenant_id = '{A}' LIMIT 5")
+        assert participant.fingerprint(A) == content
+    if verb == "stage":
+        assert status(participant) == (STAGED, A, (B,))
+        assert participant.fingerprint(A) == content
+        participant.remove(move(1))
+    assert catalog(site) == before
+    assert site.sql(f"SELECT COUNT(*) FROM customer WHERE tenant_id = '{B}'") == [(0,)]
+
+
+def test_rows_of_the_target_that_came_after_the_plan(site: Bench) -> None:
+    participant = participant_of(site)
+    plan = participant.inspect(KEY, A, B)
+    original = participant._make_triggers
+
+    def late(*arguments: Any) -> None:  # right before the fence is there
+        site.sql(f"INSERT INTO odd SELECT at, '{B}', raw, uid, part, data, ratio, flags, label FROM odd WHERE tenant_id = '{C}' LIMIT 1")
+        original(*arguments)
+
+    participant._make_triggers = late  # type: ignore[method-assign]
+    with pytest.raises(Refused, match=f"odd has rows of {B}"):
+        participant.stage(move(), plan, lambda _entry: None)
+    assert participant.remove(move()) == 0
+    assert site.sql(f"SELECT COUNT(*) FROM odd WHERE tenant_id = '{B}'") == [(1,)]
+    assert participant.status(KEY, A, B).state == ABSENT
+
+
+def test_a_twin_that_somebody_changed_is_found(site: Bench) -> None:
+    participant, seen = participant_of(site), []
+
+    def tamper(entry: dict[str, Any]) -> None:
+        if entry["step"] == "verify" and not seen:
+            seen.append(entry)
+            for trigger in [row[0] for row in site.sql("SHOW TRIGGERS LIKE 'odd'")]:
+                site.sql(f"DROP TRIGGER {trigger}")
+            site.sql(f"UPDATE odd SET label = 'e' WHERE tenant_id = '{B}' LIMIT 1")  # equal to its collation only
+
+    with pytest.raises(Refused, match=r"copies differ from their originals: odd \(1\)"):
+        stage(participant, progress=tamper)
+    assert participant.status(KEY, A, B).state == STAGING
+
+
+@pytest.mark.parametrize(
+    ("change", "table", "reason"),
+    [
+        ("ALTER TABLE `order` ADD UNIQUE KEY worldwide (id, customer)", "order", "unique key worldwide"),
+        ("ALTER TABLE customer ADD UNIQUE KEY short (tenant_id, email(3))", "customer", "covers only the beginning"),
+        (
+            "ALTER TABLE odd MODIFY flags SET('a','b') NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, at, raw, uid, part, flags)",
+            "odd",
+            "Key column flags of odd is of type set",
+        ),
+        (
+            "ALTER TABLE `order` ADD FOREIGN KEY acting (tenant_id, customer) REFERENCES customer (tenant_id, id) ON DELETE CASCADE",
+            "order",
+            "ON DELETE CASCADE",
+        ),
+    ],
+)
+def test_refusals(site: Bench, change: str, table: str, reason: str) -> None:
+    site.sql(change)
+    found = participant_of(site).inspect(KEY, A, B).refusals
+    assert [(refusal.object, reason in refusal.reason) for refusal in found] == [(table, True)], found
+
+
+def test_readers_across_tenants_must_be_declared_absent(site: Bench) -> None:
+    found = participant_of(site, no_cross_tenant_readers=False).inspect(KEY, A, B).refusals
+    assert {refusal.object for refusal in found} == {"customer", "order", "odd"}
+    assert all("no_cross_tenant_readers" in refusal.advice for refusal in found)
