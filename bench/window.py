@@ -1,0 +1,255 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``bench/window``: how long a tenant is held while its rows change id, against a playbook written by hand, by number of rows.
+
+Both ways run in one go, behind the same two routers, under the same light traffic of the tenant: first by hand on the fresh
+table, there and back; then ours, staged once and switched there and back some times. A window is counted from the first block
+to the last release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of
+from ansible_collections.zdm.landscape.bench.traffic import Seen, Traffic
+from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant, service_is_up
+from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, module_environment, temporary_folder
+from ansible_collections.zdm.landscape.tests.landscape.routers import ansible_playbook
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULT = CHECKOUT / ".bench" / "window.json"
+OTHERS_MOST = 500_000
+"""Rows of the other tenant in the same table: as many as the tenant's, up to this."""
+RATE = 50
+FLAT = 1.5
+SHORTER = 20.0
+LARGE = 2_000_000
+"""From this number of rows on ours must be so many times shorter."""
+
+
+@dataclass
+class Scene:
+    """One table behind the routers of a landscape."""
+
+    landscape: Landscape
+    table: Table
+    rows: int
+    folder: Path
+    epoch: int = 0
+
+    # -- what both ways use -----------------------------------------------------------------------
+
+    def tenants(self, back: bool) -> tuple[Tenant, Tenant]:
+        """The tenant that is live before, and the one that is live after."""
+        there = (self.landscape.source, self.landscape.target)
+        return there[::-1] if back else there
+
+    def traffic(self) -> Traffic:
+        tokens = [self.landscape.token(tenant) for tenant in self.tenants(back=False)]
+        return Traffic(self.landscape.fleet.addresses, tokens, RATE, self.rows)
+
+    def play(self, name: str, tasks: list[dict[str, Any]]) -> float:
+        """Run a playbook of these tasks on the controller; answers its seconds.
+
+        :raises SystemExit: it failed.
+        """
+        path = self.folder / f"{name}.yml"
+        path.touch(0o600)
+        play = {"name": name, "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
+        path.write_text(yaml.safe_dump([play], sort_keys=False))
+        command = [str(ansible_playbook()), "-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", str(path)]
+        begin = time.monotonic()
+        done = subprocess.run(command, env=self.landscape.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"The playbook {name} failed:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+        return time.monotonic() - begin
+
+    def changes(self, live: Tenant) -> int:
+        """How often the live tenant's rows have been changed by a request."""
+        return int(self.table.execute(f"SELECT sum(version - 1) FROM {NAME} WHERE tenant_id = '{live.id}'")[0][0])
+
+    # -- ours -------------------------------------------------------------------------------------
+
+    def ours(self, module: str, state: str) -> float:
+        options = {"state": state, "source": self.landscape.source.subdomain, "target": self.landscape.target.subdomain}
+        return self.play(state, [{"name": state, f"zdm.landscape.{module}": {**options, **self.landscape.vars, "participants": [self.table.participant()]}}])
+
+    def last_window(self) -> dict[str, Any]:
+        journal = next((self.landscape.store_path / "migrations").glob("*.json"))
+        window: dict[str, Any] = json.loads(journal.read_text())["windows"][-1]
+        return window
+
+    def measure_ours(self, pairs: int) -> dict[str, Any]:
+        """:raises SystemExit: a request was refused, or an acknowledged write is missing."""
+        with self.traffic():
+            stage_s = self.ours("tenant_data", "staged")
+        self.table.settle()
+        before, acknowledged, windows, longest = self.changes(self.landscape.source), 0, [], []
+        for number in range(2 * pairs):
+            back = number % 2 == 1
+            with self.traffic() as traffic:
+                self.ours("tenant_cutover", "reversed" if back else "switched")
+            seen = traffic.seen()
+            if seen.refused:
+                raise SystemExit(f"{seen.refused} of {seen.requests} requests were not answered 200 in a window of ours.")
+            acknowledged += seen.acknowledged
+            longest.append(seen.longest_ms)
+            windows.append(self.last_window())
+            found = self.changes(self.tenants(back)[1])
+            if found - before != acknowledged:
+                raise SystemExit(f"{acknowledged} writes were acknowledged, {found - before} are in the table.")
+        lengths = [window["window_ms"] for window in windows]
+        return {
+            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(longest)), "requests": acknowledged,
+            "stage_s": round(stage_s, 1), "steps_ms": _steps(windows),
+        }  # fmt: skip
+
+    # -- by hand ----------------------------------------------------------------------------------
+
+    def by_hand(self, back: bool) -> float:
+        """One window of a playbook as one would write it; answers its milliseconds."""
+        live, goal = self.tenants(back)
+        self.epoch += 1
+        events, config = self.folder / f"events-{self.epoch}", self.folder / "hand.json"
+        parties = {role: {"subdomain": tenant.subdomain, "id": tenant.id} for role, tenant in {"live": goal, "other": live}.items()}
+        places = {"routers": self.landscape.vars["routers"], "store": str(self.landscape.store_path), "events": str(events)}
+        config.write_text(json.dumps({**places, **parties, "epoch": self.epoch}))
+        move, environment = self.table.command(self.table.move(live.id, goal.id), self.folder)
+        step = {name: [sys.executable, "-m", "ansible_collections.zdm.landscape.bench.hand", name, str(config)] for name in ("block", "map", "free")}
+        tasks = [
+            {"name": "Block the tenants in both routers", "ansible.builtin.command": {"argv": step["block"]}, "environment": _path()},
+            {"name": "Move the rows", "ansible.builtin.command": {"argv": move}, "environment": environment},
+            {"name": "Swap the mapping in store and routers", "ansible.builtin.command": {"argv": step["map"]}, "environment": _path()},
+            {"name": "Free the tenants", "ansible.builtin.command": {"argv": step["free"]}, "environment": _path()},
+        ]
+        self.play("by-hand", tasks)
+        times = {event["step"]: event for event in map(json.loads, events.read_text().splitlines())}
+        return float(times["free"]["end"] - times["block"]["begin"]) * 1000
+
+    def measure_hand(self) -> dict[str, Any]:
+        lengths, seen = list[float](), list[Seen]()
+        for back in (False, True):
+            with self.traffic() as traffic:
+                lengths.append(round(self.by_hand(back)))
+            seen.append(traffic.seen())
+            self.table.settle()
+        return {
+            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(run.longest_ms for run in seen)),
+            "requests": sum(run.requests for run in seen), "refused": sum(run.refused for run in seen),
+        }  # fmt: skip
+
+
+def _path() -> dict[str, str]:
+    return {"PYTHONPATH": module_environment()["PYTHONPATH"]}
+
+
+def _steps(windows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The median of each step of the window."""
+    names = [step["step"] for step in windows[0]["timeline"]]
+    steps = {name: [step["ms"] for window in windows for step in window["timeline"] if step["step"] == name] for name in names}
+    return {name: round(statistics.median(values), 1) for name, values in steps.items()}
+
+
+def measure(landscape: Landscape, kind: str, rows: int, pairs: int) -> dict[str, Any]:
+    """Both ways with one table of a server of its own."""
+    with temporary_folder() as folder:
+        table = TABLES[kind](folder, landscape.processes)
+        table.need_client()
+        others = min(rows, OTHERS_MOST)
+        begin = time.monotonic()
+        table.start({landscape.source.id: rows, landscape.bystander.id: others})
+        filled_s, version, size = time.monotonic() - begin, table.version, table.row_bytes()
+        config = folder / "service.json"
+        config.touch(0o600)
+        config.write_text(json.dumps({"kind": kind, "port": landscape.ports[NAME], "database": table.login("app")}))
+        command = [sys.executable, "-m", "ansible_collections.zdm.landscape.bench.records", str(config)]
+        service = landscape.processes.start("service", command, env=module_environment())
+        service.wait_ready(lambda: service_is_up(landscape.ports[NAME], NAME))
+        scene = Scene(landscape, table, rows, folder)
+        hand = scene.measure_hand()
+        landscape.reset()
+        ours = scene.measure_ours(pairs)
+        landscape.processes.stop(service)
+        table.server.stop()
+        landscape.reset()
+    ratio = round(hand["window_ms"] / ours["window_ms"], 1)
+    return {
+        "database": kind, "version": version, "rows": rows, "others": others, "row_bytes": size, "filled_s": round(filled_s, 1), "ours": ours,
+        "by_hand": hand, "hand_against_ours": ratio,
+    }  # fmt: skip
+
+
+def verdicts(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was promised, and whether it is so."""
+    found = []
+    for kind in dict.fromkeys(result["database"] for result in results):
+        own = sorted((result for result in results if result["database"] == kind), key=lambda result: int(result["rows"]))
+        least, most = own[0], own[-1]
+        if least is not most:
+            growth = round(most["ours"]["window_ms"] / least["ours"]["window_ms"], 2)
+            what = f"{kind}: ours at {most['rows']:,} rows is {growth} times ours at {least['rows']:,} (at most {FLAT})"
+            found.append({"what": what, "value": growth, "pass": growth <= FLAT})
+        if most["rows"] >= LARGE:
+            what = f"{kind}: by hand at {most['rows']:,} rows is {most['hand_against_ours']} times ours (at least {SHORTER:g})"
+            found.append({"what": what, "value": most["hand_against_ours"], "pass": most["hand_against_ours"] >= SHORTER})
+    return found
+
+
+def report(result: dict[str, Any]) -> str:
+    facts = result["machine"]
+    lines = [
+        f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy {facts['haproxy']}, Python {facts['python']}",
+        f"{RATE} writes/s of the tenant through two routers; windows in ms, medians",
+        "",
+        f"{'':19} {'rows':>10} {'ours':>8} {'(all)':>30} {'longest answer':>15} {'by hand':>9} {'refused':>9} {'by hand/ours':>13}",
+    ]
+    for row in result["results"]:
+        ours, hand = row["ours"], row["by_hand"]
+        lines.append(
+            f"{row['version']:19} {row['rows']:>10,} {ours['window_ms']:>8.0f} {' '.join(map(str, ours['windows_ms'])):>30} {ours['longest_answer_ms']:>15}"
+            f" {hand['window_ms']:>9,.0f} {hand['refused']:>4}/{hand['requests']:<4} {row['hand_against_ours']:>13}"
+        )
+    lines += ["", "medians of the steps of ours in ms:"]
+    lines += [f"{row['database']:11} {row['rows']:>10,}  {', '.join(f'{k} {v:g}' for k, v in row['ours']['steps_ms'].items())}" for row in result["results"]]
+    lines += ["", *(f"{'PASS' if verdict['pass'] else 'FAIL'}  {verdict['what']}" for verdict in result["verdicts"])]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/window", description="How long a tenant is held while its rows change id, against a playbook by hand.")
+    parser.add_argument("rows", nargs="*", type=rows_of, default=[50_000, 500_000, LARGE], help="rows of the tenant, for example 50k 500k 2m (the default)")
+    parser.add_argument("--database", choices=KINDS, action="append", help="only this kind of database; may be repeated")
+    parser.add_argument("--pairs", type=int, default=3, help="windows of ours there and back (default %(default)s)")
+    arguments = parser.parse_args()
+    facts, results = machine(), list[dict[str, Any]]()
+    with temporary_folder() as folder:
+        landscape = Landscape(folder, services=())
+        landscape.ports[NAME] = free_port()
+        with landscape:
+            for kind in arguments.database or KINDS:
+                for rows in sorted(set(arguments.rows)):
+                    results.append(measure(landscape, kind, rows, arguments.pairs))
+                    row = results[-1]
+                    print(f"{kind} {rows:,} rows: ours {row['ours']['windows_ms']} ms, by hand {row['by_hand']['windows_ms']} ms", file=sys.stderr, flush=True)
+    found = verdicts(results)
+    result = {"machine": {**facts, "load_after": round(machine()["load"][0], 1)}, "rate": RATE, "results": results, "verdicts": found}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{report(result)}\n\nAll figures: {RESULT.relative_to(CHECKOUT)}")
+    return 0 if all(verdict["pass"] for verdict in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
