@@ -9,11 +9,12 @@ import os
 import platform
 import re
 import shutil
+import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ansible_collections.zdm.landscape.tests.landscape import programs
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, wait_until
@@ -24,8 +25,6 @@ NAME = "records"
 KINDS = ("postgresql", "mariadb")
 SMALL_HISTORY = 1000
 """Transactions that InnoDB may still have to purge when a measurement begins."""
-
-S = TypeVar("S", PostgresServer, MariaServer)
 
 
 class Table(ABC):
@@ -98,6 +97,10 @@ class Table(ABC):
     def ddl(self) -> str: ...
 
     @abstractmethod
+    def like(self, name: str) -> str:
+        """An empty table of the same structure."""
+
+    @abstractmethod
     def fill(self, tenant_id: str, rows: int) -> str: ...
 
     @abstractmethod
@@ -132,6 +135,9 @@ class PostgresTable(Table):
             " customer varchar(40) NOT NULL, amount integer NOT NULL, version integer NOT NULL, note varchar(200) NOT NULL,"
             " PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number))"
         )
+
+    def like(self, name: str) -> str:
+        return f"CREATE TABLE {name} (LIKE {NAME} INCLUDING ALL)"
 
     def fill(self, tenant_id: str, rows: int) -> str:
         return (
@@ -181,6 +187,9 @@ class MariaTable(Table):
             " PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number)) ENGINE=InnoDB"
         )
 
+    def like(self, name: str) -> str:
+        return f"CREATE TABLE {name} LIKE {NAME}"
+
     def fill(self, tenant_id: str, rows: int) -> str:
         return (
             f"INSERT INTO {NAME} SELECT '{tenant_id}', concat('00000000-0000-4000-8000-', lpad(lower(hex(seq)), 12, '0')), seq, concat('C', seq % 100),"
@@ -218,6 +227,11 @@ def rows_of(text: str) -> int:
     if not found or not int(found[1]):
         raise ValueError(text)
     return int(found[1]) * {"": 1, "k": 1000, "m": 1_000_000}[found[2]]
+
+
+def say(what: str) -> None:
+    """Tell how far a long run is."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, Any]:

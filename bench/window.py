@@ -4,8 +4,8 @@
 """``bench/window``: how long a tenant is held while its rows change id, against a playbook written by hand, by number of rows.
 
 Both ways run in one go, behind the same two routers, under the same light traffic of the tenant: first by hand on the fresh
-table, there and back; then ours, staged once and switched there and back some times. A window is counted from the first block
-to the last release.
+table, there and back; then ours, staged once and switched there and back some times, the numbers of rows taking turns. A
+window is counted from the first block to the last release.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of
+from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of, say
 from ansible_collections.zdm.landscape.bench.traffic import Seen, Traffic
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant, service_is_up
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, module_environment, temporary_folder
@@ -48,6 +49,10 @@ class Scene:
     rows: int
     folder: Path
     epoch: int = 0
+    stage_s: float = 0.0
+    changes_before: int = 0
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
 
     # -- what both ways use -----------------------------------------------------------------------
 
@@ -91,29 +96,35 @@ class Scene:
         window: dict[str, Any] = json.loads(journal.read_text())["windows"][-1]
         return window
 
-    def measure_ours(self, pairs: int) -> dict[str, Any]:
-        """:raises SystemExit: a request was refused, or an acknowledged write is missing."""
+    def stage(self) -> None:
+        """Stage while the tenant is served."""
+        self.landscape.reset()
         with self.traffic():
-            stage_s = self.ours("tenant_data", "staged")
+            self.stage_s = self.ours("tenant_data", "staged")
         self.table.settle()
-        before, acknowledged, windows, longest = self.changes(self.landscape.source), 0, [], []
-        for number in range(2 * pairs):
-            back = number % 2 == 1
-            with self.traffic() as traffic:
-                self.ours("tenant_cutover", "reversed" if back else "switched")
-            seen = traffic.seen()
-            if seen.refused:
-                raise SystemExit(f"{seen.refused} of {seen.requests} requests were not answered 200 in a window of ours.")
-            acknowledged += seen.acknowledged
-            longest.append(seen.longest_ms)
-            windows.append(self.last_window())
-            found = self.changes(self.tenants(back)[1])
-            if found - before != acknowledged:
-                raise SystemExit(f"{acknowledged} writes were acknowledged, {found - before} are in the table.")
-        lengths = [window["window_ms"] for window in windows]
+        self.changes_before = self.changes(self.landscape.source)
+
+    def window(self, back: bool) -> None:
+        """One window of ours.
+
+        :raises SystemExit: a request was refused, or an acknowledged write is missing.
+        """
+        with self.traffic() as traffic:
+            self.ours("tenant_cutover", "reversed" if back else "switched")
+        seen = traffic.seen()
+        if seen.refused:
+            raise SystemExit(f"{seen.refused} of {seen.requests} requests were not answered 200 in a window of ours.")
+        self.seen.append(seen)
+        self.windows.append(self.last_window())
+        acknowledged, found = sum(run.acknowledged for run in self.seen), self.changes(self.tenants(back)[1]) - self.changes_before
+        if found != acknowledged:
+            raise SystemExit(f"{acknowledged} writes were acknowledged, {found} are in the table.")
+
+    def result_of_ours(self) -> dict[str, Any]:
+        lengths = [window["window_ms"] for window in self.windows]
         return {
-            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(longest)), "requests": acknowledged,
-            "stage_s": round(stage_s, 1), "steps_ms": _steps(windows),
+            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(run.longest_ms for run in self.seen)),
+            "requests": sum(run.requests for run in self.seen), "stage_s": round(self.stage_s, 1), "steps_ms": _steps(self.windows),
         }  # fmt: skip
 
     # -- by hand ----------------------------------------------------------------------------------
@@ -162,33 +173,45 @@ def _steps(windows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: round(statistics.median(values), 1) for name, values in steps.items()}
 
 
-def measure(landscape: Landscape, kind: str, rows: int, pairs: int) -> dict[str, Any]:
-    """Both ways with one table of a server of its own."""
+@contextmanager
+def scene(landscape: Landscape, kind: str, rows: int) -> Iterator[Scene]:
+    """A filled table in a server of its own, with the service in front of it."""
     with temporary_folder() as folder:
         table = TABLES[kind](folder, landscape.processes)
         table.need_client()
-        others = min(rows, OTHERS_MOST)
-        begin = time.monotonic()
-        table.start({landscape.source.id: rows, landscape.bystander.id: others})
-        filled_s, version, size = time.monotonic() - begin, table.version, table.row_bytes()
+        table.start({landscape.source.id: rows, landscape.bystander.id: min(rows, OTHERS_MOST)})
         config = folder / "service.json"
         config.touch(0o600)
         config.write_text(json.dumps({"kind": kind, "port": landscape.ports[NAME], "database": table.login("app")}))
         command = [sys.executable, "-m", "ansible_collections.zdm.landscape.bench.records", str(config)]
         service = landscape.processes.start("service", command, env=module_environment())
         service.wait_ready(lambda: service_is_up(landscape.ports[NAME], NAME))
-        scene = Scene(landscape, table, rows, folder)
-        hand = scene.measure_hand()
         landscape.reset()
-        ours = scene.measure_ours(pairs)
+        yield Scene(landscape, table, rows, folder)
         landscape.processes.stop(service)
         table.server.stop()
-        landscape.reset()
-    ratio = round(hand["window_ms"] / ours["window_ms"], 1)
-    return {
-        "database": kind, "version": version, "rows": rows, "others": others, "row_bytes": size, "filled_s": round(filled_s, 1), "ours": ours,
-        "by_hand": hand, "hand_against_ours": ratio,
-    }  # fmt: skip
+
+
+def measure(landscapes: dict[int, Landscape], kind: str, pairs: int) -> list[dict[str, Any]]:
+    """Both ways at all numbers of rows; in the windows of ours they take turns, so that a machine whose speed drifts does not change the ratios."""
+    results = []
+    with ExitStack() as stack:
+        scenes = [stack.enter_context(scene(landscape, kind, rows)) for rows, landscape in landscapes.items()]
+        hands = []
+        for one in scenes:
+            say(f"{kind}, {one.rows:,} rows: by hand")
+            hands.append(one.measure_hand())
+            say(f"{kind}, {one.rows:,} rows: {hands[-1]['windows_ms']} ms by hand; stage")
+            one.stage()
+        for number in range(2 * pairs):
+            for one in scenes:
+                one.window(back=number % 2 == 1)
+            say(f"{kind}: windows of ours {[one.windows[-1]['window_ms'] for one in scenes]} ms")
+        for one, hand in zip(scenes, hands, strict=True):
+            ours = one.result_of_ours()
+            table = {"database": kind, "version": one.table.version, "rows": one.rows, "others": min(one.rows, OTHERS_MOST), "row_bytes": one.table.row_bytes()}
+            results.append({**table, "ours": ours, "by_hand": hand, "hand_against_ours": round(hand["window_ms"] / ours["window_ms"], 1)})
+    return results
 
 
 def verdicts(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -213,12 +236,13 @@ def report(result: dict[str, Any]) -> str:
         f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy {facts['haproxy']}, Python {facts['python']}",
         f"{RATE} writes/s of the tenant through two routers; windows in ms, medians",
         "",
-        f"{'':19} {'rows':>10} {'ours':>8} {'(all)':>30} {'longest answer':>15} {'by hand':>9} {'refused':>9} {'by hand/ours':>13}",
+        f"{'':19} {'rows':>10} {'ours':>8} {'(least to most)':>14} {'longest answer':>15} {'by hand':>9} {'refused':>9} {'by hand/ours':>13}",
     ]
     for row in result["results"]:
         ours, hand = row["ours"], row["by_hand"]
+        spread = f"{min(ours['windows_ms'])} to {max(ours['windows_ms'])}"
         lines.append(
-            f"{row['version']:19} {row['rows']:>10,} {ours['window_ms']:>8.0f} {' '.join(map(str, ours['windows_ms'])):>30} {ours['longest_answer_ms']:>15}"
+            f"{row['version']:19} {row['rows']:>10,} {ours['window_ms']:>8.0f} {spread:>14} {ours['longest_answer_ms']:>15}"
             f" {hand['window_ms']:>9,.0f} {hand['refused']:>4}/{hand['requests']:<4} {row['hand_against_ours']:>13}"
         )
     lines += ["", "medians of the steps of ours in ms:"]
@@ -231,18 +255,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/window", description="How long a tenant is held while its rows change id, against a playbook by hand.")
     parser.add_argument("rows", nargs="*", type=rows_of, default=[50_000, 500_000, LARGE], help="rows of the tenant, for example 50k 500k 2m (the default)")
     parser.add_argument("--database", choices=KINDS, action="append", help="only this kind of database; may be repeated")
-    parser.add_argument("--pairs", type=int, default=3, help="windows of ours there and back (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=4, help="windows of ours there and back (default %(default)s)")
     arguments = parser.parse_args()
     facts, results = machine(), list[dict[str, Any]]()
-    with temporary_folder() as folder:
-        landscape = Landscape(folder, services=())
-        landscape.ports[NAME] = free_port()
-        with landscape:
-            for kind in arguments.database or KINDS:
-                for rows in sorted(set(arguments.rows)):
-                    results.append(measure(landscape, kind, rows, arguments.pairs))
-                    row = results[-1]
-                    print(f"{kind} {rows:,} rows: ours {row['ours']['windows_ms']} ms, by hand {row['by_hand']['windows_ms']} ms", file=sys.stderr, flush=True)
+    with temporary_folder() as folder, ExitStack() as stack:
+        landscapes = {}
+        for rows in sorted(set(arguments.rows)):
+            place = folder / str(rows)
+            place.mkdir()
+            landscapes[rows] = Landscape(place, services=())
+            landscapes[rows].ports[NAME] = free_port()
+            stack.enter_context(landscapes[rows])
+        for kind in arguments.database or KINDS:
+            results += measure(landscapes, kind, arguments.pairs)
     found = verdicts(results)
     result = {"machine": {**facts, "load_after": round(machine()["load"][0], 1)}, "rate": RATE, "results": results, "verdicts": found}
     RESULT.parent.mkdir(exist_ok=True)
