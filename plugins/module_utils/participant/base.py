@@ -28,8 +28,10 @@ TWIN = "twin"
 IGNORE = "ignore"
 AUTO = "auto"
 
-COPY = "copy"
-"""The step of a stage in which rows are copied in chunks."""
+COPY, PURGE = "copy", "purge"
+"""The steps of a stage and of its removal in which rows are copied, or deleted, in chunks."""
+APPLY = "apply"
+"""The step in which logged keys are applied while the tenant is served."""
 
 ABSENT = "absent"
 STAGING = "staging"
@@ -40,10 +42,15 @@ FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, the ``rows`` of this table so far.
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY` and :data:`PURGE`, the ``rows`` of this table so far; for
+:data:`APPLY` no table, but the ``rows`` of all.
 
-A stage calls it with :data:`COPY` after every chunk, outside of any transaction: it may block there, and what it raises ends the stage.
+It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """
+
+
+def untold(_entry: dict[str, Any]) -> None:
+    """A progress that nobody wants to see."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,14 @@ class Participant(ABC):
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
         """Install fences of the retired id, logs and twins; backfill; verify. Resumes. Returns the rows copied by this call."""
 
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        """Apply what is logged of the live ``from_id`` while it is served, until little is left or the time is up. Fences nothing.
+
+        Returns the number of keys applied; 0 where nothing is logged. Legal from staged.
+        """
+        del move, timeout_ms, progress
+        return 0
+
     @abstractmethod
     def take_over(self, move: Move) -> None:
         """Write the epoch, end sessions of an older controller. Does nothing to a participant whose state is absent."""
@@ -174,8 +189,11 @@ class Participant(ABC):
         """Back to before the barrier: rows back, ``from_id`` live again, its fence dropped last. From staged it does nothing."""
 
     @abstractmethod
-    def remove(self, move: Move) -> int:
-        """Take back the stage: twins of the retired ``to_id`` and every helper object. Returns the rows removed."""
+    def remove(self, move: Move, progress: Progress = untold) -> int:
+        """Take back the twins of the retired ``to_id`` and every helper object; ``from_id`` is live and stays as it is. Resumes.
+
+        Returns the rows removed. No window can begin once it has begun.
+        """
 
     @abstractmethod
     def status(self, migration: str, source_id: str, target_id: str) -> Status:

@@ -170,7 +170,7 @@ class MariaDB(MariaDBTwins):
                 self.ddl(trigger.create(self.quote), f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
             progress({"participant": self.name, "table": trigger.table, "step": "fence", "done": done, "of": len(wanted)})
 
-    def uninstall(self, move: Move) -> int:
+    def uninstall(self, move: Move, progress: Progress) -> int:
         with self.transaction() as connection:
             left = self.leftovers(connection, move.migration)
             there = self._triggers(connection, move.migration)
@@ -180,7 +180,7 @@ class MariaDB(MariaDBTwins):
         removed = 0
         with self.only_session(move, state.epoch if state else 0, Deadline(DDL_TIMEOUT_MS)):
             if state:
-                removed = self._retire(move)
+                removed = self._retire(move, progress)
             for name, trigger in there.items():
                 self.ddl(f"DROP TRIGGER IF EXISTS {self.quote(name)}", f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
             # the triggers first: without the fence table each of their tables would refuse every tenant's writes
@@ -188,14 +188,14 @@ class MariaDB(MariaDBTwins):
                 self.ddl(f"DROP TABLE IF EXISTS {self.quote(table)}", f"table {table}", Deadline(DDL_TIMEOUT_MS))
         return removed
 
-    def _retire(self, move: Move) -> int:
+    def _retire(self, move: Move, progress: Progress) -> int:
         """No window can begin any more and a new stage would start from the first row; then the twins go."""
         with self.transaction() as connection:
             state = self.staged_state(connection, move, lock=True)
-            kept = {"copying": True} if state.progress.get("copying") else {}
+            kept = {key: value for key, value in state.progress.items() if key in ("copying", "rows")}
             state = replace(state, state=STAGING, epoch=move.epoch, progress=kept)
             write_state(connection, state)
-        return self.purge(move, state)
+        return self.purge(move, state, progress)
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
         fence = self.quote(sql.fence_name(state.migration))

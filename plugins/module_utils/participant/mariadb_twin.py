@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import PURGE, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_inspect import MariaDBInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import DUPLICATE, number
@@ -182,14 +182,18 @@ class MariaDBTwins(MariaDBInspection):
             raise self._different(", ".join(wrong))
         return rows
 
-    def purge(self, move: Move, state: State) -> int:
+    def purge(self, move: Move, state: State, progress: Progress) -> int:
         """Delete the twins of the id that is not live, in chunks; rows that are not ours are never here (see :meth:`_claim_rows`)."""
         if not state.progress.get("copying"):
             return 0
         total = 0
         for twin in reversed(self.twins(state)):
+            gone = 0
             while rows := self.in_stage(move, partial(_purge_chunk, twin)):
-                total += rows
+                gone += rows
+                of = state.progress.get("rows", {}).get(twin.table.name, 0)
+                progress({"participant": self.name, "table": twin.table.name, "step": PURGE, "rows": gone, "of": of})
+            total += gone
         return total
 
 

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    APPLY,
     BARRED,
     STAGED,
     Inspection,
     Move,
     Progress,
     Status,
+    untold,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
@@ -95,8 +97,20 @@ class PostgreSQL(PostgreSQLSession):
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
         return Stager(self, move, plan, progress).run()
 
-    def remove(self, move: Move) -> int:
-        return Remover(self, move).run()
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        deadline = time.monotonic() + timeout_ms / 1000
+        state = self.retrying(lambda: self._look(move), timeout_ms, (), "follow")
+        self._need_staged(state, move.from_id)
+        total, applied = 0, LEFT_FOR_THE_BARRIER + 1
+        while applied > LEFT_FOR_THE_BARRIER and time.monotonic() < deadline:
+            applied = self.retrying(lambda: self.apply_log(move, state.scheme.twins), timeout_ms, state.works, "follow")
+            total += applied
+            if applied:
+                progress({"participant": self.name, "step": APPLY, "rows": total})
+        return total
+
+    def remove(self, move: Move, progress: Progress = untold) -> int:
+        return Remover(self, move, progress).run()
 
     # -- window -----------------------------------------------------------------------------------
 

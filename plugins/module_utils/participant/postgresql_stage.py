@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, COPY, FORMAT, STAGED, STAGING, Inspection, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, COPY, FORMAT, PURGE, STAGED, STAGING, Inspection, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_catalog import make_works, read_catalog, read_details
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_session import READ_ONLY, REPEATABLE_READ, State
@@ -253,8 +253,9 @@ class Stager:
 class Remover:
     """One call of ``remove``."""
 
-    def __init__(self, session: PostgreSQL, move: Move) -> None:
-        self.session, self.move = session, move
+    def __init__(self, session: PostgreSQL, move: Move, progress: Progress) -> None:
+        self.session, self.move, self.progress = session, move, progress
+        self.known: dict[str, int] = {}
 
     def run(self) -> int:
         works = self.session.retrying(self._begin, DDL_TIMEOUT_MS, (), "remove")
@@ -274,12 +275,13 @@ class Remover:
             if session.read_state(connection, move.migration) is None:
                 return None
             state = session.owned_state(connection, move)
-            if state.state not in (STAGED, STAGING) or state.live_id != move.source_id:
+            if state.state not in (STAGED, STAGING) or state.live_id != move.from_id:
                 raise Refused(
-                    f"{session.label} is {state.state} and {state.live_id} is live: the stage is in use.",
-                    "Reverse the migration first, or finish its window by running the same command again.",
+                    f"{session.label} is {state.state} and {state.live_id} is live: {move.to_id} can't be retired.",
+                    "Run the status playbook: it says which id is live and what to do.",
                 )
-            progress = {"copying": True} if state.progress.get("copying") else {}
+            progress = {key: value for key, value in state.progress.items() if key in ("copying", "rows")}
+            self.known = progress.get("rows", {})
             session.write_state(connection, move, STAGING, state.live_id, progress)
             session.record_session(connection, move.migration)
             return state.works
@@ -289,6 +291,8 @@ class Remover:
         total = 0
         while rows := self.session.retrying(partial(self._purge_chunk, work), DDL_TIMEOUT_MS, (work,), "remove"):
             total += rows
+            of = self.known.get(work.name, 0)
+            self.progress({"participant": self.session.name, "table": work.name, "step": PURGE, "rows": total, "of": of})
         return total
 
     def _purge_chunk(self, work: Work) -> int:
@@ -300,7 +304,7 @@ class Remover:
             state = session.owned_state(connection, move)
             if work not in state.scheme.twins or not state.progress.get("copying"):
                 return 0
-            return int(execute(connection, state.scheme.purge(work, move.target_id, CHUNK_ROWS)).rowcount)
+            return int(execute(connection, state.scheme.purge(work, move.to_id, CHUNK_ROWS)).rowcount)
 
     def _drop_triggers(self, work: Work) -> None:
         session, move = self.session, self.move

@@ -167,7 +167,8 @@ class SQLite(SQLiteInspection):
             progress({"participant": self.name, "table": table.name, "step": "fence", "done": done, "of": len(state.tables)})
         return 0
 
-    def uninstall(self, move: Move) -> int:
+    def uninstall(self, move: Move, progress: Progress) -> int:
+        del progress  # no row is copied, so none is deleted
         with self._exclusive(VERB_TIMEOUT_MS) as connection:
             stored = read_state(connection, move.migration)
             if stored:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
+    APPLY,
     BARRED,
     FORMAT,
     IGNORE,
@@ -30,6 +31,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Progress,
     Refusal,
     Status,
+    untold,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, per_row_us, schema_digest
@@ -95,7 +97,7 @@ class Verbs(Database):
         """Create state row and fences (the id that is not live is fenced), fill the twins, end in *state*. Resumes. Returns the rows copied."""
 
     @abstractmethod
-    def uninstall(self, move: Move) -> int:
+    def uninstall(self, move: Move, progress: Progress) -> int:
         """Delete the twins of ``to_id`` and drop every helper object of the migration. Resumes. Returns the rows deleted."""
 
     @abstractmethod
@@ -260,19 +262,24 @@ class Verbs(Database):
             self.exclude_writers(connection, state)
 
         begin = time.monotonic()
-        applied = self.follow(move, timeout_ms)
+        applied, near = self._follow(move, timeout_ms, untold)
+        if not near:
+            reason = f"{self.label}: changes of tenant {move.from_id} come in faster than they are applied."
+            raise Timeout(reason, "Run the same command again when the tenant is less busy.")
         self.in_window(move, max(1, timeout_ms - round((time.monotonic() - begin) * 1000)), work)
         return applied
 
-    def follow(self, move: Move, timeout_ms: int) -> int:
-        """Bring the twins so close to their originals that the rest takes a moment. Returns the number of keys applied.
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        with self.transaction() as connection:
+            self.refuse_barred_or_turned(self.staged_state(connection, move), move, "follow")
+        return self._follow(move, timeout_ms, progress)[0]
 
-        :raises Timeout: the tenant changes rows faster than they are applied.
-        """
+    def _follow(self, move: Move, timeout_ms: int, progress: Progress) -> tuple[int, bool]:
+        """Bring the twins so close to their originals that the rest takes a moment. Returns the keys applied, and whether it came to that."""
         with self.transaction() as connection:
             state = self.staged_state(connection, move)
         if not state.twins or state.state == BARRED:
-            return 0
+            return 0, True
 
         def apply(connection: Connection, state: State) -> int:
             self.exempt(connection, state)
@@ -281,11 +288,12 @@ class Verbs(Database):
         deadline, total, applied = time.monotonic() + timeout_ms / 1000, 0, LEFT_FOR_THE_BARRIER + 1
         while applied > LEFT_FOR_THE_BARRIER:
             if time.monotonic() >= deadline:
-                reason = f"{self.label}: changes of tenant {state.live_id} come in faster than they are applied."
-                raise Timeout(reason, "Run the same command again when the tenant is less busy.")
+                return total, False
             applied = self.in_window(move, timeout_ms, apply)
             total += applied
-        return total
+            if applied:
+                progress({"participant": self.name, "step": APPLY, "rows": total})
+        return total, True
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         def work(connection: Connection, state: State) -> dict[str, Any]:
@@ -348,13 +356,13 @@ class Verbs(Database):
             raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
         return rows
 
-    def remove(self, move: Move) -> int:
+    def remove(self, move: Move, progress: Progress = untold) -> int:
         with self.transaction() as connection:
             state = self.state(connection, move.migration)
             if state:
                 self.check_epoch(state, move)
                 self.refuse_barred_or_turned(state, move, "remove")
-        return self.uninstall(move)
+        return self.uninstall(move, progress)
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         with self.transaction(*self.snapshot()) as connection:

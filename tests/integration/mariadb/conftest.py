@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import stage
+from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import FILL, ROWS, SCHEMA
+from ansible_collections.zdm.landscape.tests.integration.verb_contract import A, C, stage
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 
@@ -62,3 +63,13 @@ def staged(bench: Bench) -> tuple[Bench, MariaDB]:
     participant = bench.participant()
     stage(participant)
     return bench, participant
+
+
+@pytest.fixture
+def site(empty: Bench) -> Bench:
+    for statement in SCHEMA.split(";"):
+        empty.sql(statement)
+    for tenant in (A, C):
+        for statement in FILL:
+            empty.sql(statement.format(t=tenant, n=f"seq_1_to_{ROWS}"))
+    return empty
