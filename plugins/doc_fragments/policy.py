@@ -30,9 +30,16 @@ options:
         type: str
         choices: [hold, reject]
         default: hold
+      transition:
+        description:
+          - How long the way back is planned to stay open after the switch. M(zdm.landscape.migration_info) tells what is left of it.
+          - Nothing happens by itself when it is over.
+        type: str
+        default: 28d
       throttle:
         description:
-          - How fast a stage may copy rows. All limits hold together; between two chunks of rows the stage waits until all allow the next one.
+          - How fast rows may be copied, and deleted again.
+          - All limits hold together; between two chunks of rows the work waits until all allow the next one.
           - A running stage can be given other limits, see M(zdm.landscape.tenant_throttle).
         type: dict
         suboptions:

@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputE
 
 CONTROLLER_GROUP = "zdm_controller"
 ROUTER_GROUP = "zdm_routers"
-_POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle")
+_POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle", "transition")
 _FILES = ("ca_file", "cert_file", "key_file")
 
 

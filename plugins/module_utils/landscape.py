@@ -89,6 +89,7 @@ def build_policy(params: Options) -> Policy:
         drain_timeout_ms=duration("drain_timeout", default.drain_timeout_ms),
         lease_ms=duration("lease", default.lease_ms),
         mode=options.get("mode") or default.mode,
+        transition_ms=duration("transition", default.transition_ms),
         throttle=Limits.of(options.get("throttle") or {}, "policy.throttle"),
     )
 

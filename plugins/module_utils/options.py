@@ -86,6 +86,7 @@ POLICY: dict[str, Any] = {
             "lease": {"type": "str", "default": "3s"},
             "mode": {"type": "str", "choices": ["hold", "reject"], "default": "hold"},
             "throttle": {"type": "dict", "options": THROTTLE},
+            "transition": {"type": "str", "default": "28d"},
         },
     },
 }

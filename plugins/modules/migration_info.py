@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - zdm.landscape.store
   - zdm.landscape.router
   - zdm.landscape.database
+  - zdm.landscape.policy
   - zdm.landscape.attributes
   - zdm.landscape.attributes.info
 options:
@@ -103,6 +104,40 @@ migrations:
       description: How the last run ended, when a guardian or a signal has ended it; else empty. As RV(zdm.landscape.tenant_cutover#module:earlier_end).
       returned: always
       type: dict
+    pending:
+      description: Logged keys that are not applied yet, per participant that has any. The state V(staged) of M(zdm.landscape.tenant_data) applies them.
+      returned: always
+      type: dict
+      sample: {bills: 5200}
+    transition:
+      description: How far the transition is and what a reverse would cost now; empty unless the target is live and the way back open.
+      returned: always
+      type: dict
+      contains:
+        began_at_ms:
+          description: When the tenant was switched, in milliseconds since 1970.
+          returned: in a transition
+          type: int
+        days_left:
+          description: Days of O(policy.transition) that are left; negative when it is over.
+          returned: in a transition
+          type: float
+        reverse_window_ms:
+          description: Estimate of the window of a reverse, as the last window took; nothing is measured for it.
+          returned: in a transition
+          type: int
+        catch_up_ms:
+          description: Estimate of what the logged keys take before that window, while the tenant is served; as long for each as the last time.
+          returned: in a transition
+          type: int
+        pending:
+          description: Logged keys of all participants.
+          returned: in a transition
+          type: int
+    finalized_at_ms:
+      description: When the transition was ended, in milliseconds since 1970; 0 when it was not.
+      returned: always
+      type: int
     participants:
       description: What each participant says of itself.
       returned: always
@@ -123,7 +158,7 @@ OWN = {"source": {"type": "str"}, "target": {"type": "str"}}
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, OWN, required_together=[("source", "target")])
+    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, OWN, required_together=[("source", "target")])
     with guarded(module):
         store = build_store(module.params)
         wanted = all_migrations(store)
@@ -135,8 +170,9 @@ def main() -> None:
                     f"There is no migration from {parties.source.subdomain} to {parties.target.subdomain}.",
                     "Run the playbook status without tenants to see all; the order of the two matters.",
                 )
-        fleet, participants = build_fleet(module.params), build_participants(module.params, build_policy({}))
-        found = [migration_status(store, fleet, participants, source, target) for source, target in wanted]
+        policy = build_policy(module.params)
+        fleet, participants = build_fleet(module.params), build_participants(module.params, policy)
+        found = [migration_status(store, fleet, participants, source, target, policy.transition_ms) for source, target in wanted]
         for participant in participants:
             participant.close()
         needs_person = any(entry.needs_person for entry in found)

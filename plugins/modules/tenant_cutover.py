@@ -165,6 +165,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_m
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import expect_current
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals, guard
@@ -181,6 +182,7 @@ def main() -> None:
     signals = Signals()
     with guarded(module), guard(module.params, module.no_log_values) as guardian:
         operation = Operation(module.params)
+        expect_current(operation.store, operation.journal)
         before, earlier = live_diff(operation), operation.journal.end
         if earlier:
             module.warn(describe_end(earlier))
@@ -215,7 +217,7 @@ def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[
     """Do it, and say what was done."""
 
     def preflight() -> int:
-        operation.journal.read()
+        operation.journal.read().expect_way_back()
         return operation.checked_plan(for_window=True).predicted_window_ms
 
     if params["state"] == "aborted":
@@ -233,6 +235,7 @@ def predict(operation: Operation, state: str) -> dict[str, Any]:
     changed = journal.phase != IDLE or journal.canonical != goal
     predicted = 0
     if changed and journal.phase == IDLE:
+        journal.expect_way_back()
         staged = is_staged(journal, operation.parties, operation.participants)
         predicted = operation.checked_plan(for_window=staged).predicted_window_ms
     return {

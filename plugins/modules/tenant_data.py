@@ -8,14 +8,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: tenant_data
-short_description: Stage a tenant's data for its switch, or take the stage back
+short_description: Stage a tenant's data for its switch, take the stage back, or end the transition
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Brings the participants into the state that a migration needs, while the tenant is served.
   - Rows that are live are only rewritten inside a window, see O(state=rewritten).
   - Shows rows, rate and time left while it stages, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
-  - C(SIGINT), C(SIGTERM) and C(SIGHUP) end a stage between two chunks of rows; a second signal ends it at once.
+  - C(SIGINT), C(SIGTERM) and C(SIGHUP) end the work between two chunks of rows; a second signal ends it at once.
 requirements:
   - SQLAlchemy >= 2
   - psycopg >= 3 (for PostgreSQL)
@@ -32,7 +32,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Runs the preflight; nothing is changed.
+    details: Runs the preflight of a stage, and says what would be copied, applied or deleted; nothing is changed.
   diff_mode:
     support: full
   idempotent:
@@ -41,11 +41,14 @@ options:
   state:
     description:
       - V(staged) installs fences and logs, copies the rows of twin tables, and verifies them. A stage that was interrupted goes on where it was.
+      - Where all is staged, V(staged) applies what was logged since, also while the target is live, so that the next window is short.
       - V(absent) takes the stage back and gives the claims back; all is as before. Refused while the target is live.
+      - V(purged) ends the transition. The rows under the source's id go in chunks, then every helper object, then the claims; the source's mapping
+        stays. It can be interrupted at any moment and goes on. Refused while the source is live. Afterwards there is no way back.
       - V(rewritten) and V(reversed) do only the participants' part of a window that another process drives, so that the rows stand under the target's
         or the source's id. Refused unless the journal shows that these tenants are drained and closed under O(epoch).
     type: str
-    choices: [staged, rewritten, reversed, absent]
+    choices: [staged, rewritten, reversed, purged, absent]
     default: staged
   plan_digest:
     description: Digest of the plan that was signed. Another plan is refused.
@@ -81,6 +84,15 @@ EXAMPLES = r"""
     store: {kind: file, path: /srv/landscape/store}
     routers: "{{ routers }}"
     participants: "{{ zdm_landscape.participants }}"
+
+- name: End the transition
+  zdm.landscape.tenant_data:
+    state: purged
+    source: venezia
+    target: venezia-scp
+    store: {kind: file, path: /srv/landscape/store}
+    routers: "{{ routers }}"
+    participants: "{{ zdm_landscape.participants }}"
 """
 
 RETURN = r"""
@@ -91,6 +103,16 @@ migration:
   sample: venezia--venezia-scp
 copied:
   description: Rows that this run copied, per participant.
+  returned: success
+  type: dict
+  sample: {bills: 120000}
+applied:
+  description: Logged keys that this run applied, per participant that had any; in check mode those that it would apply.
+  returned: success
+  type: dict
+  sample: {bills: 5200}
+deleted:
+  description: Rows under the retired id that this run deleted for O(state=purged), per participant; in check mode those that it would delete.
   returned: success
   type: dict
   sample: {bills: 120000}
@@ -109,6 +131,7 @@ details:
   type: dict
 """
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -116,21 +139,24 @@ from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.health import slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import check, finalize, is_finalized, retired_rows
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, remove, rewrite, stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, pending, remove, rewrite, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED
 
 OWN: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "absent"], "default": "staged"},
+    "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "purged", "absent"], "default": "staged"},
     "plan_digest": {"type": "str"},
     "epoch": {"type": "int"},
     "force": {"type": "bool", "default": False},
     "run_id": {"type": "str"},
 }
+
+Did = dict[str, dict[str, int]]
 
 
 def main() -> None:
@@ -146,76 +172,88 @@ def main() -> None:
     )
     with guarded(module):
         operation = Operation(module.params)
-        before = states(operation)
-        copied: dict[str, int] = {}
+        before = states(operation, module.params["state"])
         if module.check_mode:
-            after = predict(operation, module.params, before)
+            did, after = predict(operation, module.params, before)
         else:
-            copied = logged(operation, module)
-            after = states(operation)
+            did = logged(operation, module)
+            after = states(operation, module.params["state"])
         operation.close()
         digest = str(operation.journal.body.get("plan_digest", ""))
         module.exit_json(
-            changed=before != after,
+            changed=before != after or any(any(entries.values()) for entries in did.values()),
             migration=operation.journal.key,
-            copied=copied,
+            **{name: did.get(name, {}) for name in ("copied", "applied", "deleted")},
             plan_digest=digest,
-            states=after,
+            states={name: value for name, value in after.items() if name in {participant.name for participant in operation.participants}},
             diff=diff(before, after, operation.journal.key),
         )
 
 
-def states(operation: Operation) -> dict[str, Any]:
-    """Each participant's state, and the id whose rows it holds to be live."""
+def states(operation: Operation, wanted: str) -> dict[str, Any]:
+    """Each participant's state, and the id whose rows it holds to be live; for the end state purged its retired rows and the claims too."""
     source, target = operation.parties.source.id, operation.parties.target.id
-    result = {}
+    result: dict[str, Any] = {}
     for participant in operation.participants:
         status = participant.status(operation.journal.key, source, target)
         result[participant.name] = status.state if status.state in (ABSENT, STAGED) else f"{status.state} ({status.live_id})"
+    if wanted == "purged":
+        retired = retired_rows(operation.journal, operation.parties, operation.participants)
+        result |= {f"{name}: rows of {source}": rows for name, rows in retired.items()}
+        result["finalized"] = is_finalized(operation.store, operation.journal)
     return result
 
 
-def logged(operation: Operation, module: Any) -> dict[str, int]:
+def logged(operation: Operation, module: Any) -> Did:
     """:func:`run`, told to the audit log. Inside of a window the log must not stop it."""
     log = operation.audit_log(f"tenant_data {module.params['state']}", module.params["run_id"], module.no_log_values)
     with log.run(needed=operation.journal.phase == IDLE):
-        copied = run(operation, module.params, log)
-        log.outcome({"copied": copied})
+        did = run(operation, module.params, log)
+        log.outcome(did or {"copied": {}})
     if log.problem:
         module.warn(log.problem)
-    return copied
+    return did
 
 
-def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> dict[str, int]:
-    """Do it; the rows copied per participant."""
+def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> Did:
+    """Do it; rows copied, keys applied or rows deleted, per participant."""
     store, journal, parties, participants = operation.store, operation.journal, operation.parties, operation.participants
-    if params["state"] == "staged":
-
-        throttle = Throttle(operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write)
-        reporter = Reporter(log, journal, throttle, Signals(once=True))
-
-        def preflight() -> Plan:
-            plan = operation.checked_plan(for_window=False, digest=params["plan_digest"])
-            reporter.meter.expect(plan)
-            return plan
-
-        return stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle)
-    if params["state"] == "absent":
-        remove(store, journal, parties, participants, force=params["force"])
-    else:
+    if params["state"] in ("rewritten", "reversed"):
         to = parties.target if params["state"] == "rewritten" else parties.source
         rewrite(journal, parties, participants, params["epoch"], to.id, operation.policy.window_budget_ms)
-    return {}
+        return {}
+    throttle = Throttle(operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write)
+    reporter = Reporter(log, journal, throttle, Signals(once=True))
+    if params["state"] == "purged":
+        return {"deleted": finalize(store, journal, parties, participants, reporter, force=params["force"], throttle=throttle)}
+    if params["state"] == "absent":
+        remove(store, journal, parties, participants, reporter, force=params["force"], throttle=throttle)
+        return {}
+
+    def preflight() -> Plan:
+        plan = operation.checked_plan(for_window=False, digest=params["plan_digest"])
+        reporter.meter.expect(plan)
+        return plan
+
+    return asdict(stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle))
 
 
-def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The states that :func:`run` would leave."""
+def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]) -> tuple[Did, dict[str, Any]]:
+    """What :func:`run` would do, and the states that it would leave."""
+    journal, parties, participants = operation.journal, operation.parties, operation.participants
     if params["state"] == "staged":
-        if is_staged(operation.journal, operation.parties, operation.participants):
-            return before
+        journal.expect_way_back()
+        if is_staged(journal, parties, participants):
+            return {"applied": pending(journal, parties, participants)}, before
         operation.checked_plan(for_window=False, digest=params["plan_digest"])
-        return dict.fromkeys(before, STAGED)
-    return dict.fromkeys(before, ABSENT if params["state"] == "absent" else BARRED)
+        return {}, dict.fromkeys(before, STAGED)
+    if params["state"] == "purged":
+        if not journal.body.get("finalized_at_ms"):
+            check(journal, parties, participants)
+        gone = {participant.name: ABSENT for participant in participants}
+        none = {name: 0 for name in before if name.endswith(f": rows of {parties.source.id}")}
+        return {"deleted": retired_rows(journal, parties, participants)}, {**gone, **none, "finalized": True}
+    return {}, dict.fromkeys(before, ABSENT if params["state"] == "absent" else BARRED)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signal
         journal = Journal(store, source, target)
         if state == "absent":
             return {"changed": remove(store, journal, operation.parties, participants)}
-        return {"copied": stage(store, journal, operation.parties, participants, lambda: operation.checked_plan(for_window=False), lambda _entry: None)}
+        return asdict(stage(store, journal, operation.parties, participants, lambda: operation.checked_plan(for_window=False), lambda _entry: None))
     cutover.interrupted = signals
     cutover.journal.ended_by = signals.first
     if guardian:

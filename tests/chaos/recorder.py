@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, Refused, Superseded
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status, untold
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
 
@@ -202,8 +202,11 @@ class RecordedParticipant(Participant):
     def undo(self, move: Move) -> None:
         self._write("undo", move, lambda: self.inner.undo(move))
 
-    def remove(self, move: Move) -> int:
-        return self._write("remove", move, lambda: self.inner.remove(move))
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        return self.inner.follow(move, timeout_ms, progress)
+
+    def remove(self, move: Move, progress: Progress = untold) -> int:
+        return self._write("remove", move, lambda: self.inner.remove(move, progress))
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.inner.status(migration, source_id, target_id)

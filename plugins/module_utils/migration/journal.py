@@ -144,15 +144,31 @@ class Journal:
                     )
         return self
 
+    @property
+    def ended(self) -> bool:
+        """Whether the way back has ended, or its end has begun: retired rows may be gone already."""
+        return bool(self.body.get("finalizing") or self.body.get("finalized_at_ms"))
+
+    def expect_way_back(self) -> None:
+        """:raises Refused: the migration is finalized, or its finalizing has begun."""
+        if self.body.get("finalizing"):
+            reason = f"The migration {self.key} is being finalized: rows of {self.source.subdomain}'s id may be gone already."
+            raise Refused(reason, "Run zdm.landscape.finalize again: it goes on.")
+        if self.ended:
+            reason = f"The migration {self.key} is finalized: the way back has ended, nothing stands under {self.source.subdomain}'s id."
+            raise Refused(reason, f"To move the data again, migrate {self.target.subdomain} to another tenant.")
+
     def take_over(self, *, open_window: bool, move_from: str, move_to: str, force: bool = False, of_epoch: int = 0) -> None:
         """Step 1: the next epoch; I becomes W when *open_window*, any other phase stays.
 
         :param of_epoch: take over this epoch's run and no other.
-        :raises Refused: another controller is alive (rule 14).
+        :raises Refused: another controller is alive (rule 14), or a window is to be opened after the end of the way back.
         :raises Superseded: somebody else was faster.
         """
         self.read()
         self._refuse_live_owner(force)
+        if open_window:
+            self.expect_way_back()
         body = dict(self.body) or self._new()
         if of_epoch and body["epoch"] != of_epoch:
             raise Superseded(f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over.")
@@ -310,12 +326,13 @@ class Journal:
 
 
 def check_format(document: Document | None) -> None:
-    """Refuse a journal that a newer collection has written.
+    """Refuse a document that a newer collection has written. One without a number has format 1.
 
-    :raises Refused: its format number is newer than this collection's.
+    :raises Refused: its format number is newer than this collection's, or is none.
     """
-    if document and int(document.body.get("format", FORMAT)) > FORMAT:
+    number = document.body.get("format", FORMAT) if document else FORMAT
+    if document and (not isinstance(number, int) or number > FORMAT):
         raise Refused(
-            f"{document.path} has format {document.body['format']}, this collection reads up to {FORMAT}.",
+            f"{document.path} has format {number!r}, this collection reads up to {FORMAT}.",
             "Update the collection zdm.landscape on this controller.",
         )

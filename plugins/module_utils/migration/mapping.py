@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, Refused, Superseded
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, Journal, Tenant, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Document, Store
 
@@ -71,11 +71,27 @@ def aliases_of(store: Store, journal: Journal) -> tuple[Tenant, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def expect_current(store: Store, journal: Journal) -> None:
+    """Refuse a migration that is history: its data has gone on to another tenant since it was finalized.
+
+    :raises Refused: the target's document leads elsewhere.
+    """
+    document = store.get(ONBOARDED, journal.target.subdomain) if journal.body.get("finalized_at_ms") else None
+    leads_to = document.body.get("mapToTenant") if document else None
+    if leads_to:
+        raise Refused(
+            f"The migration {journal.key} is finalized, and {journal.target.subdomain} leads to {leads_to} today.",
+            f"To move the data again, migrate {leads_to} to another tenant.",
+        )
+
+
 def tenant_of(document: Document) -> Tenant:
     """The tenant of an onboarded-tenants document.
 
     :raises InputError: the document has no valid id, or names another subdomain.
+    :raises Refused: a newer collection wrote it.
     """
+    check_format(document)
     subdomain = document.body.get("subdomain", document.name)
     if subdomain != document.name:
         raise InputError(f"{document.path} names the subdomain {subdomain!r}.", "File name and subdomain must agree; correct the document.")
@@ -85,15 +101,18 @@ def tenant_of(document: Document) -> Tenant:
 def claim(store: Store, journal: Journal, parties: Parties) -> None:
     """Step 0: take every tenant and alias for this migration, in sorted order (rule 9).
 
-    :raises Refused: another migration holds one of them; claims taken by this call are given back.
+    :raises Refused: another migration holds one of them; claims taken by this call are given back. A finalized migration claims nothing.
     """
+    if journal.body.get("finalized_at_ms"):
+        journal.expect_way_back()
     taken = []
     for tenant in sorted(parties.all, key=lambda tenant: tenant.subdomain):
         try:
-            document = store.put(CLAIMS, tenant.subdomain, {"migration": journal.key}, None)
+            document = store.put(CLAIMS, tenant.subdomain, {"format": FORMAT, "migration": journal.key}, None)
             taken.append(document)
         except Conflict:
             holder = store.get(CLAIMS, tenant.subdomain)
+            check_format(holder)
             if holder and holder.body.get("migration") == journal.key:
                 continue
             for document in taken:
@@ -106,9 +125,19 @@ def claim(store: Store, journal: Journal, parties: Parties) -> None:
 
 def unclaim(store: Store, journal: Journal) -> None:
     """Give back all claims of the migration, after finalize or abort."""
-    for document in store.list(CLAIMS):
-        if document.body.get("migration") == journal.key:
-            store.delete(CLAIMS, document.name, document.revision)
+    for document in claims_of(store, journal):
+        store.delete(CLAIMS, document.name, document.revision)
+
+
+def claims_of(store: Store, journal: Journal) -> list[Document]:
+    """The claims that the migration holds.
+
+    :raises Refused: a newer collection wrote one.
+    """
+    found = [document for document in store.list(CLAIMS) if document.body.get("migration") == journal.key]
+    for document in found:
+        check_format(document)
+    return found
 
 
 def write_documents(store: Store, journal: Journal, parties: Parties, canonical: Tenant) -> list[str]:
@@ -124,6 +153,7 @@ def write_documents(store: Store, journal: Journal, parties: Parties, canonical:
             document = store.get(ONBOARDED, tenant.subdomain)
             if document is None:
                 break  # Offboarded in the meantime: there is no account to lead anywhere.
+            check_format(document)
             body = mapped(document.body, journal, None if tenant == canonical else canonical)
             if body == document.body:
                 break
@@ -145,5 +175,5 @@ def mapped(body: dict[str, Any], journal: Journal, leads_to: Tenant | None) -> d
     result = {key: value for key, value in body.items() if key not in ("mapToTenant", "mapToTenantId")}
     if leads_to:
         result.update(mapToTenant=leads_to.subdomain, mapToTenantId=leads_to.id)
-    result.update(migration=journal.key, epoch=journal.epoch)
+    result.update(format=FORMAT, migration=journal.key, epoch=journal.epoch)
     return result

@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress of a stage in rows, rate and time left, and how lines of the audit log are shown to a person."""
+"""The progress of a stage and of its removal in rows, rate and time left, and how lines of the audit log are shown to a person."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit impo
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY, TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, COPY, PURGE, TWIN
 
 EVERY_S = 2.0
-"""A table that is being copied is told about no more often."""
+"""A table that is being copied or purged is told about no more often."""
 RATE_S = 30.0
 """The rate is that of the last so many seconds: limits change while a stage runs."""
 
+_ENDED = {COPY: "copied", PURGE: "purged"}
 Table = tuple[str, str]
 Clock = Callable[[], float]
 
@@ -35,6 +36,7 @@ class Meter:
         self._expected: dict[Table, int] = {}
         self._rows: dict[Table, int] = {}
         self._current: Table | None = None
+        self._step = COPY
         self._began = self._told = clock()
         self._samples: deque[tuple[float, int]] = deque([(self._told, 0)])
         self._throttled: set[str] = set()
@@ -48,15 +50,17 @@ class Meter:
         self._samples = deque([(self._told, 0)])
 
     def facts(self, entry: Mapping[str, Any], throttled: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """What is worth telling after *entry*: every table at its end, the one that is being copied every few seconds."""
-        if entry.get("step") != COPY:
-            return [*self._end_of_table(), dict(entry)]
+        """What is worth telling after *entry*: every table at its end, the one that is at work every few seconds."""
+        if entry.get("step") not in _ENDED:
+            return [*self._end_of_table(), *([] if self._is_soon(entry) else [dict(entry)])]
         table = (str(entry["participant"]), str(entry["table"]))
         ended = [] if table == self._current else self._end_of_table()
         now = self._clock()
         if self._current is None:
             self._current, self._began = table, now
+        self._step = entry["step"]
         self._rows[table] = int(entry["rows"])
+        self._expected.setdefault(table, int(entry.get("of") or 0))
         self._sample(now)
         self._throttled.update(throttled)
         if now - self._told < EVERY_S:
@@ -65,13 +69,21 @@ class Meter:
         throttled, self._throttled = sorted(self._throttled), set()
         return [*ended, {**entry, **self._figures(table), "throttled": throttled}]
 
+    def _is_soon(self, entry: Mapping[str, Any]) -> bool:
+        """Whether it is too early to tell again how many keys were applied."""
+        if entry.get("step") != APPLY:
+            return False
+        soon = self._clock() - self._told < EVERY_S
+        self._told = self._told if soon else self._clock()
+        return soon
+
     def _end_of_table(self) -> list[dict[str, Any]]:
         if self._current is None:
             return []
         table, self._current = self._current, None
         self._expected[table] = self._rows[table]
         seconds = round(self._clock() - self._began, 1)
-        return [{"participant": table[0], "table": table[1], "step": "copied", "rows": self._rows[table], "seconds": seconds}]
+        return [{"participant": table[0], "table": table[1], "step": _ENDED[self._step], "rows": self._rows[table], "seconds": seconds}]
 
     def _sample(self, now: float) -> None:
         self._samples.append((now, sum(self._rows.values())))
@@ -103,9 +115,9 @@ class Reporter:
 
     def __call__(self, entry: dict[str, Any]) -> None:
         if self._interrupted():
-            raise Timeout(f"The stage of {self._journal.key} was interrupted.", "Run the same command again: it goes on where it was.")
+            raise Timeout(f"The work on {self._journal.key} was interrupted.", "Run the same command again: it goes on where it was.")
         for fact in self.meter.facts(entry, self._throttle.reasons):
-            if fact["step"] == COPY:
+            if fact["step"] in _ENDED:
                 fact["limits"] = self._throttle.limits.as_dict()
                 with suppress(Unreachable, OutcomeUnknown):  # The next write that matters meets the same error and tells it.
                     self._journal.note(progress=fact)
@@ -121,14 +133,15 @@ def shown(entry: Mapping[str, Any]) -> str:
 
 
 def _copying(entry: Mapping[str, Any]) -> str:
-    table = f"{_rows(entry['rows'])} of {_rows(entry['of'])} rows, {_rows(entry['rows_per_second'])} rows/s{_left(entry['seconds_left'])}"
+    done = " deleted" if entry["step"] == PURGE else ""
+    table = f"{_rows(entry['rows'])} of {_rows(entry['of'])} rows{done}, {_rows(entry['rows_per_second'])} rows/s{_left(entry['seconds_left'])}"
     total = f"in all {_rows(entry['all_rows'])} of {_rows(entry['all_of'])}{_left(entry['all_seconds_left'])}"
     throttled = f"; throttled: {', '.join(entry['throttled'])} ({_limits(entry)})" if entry.get("throttled") else ""
     return f"{_table(entry)}: {table}; {total}{throttled}"
 
 
 def _copied(entry: Mapping[str, Any]) -> str:
-    return f"{_table(entry)}: {_rows(entry['rows'])} rows copied in {entry['seconds']:,.1f} s"
+    return f"{_table(entry)}: {_rows(entry['rows'])} rows {'copied' if entry['step'] == 'copied' else 'deleted'} in {entry['seconds']:,.1f} s"
 
 
 def _verifying(entry: Mapping[str, Any]) -> str:
@@ -137,6 +150,14 @@ def _verifying(entry: Mapping[str, Any]) -> str:
 
 def _staged(entry: Mapping[str, Any]) -> str:
     return f"{entry['participant']}: staged, {_rows(entry['rows'])} rows copied"
+
+
+def _applying(entry: Mapping[str, Any]) -> str:
+    return f"{entry['participant']}: {_rows(entry['rows'])} logged keys applied"
+
+
+def _finalized(entry: Mapping[str, Any]) -> str:
+    return f"{entry['participant']}: finalized, {_rows(entry['rows'])} rows deleted"
 
 
 def _new_limits(entry: Mapping[str, Any]) -> str:
@@ -167,7 +188,12 @@ def _left(seconds: int | None) -> str:
 
 _SHOWN: dict[Any, Callable[[Mapping[str, Any]], str]] = {
     COPY: _copying,
+    PURGE: _copying,
     "copied": _copied,
+    "purged": _copied,
+    APPLY: _applying,
+    "followed": _applying,
+    "finalized": _finalized,
     "verify": _verifying,
     "staged": _staged,
     "limits": _new_limits,

@@ -1,22 +1,36 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage: all work that can be done while the tenant is served, and its way back."""
+"""The stage: all work that can be done while the tenant is served, before a window and between two, and its way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, unclaim
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, claims_of, unclaim
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGED, Move, Participant, Progress
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGED, Move, Participant, Progress, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
+
+FOLLOW_MS = 600_000
+"""How long (milliseconds) the log of one participant is applied while its tenant is busy; the rest is the next call's."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a call of :func:`stage` did, per participant."""
+
+    copied: dict[str, int] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
 
 
 def is_staged(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> bool:
@@ -35,64 +49,89 @@ def stage(
     *,
     force: bool = False,
     throttle: Throttle | None = None,
-) -> dict[str, int]:
-    """Stage every participant; a stage that was interrupted goes on where it was. Returns the rows copied per participant.
+) -> Staged:
+    """Stage every participant; a stage that was interrupted goes on where it was. One that is ready gets what was logged since.
 
     :param preflight: raises to refuse, before anything is touched; returns the plan.
     :param progress: called between two chunks, and while the next one has to wait; what it raises ends the stage.
-    :raises Refused: a window is open, another run is alive, or the plan refuses.
+    :raises Refused: a window is open, the way back has ended, another run is alive, or the plan refuses.
     """
     journal.read()
     expect_idle(journal)
+    journal.expect_way_back()
     if is_staged(journal, parties, participants):
-        return {}
+        return Staged(applied=_follow(journal, parties, participants, progress, force, throttle))
     plan = preflight()
     claim(store, journal, parties)
-    live = journal.canonical
-    retired = parties.target.id if live == parties.source.id else parties.source.id
-    journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
     copied = {}
-    try:
-        with journal.heartbeat():
-            journal.note(plan_digest=plan.digest, staged=False, progress={})
-            move = _move(journal, parties)
-            for participant, inspection in zip(participants, plan.inspections, strict=True):
-                participant.take_over(move)
-                rows = participant.stage(move, inspection, partial(_between_chunks, journal, participant, progress, throttle))
-                progress({"participant": participant.name, "step": "staged", "rows": rows})
-                copied[participant.name] = rows
-            journal.note(staged=True, progress={})
-    finally:
-        journal.release_owner()
-    return copied
+    with between_windows(journal, parties, force) as move:
+        journal.note(plan_digest=plan.digest, staged=False, progress={})
+        for participant, inspection in zip(participants, plan.inspections, strict=True):
+            participant.take_over(move)
+            rows = participant.stage(move, inspection, between_chunks(journal, participant, progress, throttle))
+            progress({"participant": participant.name, "step": "staged", "rows": rows})
+            copied[participant.name] = rows
+        journal.note(staged=True, progress={})
+    return Staged(copied)
 
 
-def remove(store: Store, journal: Journal, parties: Parties, participants: Sequence[Participant], *, force: bool = False) -> bool:
+def pending(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> dict[str, int]:
+    """Logged keys that are not applied yet, of the participants that have any."""
+    found = {participant.name: participant.status(journal.key, parties.source.id, parties.target.id).pending for participant in participants}
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def _follow(
+    journal: Journal, parties: Parties, participants: Sequence[Participant], progress: Progress, force: bool, throttle: Throttle | None
+) -> dict[str, int]:
+    """Apply what is logged; in a transition of weeks that is what keeps the next window short. Nothing is touched when nothing is logged."""
+    todo = pending(journal, parties, participants)
+    if not todo:
+        return {}
+    applied = {}
+    with between_windows(journal, parties, force) as move:
+        begin = time.monotonic()
+        for participant in participants:
+            # all of them: a window under an older epoch must be refused everywhere or nowhere
+            participant.take_over(move)
+            if participant.name in todo:
+                applied[participant.name] = participant.follow(move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle))
+                progress({"participant": participant.name, "step": "followed", "rows": applied[participant.name]})
+        journal.note(progress={}, followed={"keys": sum(applied.values()), "ms": round((time.monotonic() - begin) * 1000)})
+    return applied
+
+
+def remove(
+    store: Store,
+    journal: Journal,
+    parties: Parties,
+    participants: Sequence[Participant],
+    progress: Progress = untold,
+    *,
+    force: bool = False,
+    throttle: Throttle | None = None,
+) -> bool:
     """Take the stage back and give the claims back: all is as before the migration. Returns whether anything was there.
 
-    :raises Refused: a window is open, or the target is live.
+    :raises Refused: a window is open, the target is live, or the way back has ended.
     """
     journal.read()
     expect_idle(journal)
+    journal.expect_way_back()
     if journal.canonical != parties.source.id:
         raise Refused(f"{parties.target.subdomain} is live: there is no stage to take back.", "Run zdm.landscape.reverse first.")
     states = [participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants]
-    claims = [document for document in store.list(CLAIMS) if document.body.get("migration") == journal.key]
-    if not claims and not journal.body.get("staged") and all(state == ABSENT for state in states):
+    if not claims_of(store, journal) and not journal.body.get("staged") and all(state == ABSENT for state in states):
         return False
     claim(store, journal, parties)
-    journal.take_over(open_window=False, move_from=parties.source.id, move_to=parties.target.id, force=force)
-    try:
-        with journal.heartbeat():
-            journal.note(staged=False, plan_digest="", progress={})
-            move = _move(journal, parties)
-            for participant in participants:
-                participant.take_over(move)
-                participant.remove(move)
-            lift(store, journal.key)
-            unclaim(store, journal)
-    finally:
-        journal.release_owner()
+    with between_windows(journal, parties, force) as move:
+        journal.note(staged=False, plan_digest="", progress={})
+        for participant in participants:
+            participant.take_over(move)
+            participant.remove(move, between_chunks(journal, participant, progress, throttle))
+        lift(store, journal.key)
+        unclaim(store, journal)
+        journal.note(progress={})
     return True
 
 
@@ -120,6 +159,28 @@ def rewrite(journal: Journal, parties: Parties, participants: Sequence[Participa
     return True
 
 
+@contextmanager
+def between_windows(journal: Journal, parties: Parties, force: bool) -> Iterator[Move]:
+    """Own the migration while no window is open: its live id stays live. Gives the move to the other one.
+
+    :raises Refused: another run is alive; or, when it was taken over by force, its window is open.
+    """
+    live = journal.canonical
+    retired = parties.target.id if live == parties.source.id else parties.source.id
+    journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
+    try:
+        expect_idle(journal)
+        with journal.heartbeat():
+            yield Move(journal.key, journal.epoch, parties.source.id, parties.target.id, live, retired)
+    finally:
+        journal.release_owner()
+
+
+def between_chunks(journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None) -> Progress:
+    """The progress that a participant gets: it ends the work of a run that was taken over, tells, and waits for the limits."""
+    return partial(_between_chunks, journal, participant, progress, throttle)
+
+
 def _between_chunks(journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None, entry: dict[str, Any]) -> None:
     def tell() -> None:
         if journal.lost:
@@ -129,7 +190,3 @@ def _between_chunks(journal: Journal, participant: Participant, progress: Progre
     tell()
     if throttle:
         throttle.wait(participant, entry, tell)
-
-
-def _move(journal: Journal, parties: Parties) -> Move:
-    return Move(journal.key, journal.epoch, parties.source.id, parties.target.id, journal.body["from"], journal.body["to"])

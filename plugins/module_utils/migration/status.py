@@ -28,12 +28,17 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     Tenant,
     check_format,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of, claims_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Participant, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, COPY, STAGED, STAGING, Participant, Status
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, Document, Store
+
+_DAY_MS = 86_400_000
+_UNKNOWN_KEY_MS = 0.5
+"""Per logged key, before any was applied."""
 
 
 @dataclass
@@ -55,6 +60,11 @@ class MigrationStatus:
     participants: list[Status] = field(default_factory=list)
     ended_by: dict[str, Any] = field(default_factory=dict)
     """How the last run ended when a guardian or a signal has ended it."""
+    pending: dict[str, int] = field(default_factory=dict)
+    """Logged keys that are not applied to the twins yet, by participant."""
+    transition: dict[str, Any] = field(default_factory=dict)
+    """While the target is live and the way back open, see :func:`_transition`; else empty."""
+    finalized_at_ms: int = 0
 
 
 def describe_end(end: Mapping[str, Any]) -> str:
@@ -74,14 +84,20 @@ def all_migrations(store: Store) -> list[tuple[Tenant, Tenant]]:
     return result
 
 
-def migration_status(store: Store, fleet: Fleet, participants: Sequence[Participant], source: Tenant, target: Tenant) -> MigrationStatus:
+def migration_status(
+    store: Store, fleet: Fleet, participants: Sequence[Participant], source: Tenant, target: Tenant, transition_ms: int = Policy().transition_ms
+) -> MigrationStatus:
     """Read journal, claims, mapping documents, routers and participants, and compare them.
 
-    An artefact that can't be read is a problem in the result, not an error; only the store must answer.
+    An artefact that can't be read is a problem in the result, not an error; only the store must answer. Of a finalized
+    migration nothing but its leftovers can be wrong: its tenants may have gone on to others.
+
+    :param transition_ms: how long the way back is planned to stay open.
     """
     journal = Journal(store, source, target).read()
     live = source if journal.canonical == source.id else target
     status = MigrationStatus(journal.key, journal.phase, int(journal.body.get("epoch", 0)), live, ended_by=journal.end)
+    status.finalized_at_ms = int(journal.body.get("finalized_at_ms", 0))
     parties = Parties(source, target, aliases_of(store, journal))
     owner = _alive(journal)
     for participant in participants:
@@ -99,12 +115,40 @@ def migration_status(store: Store, fleet: Fleet, participants: Sequence[Particip
         status.running = str(owner)
         status.progress = journal.body.get("progress") or {} if journal.phase == IDLE else {}
         status.problems = []
+    elif status.finalized_at_ms:
+        status.problems += [f"{document.path} is still this migration's." for document in claims_of(store, journal)]
+        status.problems += [f"{entry.participant} is {entry.state}, expected {ABSENT}." for entry in status.participants if entry.state != ABSENT]
     else:
         status.problems += _documents(store, journal, parties, live)
         status.problems += [problem for state in states for problem in _router(state, journal, parties)]
         status.problems += [problem for entry in status.participants for problem in _participant(entry, journal)]
+    status.pending = {entry.participant: entry.pending for entry in status.participants if entry.pending}
+    status.transition = _transition(journal, parties, sum(status.pending.values()), transition_ms)
     _conclude(status, journal, parties)
     return status
+
+
+def _transition(journal: Journal, parties: Parties, pending: int, planned_ms: int) -> dict[str, Any]:
+    """How far the transition is, and what a reverse would cost now.
+
+    Nothing is measured for it: the window is taken from the last one, which had the same to do the other way round; the logged
+    keys, which are applied before it, from the last call that applied some.
+    """
+    began = journal.body.get("committed_at_ms")
+    if journal.phase != IDLE or journal.canonical != parties.target.id or journal.ended or not began:
+        return {}
+    windows = journal.body.get("windows") or [{}]
+    window_ms = windows[-1].get("window_ms") or windows[-1].get("predicted_window_ms", 0)
+    followed = journal.body.get("followed") or {}
+    key_ms = followed["ms"] / followed["keys"] if followed.get("keys") else _UNKNOWN_KEY_MS
+    left_days = (began + planned_ms - time.time() * 1000) / _DAY_MS
+    return {
+        "began_at_ms": began,
+        "days_left": round(left_days, 1),
+        "reverse_window_ms": window_ms,
+        "catch_up_ms": round(pending * key_ms),
+        "pending": pending,
+    }
 
 
 def _alive(journal: Journal) -> Owner | None:
@@ -147,6 +191,8 @@ def _router(state: RouterState, journal: Journal, parties: Parties) -> list[str]
 
 def _participant(status: Status, journal: Journal) -> list[str]:
     problems = [f"{status.participant}: {problem}" for problem in status.problems]
+    if journal.body.get("finalizing"):
+        return []
     expected = STAGED if journal.body.get("staged") else None
     if expected and status.state != expected:
         problems.append(f"{status.participant} is {status.state}, expected {expected}.")
@@ -161,7 +207,8 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
     command = _command(journal, parties)
     epoch = f"epoch {status.epoch}"
     if status.running:
-        staging = f" Staging {shown(status.progress)}." if status.progress else ""
+        doing = "Staging" if status.progress.get("step") == COPY else "Deleting"
+        staging = f" {doing} {shown(status.progress)}." if status.progress else ""
         status.verdict = f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live.{staging}"
         return
     if journal.phase == WINDOW:
@@ -174,21 +221,42 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
     elif journal.phase != IDLE:
         committed = "requests are held" if journal.phase == COMMITTED else "routers are being opened"
         status.verdict = f"Committed, not finished ({epoch}): {status.live.subdomain} is live, {committed}."
+    elif status.finalized_at_ms:
+        status.verdict = f"Finalized {_date(status.finalized_at_ms)}: {parties.source.subdomain}'s requests work with the data of {parties.target.subdomain}."
+        status.verdict += " Something is left of it." if status.problems else ""
+        command = "zdm.landscape.finalize" if status.problems else ""
+    elif journal.ended:
+        status.verdict = f"The end of the transition is not finished ({epoch}): {status.live.subdomain} is live and served, the way back has ended."
+        command = "zdm.landscape.finalize"
     elif status.problems:
         status.verdict = f"{status.live.subdomain} is live; some artefacts disagree ({epoch})."
     elif status.live == parties.target:
-        status.verdict = f"In transition: {status.live.subdomain} is live, both credentials work."
+        status.verdict = f"In transition: {status.live.subdomain} is live, both credentials work. {_transition_words(status.transition)}".rstrip()
         command = ""
     else:
         status.verdict = f"{status.live.subdomain} is live; {_stage_words(journal, status)}."
         command = ""
-    status.needs_person = journal.phase != IDLE or bool(status.problems)
+    status.needs_person = journal.phase != IDLE or bool(status.problems) or bool(journal.body.get("finalizing"))
     if status.ended_by:
         status.verdict += f" {describe_end(status.ended_by)}"
         if status.ended_by["outcome"] == UNDONE_ALL and not status.needs_person:
             command = "zdm.landscape.migrate" if journal.body["to"] == parties.target.id else "zdm.landscape.reverse"
+    confirm = f" -e tenant_finalize_confirm={parties.source.subdomain}" if command == "zdm.landscape.finalize" else ""
     arguments = f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
-    status.next_command = f"ansible-playbook {command} {arguments}" if command else ""
+    status.next_command = f"ansible-playbook {command} {arguments}{confirm}" if command else ""
+
+
+def _transition_words(transition: Mapping[str, Any]) -> str:
+    if not transition:
+        return ""
+    days = transition["days_left"]
+    left = f"{days} days are left" if days >= 0 else f"its time has been over for {-days} days"
+    log = f", after {transition['catch_up_ms']} ms while it is served for {transition['pending']:,} logged keys" if transition["pending"] else ""
+    return f"Since {_date(transition['began_at_ms'])}, {left}. A reverse would hold requests for about {transition['reverse_window_ms']} ms{log}."
+
+
+def _date(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_ms / 1000))
 
 
 def _stage_words(journal: Journal, status: MigrationStatus) -> str:

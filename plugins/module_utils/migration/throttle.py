@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast a stage may be: rows per second, the lag of replicas, the answer time of the services.
+"""How fast a stage, its removal and finalize may be: rows per second, the lag of replicas, the answer time of the services.
 
 The limits of the policy hold until the config store has a document ``throttles/<migration>``. It is nobody's but the operator's,
 so that a change never meets a compare-and-set of the journal, and is read while the stage runs, at most once a second.
@@ -17,8 +17,9 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import NO_LIMIT, format_ms, parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY, Participant, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, COPY, PURGE, Participant, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES, Store
 
 ROWS, LAG, LATENCY = "rows_per_second", "replica_lag", "latency"
@@ -46,6 +47,7 @@ class Limits:
         :raises InputError: an unknown limit, no number, or no duration.
         """
         known = (ROWS, "max_replica_lag", "max_latency")
+        options = {name: value for name, value in options.items() if name != "format"}
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise InputError(f"{what} has the unknown limit {unknown[0]!r}.", f"The limits are {', '.join(known)}.")
@@ -142,11 +144,11 @@ class Throttle:
         self._lags: dict[str, Sampled] = {}
 
     def wait(self, participant: Participant, entry: Mapping[str, Any], between: Callable[[], None]) -> None:
-        """Wait until the next chunk may begin; nothing for entries that copied no chunk.
+        """Wait until the next chunk may begin; nothing for entries that wrote none.
 
         :param between: called before every short wait; what it raises ends the wait.
         """
-        if entry.get("step") != COPY:
+        if entry.get("step") not in (COPY, PURGE, APPLY):
             return
         self._rate.pay(self._new_rows(entry))
         while True:
@@ -160,7 +162,7 @@ class Throttle:
             self._pause(min(TICK_S, max(left, _SHORTEST_S)) if only_rate else TICK_S)
 
     def _new_rows(self, entry: Mapping[str, Any]) -> int:
-        table, rows = (str(entry["participant"]), str(entry["table"])), int(entry["rows"])
+        table, rows = (str(entry["participant"]), str(entry.get("table", ""))), int(entry["rows"])
         before, self._rows[table] = self._rows.get(table, 0), rows
         return max(0, rows - before)
 
@@ -197,6 +199,7 @@ class Throttle:
         self._read_at = self._clock()
         try:
             document = self._store.get(THROTTLES, self._migration)
+            check_format(document)
             limits = Limits.of(document.body, document.path, self._policy) if document else self._policy
         except ZdmError as error:
             self._warn(f"{error} The limits stay as they are.")

@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Participant,
     Progress,
     Status,
+    untold,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, Block, Router, RouterState
 
@@ -99,6 +100,8 @@ class MemoryParticipant(Participant):
         self.state = ABSENT
         self.live = source_id
         self.rows_under = source_id
+        self.logged = 0
+        self.twins = 0
         self.down = False
 
     def _verb(self, verb: str, move: Move) -> None:
@@ -113,8 +116,14 @@ class MemoryParticipant(Participant):
 
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
         self._verb("stage", move)
-        self.state, self.epoch = STAGED, move.epoch
+        self.state, self.epoch, self.twins = STAGED, move.epoch, 1
         return 1
+
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        self._verb("follow", move)
+        assert (self.state, self.live) == (STAGED, move.from_id)
+        applied, self.logged = self.logged, 0
+        return applied
 
     def take_over(self, move: Move) -> None:
         self._verb("take_over", move)
@@ -143,17 +152,20 @@ class MemoryParticipant(Participant):
         self.state, self.rows_under = STAGED, move.from_id
         assert self.live == move.from_id
 
-    def remove(self, move: Move) -> int:
+    def remove(self, move: Move, progress: Progress = untold) -> int:
         self._verb("remove", move)
         assert self.state in (STAGED, ABSENT)
         assert self.live == move.from_id
+        removed, self.twins = self.twins, 0
         self.state, self.epoch = ABSENT, 0
-        return 1
+        return removed
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         if self.down:
             raise Unreachable(f"Database {self.name} does not answer.", "Start it.")
-        return Status(self.name, self.kind, self.state, self.epoch, self.live if self.state != ABSENT else "")
+        other = target_id if self.live == source_id else source_id
+        rows = {self.live: 1, other: self.twins}
+        return Status(self.name, self.kind, self.state, self.epoch, self.live if self.state != ABSENT else "", pending=self.logged, rows=rows)
 
     def fingerprint(self, tenant_id: str) -> str:
         return "f"

@@ -1,0 +1,251 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between two windows: what is logged is applied, the transition is described, and it ends for good."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize, is_finalized, retired_rows
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import Staged, remove, stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, THROTTLES
+from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+
+from .conftest import A, B, Small
+
+
+@pytest.fixture
+def live(small: Small) -> Small:
+    """In transition."""
+    small.cutover().switch(B, lambda: 40)
+    small.log.clear()
+    return small
+
+
+def again(small: Small, **options: Any) -> Staged:
+    return stage(small.store, small.journal(), small.parties(), small.participants, small.plan, lambda _entry: None, **options)
+
+
+def end(small: Small) -> dict[str, int]:
+    return finalize(small.store, small.journal(), small.parties(), small.participants)
+
+
+def status(small: Small, **options: Any) -> MigrationStatus:
+    return migration_status(small.store, small.fleet, small.participants, A, B, **options)
+
+
+def written(small: Small) -> dict[str, Any]:
+    return {str(file): file.read_bytes() for file in sorted(small.store.path.rglob("*.json"))}
+
+
+# -- the log --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", [A, B], ids=["before the switch", "in the transition"])
+def test_a_second_stage_applies_what_was_logged(small: Small, to: Any) -> None:
+    if to == B:
+        small.cutover().switch(B, lambda: 0)
+    small.participants[1].logged = 500
+    epoch = small.journal().body["epoch"]
+    small.log.clear()
+    assert again(small) == Staged(applied={"rating": 500})
+    assert small.log.of("take_over", "follow", "stage") == ["take_over", "take_over", "follow"]
+    assert small.journal().body["epoch"] == epoch + 1
+    small.assert_agreed(to)
+    before = written(small)
+    assert again(small) == Staged()
+    assert written(small) == before
+
+
+def test_the_log_is_not_applied_while_another_run_is_alive(live: Small) -> None:
+    live.participants[0].logged = 500
+    driver = live.journal()
+    driver.take_over(open_window=False, move_from=B.id, move_to=A.id)
+    with driver.heartbeat(), pytest.raises(Refused, match="is driven by"):
+        again(live)
+    assert live.participants[0].logged == 500
+
+
+def test_the_log_is_not_applied_in_a_window_that_was_taken_over_by_force(live: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.participants[0].logged = 500
+    driver, journal = live.journal(), live.journal()
+    original = type(journal).take_over
+
+    def late(self: Any, **options: Any) -> None:
+        if self is journal and driver.epoch == 0:
+            driver.take_over(open_window=True, move_from=B.id, move_to=A.id)
+        original(self, **options)
+
+    monkeypatch.setattr(type(journal), "take_over", late)
+    with pytest.raises(Refused, match="unfinished window"):
+        stage(live.store, journal, live.parties(), live.participants, live.plan, lambda _entry: None, force=True)
+    assert live.participants[0].logged == 500
+    assert live.journal().body["owner"] is None
+
+
+def test_status_tells_what_is_left_and_what_a_reverse_costs(live: Small) -> None:
+    live.participants[0].logged = 4000
+    found = status(live, transition_ms=10 * 86_400_000)
+    assert found.pending == {"bills": 4000}
+    assert found.transition["days_left"] == 10.0
+    assert abs(found.transition["began_at_ms"] - time.time() * 1000) < 60_000
+    assert found.transition["reverse_window_ms"] == live.journal().body["windows"][-1]["window_ms"]
+    assert found.transition["catch_up_ms"] == 2000
+    assert "4,000 logged keys" in found.verdict
+    assert (found.needs_person, found.problems) == (False, [])
+    again(live)
+    live.participants[0].logged = 10
+    body = live.journal().body
+    live.store.put(MIGRATIONS, "a--b", {**body, "committed_at_ms": body["committed_at_ms"] - 12 * 86_400_000}, live.store.get(MIGRATIONS, "a--b").revision)
+    over = status(live, transition_ms=10 * 86_400_000)
+    assert over.transition["days_left"] == -2.0
+    assert "over for 2.0 days" in over.verdict
+    live.cutover().switch(A, lambda: 0)
+    assert status(live).transition == {}
+
+
+# -- the end --------------------------------------------------------------------------------------------------------------
+
+
+def test_finalize_ends_the_transition(live: Small) -> None:
+    live.store.put(THROTTLES, "a--b", {"rows_per_second": 5}, None)
+    onboarded = {name: live.store.get(ONBOARDED, name) for name in "abc"}
+    assert retired_rows(live.journal(), live.parties(), live.participants) == {"bills": 1, "rating": 1}
+    assert end(live) == {"bills": 1, "rating": 1}
+    assert [participant.state for participant in live.participants] == ["absent", "absent"]
+    assert [participant.rows_under for participant in live.participants] == [B.id, B.id]
+    assert live.store.list(CLAIMS) == live.store.list(THROTTLES) == []
+    assert {name: live.store.get(ONBOARDED, name) for name in "abc"} == onboarded
+    assert live.leads_to("a") == "b"
+    journal = live.journal()
+    assert (journal.phase, journal.canonical, journal.body["owner"], journal.body["staged"]) == ("I", B.id, None, False)
+    assert is_finalized(live.store, journal)
+    found = status(live)
+    assert (found.needs_person, found.problems, found.next_command, found.transition) == (False, [], "", {})
+    assert found.verdict.startswith("Finalized 20")
+    before = written(live)
+    assert end(live) == {}
+    assert written(live) == before
+
+
+def test_after_finalize_there_is_no_way_back(live: Small) -> None:
+    end(live)
+    before = written(live)
+    with pytest.raises(Refused, match="the way back has ended.*migrate b to another tenant"):
+        live.cutover().switch(A, lambda: 0)
+    with pytest.raises(Refused, match="the way back has ended"):
+        again(live)
+    with pytest.raises(Refused, match="the way back has ended"):
+        remove(live.store, live.journal(), live.parties(), live.participants)
+    assert not live.cutover().switch(B, lambda: 0).changed
+    assert written(live) == before
+
+
+def test_finalize_is_refused_while_the_source_is_live(small: Small) -> None:
+    for _state in ("staged", "aborted"):
+        before = written(small)
+        with pytest.raises(Refused, match="a is live.*zdm.landscape.abort"):
+            end(small)
+        assert written(small) == before
+        remove(small.store, small.journal(), small.parties(), small.participants)
+
+
+def test_finalize_is_refused_in_an_unfinished_window(live: Small) -> None:
+    live.log.failures["router-1", "close"] = [KeyboardInterrupt()]  # type: ignore[list-item]
+    with pytest.raises(KeyboardInterrupt):
+        live.cutover().switch(A, lambda: 0)
+    before = written(live)
+    with pytest.raises(Refused, match="unfinished window"):
+        end(live)
+    assert written(live) == before
+
+
+@pytest.mark.parametrize("state", ["barred", "staging", "staged"])
+def test_finalize_is_refused_when_a_participant_disagrees(live: Small, state: str) -> None:
+    live.participants[1].state = state
+    live.participants[1].live = A.id
+    with pytest.raises(Refused, match="rating is .* holds guid-a to be live"):
+        end(live)
+    assert live.log.of("remove") == []
+    assert not live.journal().ended
+
+
+def test_nothing_is_begun_while_a_participant_is_down(live: Small) -> None:
+    live.participants[1].down = True
+    with pytest.raises(Unreachable):
+        end(live)
+    assert live.log.of("remove") == []
+    assert not live.journal().ended
+
+
+def die(small: Small, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finalize in a process that dies right before a write; the owner stays in the journal as a killed process leaves it."""
+    target, _, operation = place.partition(":")
+    if operation:
+        small.log.failures[target, operation] = [KeyboardInterrupt()]  # type: ignore[list-item]
+    else:
+        put, delete = FileStore.put, FileStore.delete
+
+        def no_put(self: FileStore, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Any:
+            if place in body and body[place] and collection == MIGRATIONS:
+                raise KeyboardInterrupt
+            return put(self, collection, name, body, revision)
+
+        def no_delete(self: FileStore, collection: str, name: str, revision: str) -> None:
+            if place == "unclaim" and collection == CLAIMS and name == "b":
+                raise KeyboardInterrupt
+            delete(self, collection, name, revision)
+
+        monkeypatch.setattr(FileStore, "put", no_put)
+        monkeypatch.setattr(FileStore, "delete", no_delete)
+    with pytest.raises(KeyboardInterrupt):
+        end(small)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("place", "way_back"),
+    [("finalizing", True), ("bills:remove", False), ("rating:remove", False), ("finalized_at_ms", False), ("unclaim", False)],
+)
+def test_finalize_goes_on_where_it_died(live: Small, monkeypatch: pytest.MonkeyPatch, place: str, way_back: bool) -> None:
+    die(live, place, monkeypatch)
+    if way_back:
+        live.assert_agreed(B)
+        assert not status(live).needs_person
+    else:
+        with pytest.raises(Refused, match="is being finalized|the way back has ended"):
+            live.cutover().switch(A, lambda: 0)
+        found = status(live)
+        assert found.needs_person
+        assert "zdm.landscape.finalize" in found.next_command
+        assert "tenant_finalize_confirm=a" in found.next_command
+        assert found.live == B
+    end(live)
+    assert is_finalized(live.store, live.journal())
+    assert [participant.state for participant in live.participants] == ["absent", "absent"]
+    assert not status(live).needs_person
+
+
+def test_an_account_that_is_onboarded_in_between_needs_nothing(live: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    die(live, "rating:remove", monkeypatch)
+    body = {"id": "guid-d", "subdomain": "d", "datacenter": "us10", "channel": "stable", "mapToTenant": "b", "mapToTenantId": "guid-b"}
+    live.store.put(ONBOARDED, "d", body, None)
+    end(live)
+    assert live.leads_to("d") == "b"
+    assert live.store.list(CLAIMS) == []
+
+
+def test_a_run_that_was_taken_over_deletes_nothing_more(live: Small) -> None:
+    def taken_over(_entry: dict[str, Any]) -> None:
+        thief = live.journal()
+        thief.take_over(open_window=False, move_from=B.id, move_to=A.id, force=True)
+
+    with pytest.raises(Superseded):
+        finalize(live.store, live.journal(), live.parties(), live.participants, taken_over)
+    assert end(live)
+    assert is_finalized(live.store, live.journal())
