@@ -32,7 +32,11 @@ LEASE_MS = 500
 RATE = 40.0
 TIMEOUT_S = 25.0
 """Longer than routers hold a request: what they give up is answered, and a busy machine is not a lost request."""
-TWINS = {"subscriptions": ("product", "subscription", "subscription_item"), "bills": ("tax_rule", "bill", "bill_line")}
+TWINS = {
+    "subscriptions": ("product", "subscription", "subscription_item"),
+    "bills": ("tax_rule", "bill", "bill_line"),
+    "rating": ("rate_plan", "usage_record", "usage_part"),
+}
 
 
 @dataclass

@@ -26,6 +26,7 @@ CODES = 12
 SETTINGS = 6
 SEED_OUTBOX = 200
 LINES = 2
+NOTE_SIZE = 60
 COUNTRIES = ("AT", "DE", "FR", "IT")
 
 
@@ -43,9 +44,6 @@ class Service:
     statistic: str = "tenant_statistic"
     outbox: str = "outbox"
     country: str = "country"
-    note_size: int = 60
-    events_per_head: int = 0
-    """Old rows of the outbox for each head: a log whose rows are many, narrow and have a key of their own."""
 
     @property
     def tenant_tables(self) -> tuple[str, ...]:
@@ -60,7 +58,7 @@ class Service:
 SERVICES = (
     Service("subscriptions", "postgresql", "uuid", "subscription", "subscription_item", "product", "preference"),
     Service("bills", "postgresql", "varchar(36)", "bill", "bill_line", "tax_rule", "numbering"),
-    Service("rating", "mariadb", "varchar(36)", "usage_record", "usage_part", "rate_plan", "rating_setting", note_size=8, events_per_head=9),
+    Service("rating", "mariadb", "varchar(36)", "usage_record", "usage_part", "rate_plan", "rating_setting"),
     Service("documents", "sqlite", "varchar(36)", "document", "page", "template", "archive_setting"),
 )
 BY_NAME = {service.name: service for service in SERVICES}
@@ -108,16 +106,16 @@ def _dialect(service: Service) -> dict[str, str]:
     if service.kind == "postgresql":
         return {
             "series": "generate_series(1, {count}) AS s(n)", "id": "('00000000-0000-4000-8000-' || lpad(to_hex({n}), 12, '0'))::uuid",
-            "text": "'{prefix}' || {n}", "fill": f"repeat('x', {service.note_size})", "int_div": "/", "country": "(ARRAY['AT','DE','FR','IT'])[1 + n % 4]",
+            "text": "'{prefix}' || {n}", "fill": f"repeat('x', {NOTE_SIZE})", "int_div": "/", "country": "(ARRAY['AT','DE','FR','IT'])[1 + n % 4]",
         }  # fmt: skip
     if service.kind == "mariadb":
         return {
             "series": "(SELECT seq AS n FROM seq_1_to_{count}) AS s", "id": "concat('00000000-0000-4000-8000-', lpad(lower(hex({n})), 12, '0'))",
-            "text": "concat('{prefix}', {n})", "fill": f"repeat('x', {service.note_size})", "int_div": "DIV", "country": "elt(1 + n % 4, 'AT','DE','FR','IT')",
+            "text": "concat('{prefix}', {n})", "fill": f"repeat('x', {NOTE_SIZE})", "int_div": "DIV", "country": "elt(1 + n % 4, 'AT','DE','FR','IT')",
         }  # fmt: skip
     return {
         "series": "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {count}) SELECT n FROM s)",
-        "id": "printf('00000000-0000-4000-8000-%012x', {n})", "text": "'{prefix}' || ({n})", "fill": f"'{'x' * service.note_size}'", "int_div": "/",
+        "id": "printf('00000000-0000-4000-8000-%012x', {n})", "text": "'{prefix}' || ({n})", "fill": f"'{'x' * NOTE_SIZE}'", "int_div": "/",
         "country": "substr('ATDEFRIT', 1 + 2 * (n % 4), 2)",
     }  # fmt: skip
 
@@ -138,10 +136,6 @@ def seed_sql(service: Service, tenant_id: str, heads: int) -> list[str]:
     def uid(n: str) -> str:
         return d["id"].format(n=n)
 
-    events = (
-        f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item)"
-        f" SELECT {t}, {text('event-')}, -1, 'event', {uid(f'(1 + n % {heads})')} FROM {series(heads * service.events_per_head)}"
-    )
     head_of_line = f"1 + (n - 1) {d['int_div']} {LINES}"
     return [
         f"INSERT INTO {s.code} (tenant_id, code, country, title) SELECT {t}, {text('C')}, {d['country']}, {text('title ')} FROM {series(CODES)}",
@@ -154,7 +148,6 @@ def seed_sql(service: Service, tenant_id: str, heads: int) -> list[str]:
         f"INSERT INTO {s.statistic} (tenant_id, writes) VALUES ({t}, {SEED_OUTBOX})",
         f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item)"
         f" SELECT {t}, {text('seed-')}, 0, 'seed', {uid(f'(1 + n % {heads})')} FROM {series(SEED_OUTBOX)}",
-        *([events] if service.events_per_head else []),
     ]
 
 
@@ -165,9 +158,9 @@ def country_sql(service: Service) -> str:
 
 def rows_of(service: Service, heads: int) -> int:
     """Rows that :func:`seed_sql` makes for one tenant."""
-    return CODES + heads * (1 + LINES + service.events_per_head) + SETTINGS + 1 + SEED_OUTBOX
+    return CODES + heads * (1 + LINES) + SETTINGS + 1 + SEED_OUTBOX
 
 
 def heads_for(service: Service, rows: int) -> int:
     """The number of heads that gives a tenant at least *rows* rows."""
-    return max(2, -(-(rows - rows_of(service, 0)) // (1 + LINES + service.events_per_head)))
+    return max(2, -(-(rows - rows_of(service, 0)) // (1 + LINES)))

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +22,9 @@ _STORE_WRITES = 4
 """Journal writes inside a window: C, the drain's evidence, K, R."""
 _ROUTER_ROUNDS = 6
 """Rounds of commands to all routers inside a window: lease, drain, close, drain, map, release."""
+_PARTICIPANT_ROUNDS = 60
+"""What prelude, barrier and turn cost whatever the rows, in small transactions: measured with one to four participants, idle and busy."""
+_SAMPLES = 20
 _UNKNOWN_WRITE_MS = 5.0
 
 
@@ -34,6 +39,8 @@ class Plan:
     store_ms: float
     """One write to the config store."""
     documents: int
+    participants_ms: float = 0.0
+    """One small transaction in every participant, in all of them at the same time."""
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -43,7 +50,7 @@ class Plan:
     def predicted_window_ms(self) -> int:
         """Participants work at the same time; routers and store are served one step after the other."""
         slowest = max((inspection.window_ms for inspection in self.inspections), default=0)
-        return round(slowest + _ROUTER_ROUNDS * self.router_ms + (_STORE_WRITES + self.documents) * self.store_ms)
+        return round(slowest + _PARTICIPANT_ROUNDS * self.participants_ms + _ROUTER_ROUNDS * self.router_ms + (_STORE_WRITES + self.documents) * self.store_ms)
 
     @property
     def digest(self) -> str:
@@ -77,7 +84,19 @@ def make_plan(journal: Journal, parties: Parties, participants: Sequence[Partici
     begin = time.monotonic()
     fleet.in_flight(parties.ids)
     router_ms = (time.monotonic() - begin) * 1000
-    return Plan(journal.key, inspections, router_ms, float(journal.body.get("write_ms") or _UNKNOWN_WRITE_MS), len(parties.all))
+    store_ms = float(journal.body.get("write_ms") or _UNKNOWN_WRITE_MS)
+    return Plan(journal.key, inspections, router_ms, store_ms, len(parties.all), _measure_together(participants))
+
+
+def _measure_together(participants: Sequence[Participant]) -> float:
+    """Milliseconds of one small transaction in all participants at once: they share this process, and maybe a host."""
+    times = []
+    with ThreadPoolExecutor(max(1, len(participants))) as pool:
+        for _sample in range(_SAMPLES):
+            begin = time.monotonic()
+            wait([pool.submit(participant.round_trip) for participant in participants])
+            times.append((time.monotonic() - begin) * 1000)
+    return statistics.mean(times)
 
 
 def _database_text(inspection: Inspection) -> str:

@@ -207,5 +207,8 @@ class Participant(ABC):
         """How far the slowest replica is behind; ``None`` without replicas, or when the server does not know of them."""
         return None
 
+    def round_trip(self) -> None:
+        """One small read-only transaction: the unit in which the fixed cost of a window is measured."""
+
     def close(self) -> None:
         """Close connections; the participant can be used again afterwards."""

@@ -148,6 +148,10 @@ class Database(Participant):
         except sa.exc.DBAPIError as error:
             raise self.translate(error) from None
 
+    def round_trip(self) -> None:
+        with self.transaction() as connection:
+            execute(connection, "SELECT 1")
+
     def quote(self, *names: str) -> str:
         """A dotted, quoted identifier."""
         preparer = self.engine().dialect.identifier_preparer

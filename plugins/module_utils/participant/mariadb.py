@@ -99,7 +99,7 @@ class MariaDB(MariaDBTwins):
         if any(there.get(name) != trigger for name, trigger in self._wanted(state).items()):
             return ()
         fence = sql.fence_name(state.migration)
-        if fence not in self.leftovers(connection, state.migration):
+        if fence not in self._own_tables(connection, state.migration):
             return ()
         return tuple(execute(connection, f"SELECT id FROM {self.quote(fence)} WHERE closed ORDER BY id").scalars())
 

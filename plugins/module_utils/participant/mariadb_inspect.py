@@ -17,7 +17,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant import m
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import MariaDBSessions, describe, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sessions import NO_SUCH_TABLE, MariaDBSessions, describe, number
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -66,6 +66,9 @@ class ColumnInfo(NamedTuple):
 
 class MariaDBInspection(Verbs, MariaDBSessions):
     """The reading half of the MariaDB participant."""
+
+    def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
+        return number(error) == NO_SUCH_TABLE
 
     def exact(self, column: str, tenant_id: str) -> str:
         return f"CONVERT({column} USING utf8mb4) COLLATE utf8mb4_nopad_bin = {literal(tenant_id)}"

@@ -22,7 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.names import short_h
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite_inspect import SQLiteInspection, lock_holders
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, read_state, state_name, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, state_name, write_state
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import VERB_TIMEOUT_MS
 
 with suppress(ImportError):  # Database refuses to be built without it
@@ -72,6 +72,9 @@ class SQLite(SQLiteInspection):
                 execute(connection, statement)
             connection.commit()
         return connection
+
+    def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
+        return "no such table" in str(error.orig)
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
@@ -158,7 +161,7 @@ class SQLite(SQLiteInspection):
     def install(self, move: Move, state: State, progress: Progress) -> int:
         with self._exclusive(VERB_TIMEOUT_MS) as connection:
             execute(connection, self._create_state(state.migration))
-            stored = read_state(connection, move.migration)
+            stored = self.state(connection, move.migration)
             if stored:
                 self.check_epoch(stored, move)
             write_state(connection, state, insert=stored is None)
@@ -170,7 +173,7 @@ class SQLite(SQLiteInspection):
     def uninstall(self, move: Move, progress: Progress) -> int:
         del progress  # no row is copied, so none is deleted
         with self._exclusive(VERB_TIMEOUT_MS) as connection:
-            stored = read_state(connection, move.migration)
+            stored = self.state(connection, move.migration)
             if stored:
                 self.check_epoch(stored, move)
                 self.refuse_barred_or_turned(stored, move, "remove")

@@ -156,9 +156,10 @@ def _table(migration: str) -> sa.TableClause:
 
 
 def read_state(connection: Connection, migration: str, lock: bool = False) -> State | None:
-    """The state row; None when there is none. Any format, see :data:`base.FORMAT`."""
-    if not sa.inspect(connection).has_table(state_name(migration)):
-        return None
+    """The state row; None when its table is empty. Any format, see :data:`base.FORMAT`.
+
+    :raises sqlalchemy.exc.DBAPIError: there is no such table.
+    """
     query = sa.select(_table(migration))
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -37,6 +38,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, per_row_us, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Rows, State, Survey, read_state, write_state
+
+with suppress(ImportError):  # Database refuses to be built without it
+    import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -125,6 +129,10 @@ class Verbs(Database):
         return sorted(per_row_us(rows, partial(execute, connection, self.rows.update(probe, old, new))) for old, new in ways)[1]
 
     @abstractmethod
+    def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the statement failed because its table does not exist."""
+
+    @abstractmethod
     def exact(self, column: str, tenant_id: str) -> str:
         """SQL condition: the quoted *column* holds *tenant_id* byte for byte, whatever its collation."""
 
@@ -147,7 +155,12 @@ class Verbs(Database):
 
         :raises Refused: a newer version of the collection wrote it.
         """
-        state = read_state(connection, migration, lock)
+        try:
+            state = read_state(connection, migration, lock)
+        except sa.exc.DBAPIError as error:  # asking the catalog first would cost every verb of a window a few milliseconds
+            if not self.no_such_table(error):
+                raise
+            return None
         if state and state.format > FORMAT:
             raise Refused(f"{self.label}: a newer version of the collection staged migration {migration}.", "Use that version or a newer one.")
         return state
@@ -256,44 +269,47 @@ class Verbs(Database):
             self.in_window(move, VERB_TIMEOUT_MS, lambda connection, state: write_state(connection, replace(state, epoch=move.epoch)))
 
     def prelude(self, move: Move, timeout_ms: int) -> int:
-        def work(connection: Connection, state: State) -> None:
-            if state.state == STAGED and move.to_id not in self.fenced(connection, state):
+        """Bring the twins so close to their originals that the rest takes a moment, then wait out writers."""
+        checked = False
+
+        def work(connection: Connection, state: State) -> int:
+            nonlocal checked
+            if state.state == STAGED and not checked and move.to_id not in self.fenced(connection, state):
                 raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Abort the stage and stage again.")
-            self.exclude_writers(connection, state)
-
-        begin = time.monotonic()
-        applied, near = self._follow(move, timeout_ms, untold)
-        if not near:
-            reason = f"{self.label}: changes of tenant {move.from_id} come in faster than they are applied."
-            raise Timeout(reason, "Run the same command again when the tenant is less busy.")
-        self.in_window(move, max(1, timeout_ms - round((time.monotonic() - begin) * 1000)), work)
-        return applied
-
-    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
-        with self.transaction() as connection:
-            self.refuse_barred_or_turned(self.staged_state(connection, move), move, "follow")
-        return self._follow(move, timeout_ms, progress)[0]
-
-    def _follow(self, move: Move, timeout_ms: int, progress: Progress) -> tuple[int, bool]:
-        """Bring the twins so close to their originals that the rest takes a moment. Returns the keys applied, and whether it came to that."""
-        with self.transaction() as connection:
-            state = self.staged_state(connection, move)
-        if not state.twins or state.state == BARRED:
-            return 0, True
-
-        def apply(connection: Connection, state: State) -> int:
-            self.exempt(connection, state)
-            return self.catch_up(connection, state)
+            checked = True
+            applied = self._follow(connection, state)
+            if applied <= LEFT_FOR_THE_BARRIER:
+                self.exclude_writers(connection, state)
+            return applied
 
         deadline, total, applied = time.monotonic() + timeout_ms / 1000, 0, LEFT_FOR_THE_BARRIER + 1
         while applied > LEFT_FOR_THE_BARRIER:
-            if time.monotonic() >= deadline:
-                return total, False
-            applied = self.in_window(move, timeout_ms, apply)
+            left_ms = round((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                reason = f"{self.label}: changes of tenant {move.from_id} come in faster than they are applied."
+                raise Timeout(reason, "Run the same command again when the tenant is less busy.")
+            applied = self.in_window(move, left_ms, work)
+            total += applied
+        return total
+
+    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
+        def work(connection: Connection, state: State) -> int:
+            self.refuse_barred_or_turned(state, move, "follow")
+            return self._follow(connection, state)
+
+        deadline, total, applied = time.monotonic() + timeout_ms / 1000, 0, LEFT_FOR_THE_BARRIER + 1
+        while applied > LEFT_FOR_THE_BARRIER and time.monotonic() < deadline:
+            applied = self.in_window(move, timeout_ms, work)
             total += applied
             if applied:
                 progress({"participant": self.name, "step": APPLY, "rows": total})
-        return total, True
+        return total
+
+    def _follow(self, connection: Connection, state: State) -> int:
+        if state.state != STAGED or not state.twins:
+            return 0
+        self.exempt(connection, state)
+        return self.catch_up(connection, state)
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         def work(connection: Connection, state: State) -> dict[str, Any]:

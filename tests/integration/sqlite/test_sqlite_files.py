@@ -81,7 +81,7 @@ def test_readers_see_all_or_nothing_and_go_on_until_the_commit(staged: tuple[Ben
 @pytest.mark.parametrize("verb", ["prelude", "barrier", "turn", "undo", "take_over"])
 def test_a_lock_of_another_process_is_named(staged: tuple[Bench, SQLite], monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     bench, participant = staged
-    monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.in_place.VERB_TIMEOUT_MS", 300)
+    monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs.VERB_TIMEOUT_MS", 300)
     if verb in ("turn", "undo"):
         participant.barrier(move(), WAIT_MS)
     code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
