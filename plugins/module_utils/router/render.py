@@ -62,9 +62,11 @@ class Maps:
 def render(documents: Documents) -> Maps:
     """Make the maps.
 
-    :raises InputError: a journal can't be understood. One bad tenant's document only leaves that tenant out.
+    :raises InputError: a journal or a claim can't be understood. One bad tenant's document only leaves that tenant out.
     """
     maps = Maps()
+    for name, body in sorted(documents.claims.items()):
+        _check_format(f"claims/{name}", body)
     overrides = _tenants(documents, maps)
     for key, body in sorted(documents.migrations.items()):
         _journal(key, body, maps)
@@ -88,6 +90,7 @@ def _tenants(documents: Documents, maps: Maps) -> dict[str, str]:
     mapped: dict[str, str] = {}
     for name, body in sorted(documents.onboarded.items()):
         try:
+            _check_format(f"onboarded-tenants/{name}", body)
             subdomain = valid_name(name, "subdomain")
             tenant_id = valid_name(body.get("id"), "id")
             where = home(body)
@@ -118,20 +121,19 @@ def _ids(key: str, body: Body) -> Iterator[str]:
     try:
         ids = [body["source"]["id"], body["target"]["id"], *body.get("aliases", [])]
     except (KeyError, TypeError) as error:
-        raise _unreadable(key, f"{error} is missing or of a wrong type") from error
+        raise _unreadable(f"migrations/{key}", f"{error} is missing or of a wrong type") from error
     for tenant_id in ids:
         yield valid_name(tenant_id, f"id in migrations/{key}")
 
 
 def _journal(key: str, body: Body, maps: Maps) -> None:
     """Lay a journal's epoch and block over the maps."""
-    if body.get("format") != FORMAT:
-        raise _unreadable(key, f"its format is {body.get('format')!r}, this version reads {FORMAT}")
+    _check_format(f"migrations/{key}", body)
     phase, epoch = body.get("phase"), body.get("epoch")
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
-        raise _unreadable(key, f"its epoch is {epoch!r}")
+        raise _unreadable(f"migrations/{key}", f"its epoch is {epoch!r}")
     if phase not in CLOSED_PHASES | OPEN_PHASES:
-        raise _unreadable(key, f"its phase is {phase!r}")
+        raise _unreadable(f"migrations/{key}", f"its phase is {phase!r}")
     maps.epochs[key] = str(epoch)
     if phase in CLOSED_PHASES:
         for tenant_id in _ids(key, body):
@@ -162,5 +164,12 @@ def block_value(mode: str, until_ms: int, migration: str) -> str:
     return f"{mode}|{until_ms}|{migration}"
 
 
-def _unreadable(key: str, why: str) -> InputError:
-    return InputError(f"migrations/{key} can't be read: {why}.", "Repair the document, or run a version of zdm.landscape that knows its format.")
+def _check_format(path: str, body: Body) -> None:
+    """Refuse a document that a newer collection has written; one without a number has format 1."""
+    number = body.get("format", FORMAT)
+    if not isinstance(number, int) or isinstance(number, bool) or number > FORMAT:
+        raise _unreadable(path, f"its format is {number!r}, this version reads up to {FORMAT}")
+
+
+def _unreadable(path: str, why: str) -> InputError:
+    return InputError(f"{path} can't be read: {why}.", "Repair the document, or run a version of zdm.landscape that knows its format.")

@@ -90,6 +90,7 @@ def test_decommissioned_tenants(value: object, expected: bool) -> None:
 
 
 BAD_TENANTS = {
+    "a newer format": tenant("d", format=2),
     "no id": tenant("d", id=None),
     "an id that is no name": tenant("d", id="guid d"),
     "an id with a new line": tenant("d", id="guid-d\n"),
@@ -110,7 +111,7 @@ def test_a_bad_document_leaves_out_its_tenant_alone(body: dict[str, Any]) -> Non
 
 BAD_JOURNALS = {
     "a newer format": journal("C", format=2),
-    "no format": {key: value for key, value in journal("C").items() if key != "format"},
+    "a format that is no number": journal("C", format="1"),
     "an unknown phase": journal("X"),
     "two phases": journal("CU"),
     "an epoch that is no number": journal("C", epoch="4"),
@@ -124,6 +125,23 @@ BAD_JOURNALS = {
 def test_a_bad_journal_stops_the_start(body: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"migrations/{KEY}"):
         render(Documents(onboarded=BEFORE, migrations={KEY: body}))
+
+
+def test_a_claim_of_a_newer_format_stops_the_start() -> None:
+    with pytest.raises(InputError, match="claims/a can't be read: its format is 2"):
+        render(Documents(onboarded=BEFORE, claims={"a": {"format": 2, "migration": KEY}}))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_documents_without_a_format_have_the_first_one(phase: str) -> None:
+    def without(bodies: dict[str, Any]) -> dict[str, Any]:
+        return {name: {key: value for key, value in body.items() if key != "format"} for name, body in bodies.items()}
+
+    def numbered(bodies: dict[str, Any]) -> dict[str, Any]:
+        return {name: {**body, "format": 1} for name, body in bodies.items()}
+
+    old, new = (render(Documents(onboarded=form(BEFORE), migrations=form({KEY: journal(phase, B)}), claims=form(CLAIMS))) for form in (without, numbered))
+    assert old == new
 
 
 names = st.sampled_from("abcdef")
