@@ -100,6 +100,7 @@ class MemoryParticipant(Participant):
         self.state = ABSENT
         self.live = source_id
         self.rows_under = source_id
+        self.migration = ""
         self.logged = 0
         self.twins = 0
         self.down = False
@@ -116,7 +117,7 @@ class MemoryParticipant(Participant):
 
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
         self._verb("stage", move)
-        self.state, self.epoch, self.twins = STAGED, move.epoch, 1
+        self.state, self.epoch, self.twins, self.migration = STAGED, move.epoch, 1, move.migration
         return 1
 
     def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
@@ -163,6 +164,8 @@ class MemoryParticipant(Participant):
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         if self.down:
             raise Unreachable(f"Database {self.name} does not answer.", "Start it.")
+        if self.migration not in ("", migration):
+            return Status(self.name, self.kind, ABSENT)
         other = target_id if self.live == source_id else source_id
         rows = {self.live: 1, other: self.twins}
         return Status(self.name, self.kind, self.state, self.epoch, self.live if self.state != ABSENT else "", pending=self.logged, rows=rows)

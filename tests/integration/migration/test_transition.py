@@ -1,0 +1,115 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""To and fro under load, then the end of the transition and the next migration of the same tenant, on a real landscape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
+from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import Wanted, apply, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.router import entries
+from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
+
+FLIPS = 20
+NEXT = Tenant("venezia-next", "5e5e5e5e-0000-4000-8000-000000000005")
+
+
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
+    with scene(rows=1_000, chaos=False) as prepared:
+        yield prepared
+
+
+@pytest.fixture(name="operation")
+def _operation(scenery: Scene) -> Iterator[Operation]:
+    operation = Operation(scenery.options)
+    yield operation
+    operation.close()
+
+
+def restage(operation: Operation) -> dict[str, int]:
+    """Stage what is staged; the rows copied."""
+    plan = lambda: operation.checked_plan(for_window=False)  # noqa: E731
+    return stage(operation.store, operation.journal, operation.parties, operation.participants, plan, lambda _entry: None).copied
+
+
+def switch(operation: Operation, to: Tenant, tell: Any = lambda _step: None) -> None:
+    source, target = operation.parties.source, operation.parties.target
+    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, tell=tell)
+    assert cutover.switch(to, lambda: 0).canonical == to.id
+    operation.journal.read()
+
+
+def test_twenty_flips_under_load(scenery: Scene, operation: Operation) -> None:
+    source, target = operation.parties.source, operation.parties.target
+    for flip in range(FLIPS):
+        scenery.traffic.wait_requests(5)
+        assert sum(restage(operation).values()) == 0
+        switch(operation, source if flip % 2 else target)
+    scenery.assert_agreed(scenery.landscape.source, replay=False)
+    assert len(operation.journal.body["windows"]) == FLIPS
+    scenery.assert_ledger()
+    content = [participant.fingerprint(source.id) for participant in operation.participants]
+    assert sum(restage(operation).values()) == 0
+    switch(operation, target)
+    assert [participant.fingerprint(target.id) for participant in operation.participants] == content
+    scenery.assert_agreed(scenery.landscape.target, replay=False)
+    scenery.assert_ledger()
+
+
+def test_the_next_migration_takes_the_first_source_along(scenery: Scene, operation: Operation) -> None:
+    """A has moved to B; its token leads to the live id before, in and after the window of B and C, also at a router that starts."""
+    first, second = operation.parties.source, operation.parties.target
+    content = [participant.fingerprint(second.id) for participant in operation.participants]
+    finalize(operation.store, operation.journal, operation.parties, operation.participants)
+    assert scenery.helpers() == []
+    nobody = [participant.fingerprint(NEXT.id) for participant in operation.participants]
+    assert [participant.fingerprint(first.id) for participant in operation.participants] == nobody
+    onboard(operation, second)
+    onward = Operation({**scenery.options, "source": second.subdomain, "target": NEXT.subdomain})
+    try:
+        assert sum(restage(onward).values()) > 0
+        ids = {tenant.id for tenant in (first, second, NEXT)}
+        held: list[tuple[set[str], dict[str, str]]] = []
+
+        def look(step: dict[str, Any]) -> None:
+            if step["step"] in ("close", "barrier", "commit", "turn"):
+                held.extend((set(state.blocks), {tid: state.overrides.get(tid, tid) for tid in ids}) for state in onward.fleet.states())
+
+        assert leads_to(onward.fleet, ids) == {second.id}
+        switch(onward, NEXT, look)
+        assert held == [(ids, dict.fromkeys(ids, second.id))] * 4 * len(onward.fleet.routers)
+        assert leads_to(onward.fleet, ids) == {NEXT.id}
+        assert [participant.fingerprint(NEXT.id) for participant in onward.participants] == content
+        router = onward.fleet.routers[0].name
+        scenery.kill_router(router)
+        scenery.landscape.fleet.start()
+        assert leads_to(onward.fleet, ids) == {NEXT.id}
+    finally:
+        onward.close()
+
+
+def onboard(operation: Operation, live: Tenant) -> None:
+    """What the playbook map does."""
+    change = plan_present(operation.store, Wanted(NEXT.subdomain, NEXT.id, map_to=live))
+    assert apply(operation.store, change)
+    assert change.after is not None
+    wanted = entries.Wanted(NEXT.id, NEXT.subdomain, f"{change.after['datacenter']}/{change.after['channel']}", live.id)
+    for table, edits in entries.plan_present(operation.fleet.states(), wanted).items():
+        operation.fleet.edit(table, edits)
+
+
+def leads_to(fleet: Fleet, ids: set[str]) -> set[str]:
+    """Where the ids lead at all routers, none of which blocks one."""
+    states = fleet.states()
+    assert not any(set(state.blocks) & ids for state in states)
+    return {state.overrides.get(tenant_id, tenant_id) for state in states for tenant_id in ids}
