@@ -10,14 +10,18 @@ Nothing is skipped silently: every table is in the result, as a plan or with a r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import AUTO, IGNORE, IN_PLACE, TWIN, Refusal, TablePlan
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.order import components, cyclic, parents_first
-
-__all__ = ["Column", "Engine", "ForeignKey", "Note", "Rate", "TableFacts", "UniqueKey", "classify", "tenant_columns_of"]
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
+    DEFAULT_TENANT_COLUMNS,
+    compiled,
+    tenant_columns_of,
+    wrong_options,
+)
 
 SMALL_MS = 300
 """In place below this sum (milliseconds of the window): a copy does not pay off."""
@@ -25,23 +29,7 @@ LOOKS = 3
 """How often a table in place is looked at in the window, see ``TableFacts.look_ms``."""
 SAFETY = 3
 """A predicted in_place time must fit into the budget this many times."""
-DEFAULT_TENANT_COLUMNS = ("tenant_id",)
-
-_TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore", "id_stays")
 _TENANT_TYPE = re.compile(r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*", re.IGNORECASE | re.DOTALL)
-
-
-def tenant_columns_of(facts: TableFacts, patterns: Iterable[str]) -> tuple[str, ...]:
-    """Columns of a table whose whole name matches one of *patterns*, in the table's order; wrong patterns match nothing."""
-    compiled = [expression for pattern in patterns if (expression := _compiled(pattern))]
-    return tuple(column.name for column in facts.columns if any(expression.fullmatch(column.name) for expression in compiled))
-
-
-def _compiled(pattern: Any) -> re.Pattern[str] | None:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError):
-        return None
 
 
 def classify(
@@ -114,27 +102,17 @@ class _Job:
             if name not in self.facts:
                 self.refuse(name, f"The options name a table {name} that the database does not have.", "Correct the name under `tables`, or remove it.")
                 continue
-            unknown = sorted(set(entry) - set(_TABLE_KEYS))
-            if unknown:
-                self.refuse(name, f"Unknown option {', '.join(unknown)} for table {name}.", f"Known are {', '.join(_TABLE_KEYS)}.")
-            wanted = entry.get("strategy", AUTO)
-            if wanted not in (AUTO, IN_PLACE, TWIN):
-                self.refuse(name, f"Unknown strategy {wanted!r} for table {name}.", "Use auto, in_place or twin.")
-            if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
-                self.refuse(name, f"Table {name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.')
+            for reason, advice in wrong_options(self.facts[name], entry):
+                self.refuse(name, reason, advice)
             stays = entry.get("id_stays") or {}
-            if not isinstance(stays, Mapping) or not all(stays.values()) or not set(stays) <= {column.name for column in self.facts[name].columns}:
-                advice = 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.'
-                self.refuse(name, f"`id_stays` of table {name} is wrong.", advice)
-                stays = {}
-            self.tables[name] = {**entry, "id_stays": stays}
+            self.tables[name] = {**entry, "id_stays": stays if isinstance(stays, Mapping) else {}}
         for name, strategy in self.staged.items():
             self.tables[name] = {**self.tables.get(name, {}), "strategy": strategy}
 
     def _patterns(self) -> list[str]:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
         for pattern in patterns:
-            if _compiled(pattern) is None:
+            if compiled(pattern) is None:
                 self.refuse("tenant_columns", f"{pattern!r} is neither a column name nor a regular expression.", "Correct `tenant_columns`.")
         return patterns
 

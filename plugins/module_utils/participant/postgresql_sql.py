@@ -260,10 +260,10 @@ class Scheme:
         deletes, inserts, gone = [], [], []
         for work in works:
             n, log = work.number, self.log(work, role)
-            deletes.append(f"k{n} AS MATERIALIZED (SELECT DISTINCT {work.listed(work.key)} FROM {log})")
+            deletes.append(f"k{n} AS MATERIALIZED {self._logged(work, log, to_id)}")
             anew = whole and work.exchanging
             lost = "" if anew else f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND {work.same_key('a', f'k{n}')})"
-            deletes.append(f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {work.is_id(to_id, 'b.')} AND {work.same_key('b', f'k{n}')}{lost} RETURNING 1)")
+            deletes.append(f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {self._twin_of(work, f'k{n}')}{lost} RETURNING 1)")
             gone.append(f"(SELECT count(*) FROM d{n})")
             changes = [f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in (*work.key, *work.fixed)]
             then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
@@ -273,13 +273,21 @@ class Scheme:
         parts = [*deletes, f"gone AS (SELECT {' + '.join(gone)} AS n)", *inserts]
         return f"WITH {', '.join(parts)} SELECT {' + '.join(f'(SELECT count(*) FROM u{work.number})' for work in works)} + (SELECT n FROM gone)"
 
+    def _logged(self, work: Work, log: str, to_id: str) -> str:
+        return f"(SELECT DISTINCT {work.listed(work.key)}, {work.values(to_id)[0]} AS zdm_to FROM {log})"
+
+    def _twin_of(self, work: Work, keys: str) -> str:
+        """The row ``b`` is the twin of a logged key. The id comes out of *keys*, not as a constant: the planner's statistics do not know the
+        twins yet, so it would take them for a single row and read all of them once for every key."""
+        return f"b.{quote(work.tenant[0])} = {keys}.zdm_to AND {work.same_key('b', keys)}"
+
     def differing(self, from_id: str, to_id: str, works: Sequence[Work]) -> str:
         """Number of logged keys whose rows are not the same under both ids, per table."""
         role = self.role(from_id)
         return "SELECT " + ", ".join(
-            f"(SELECT count(*) FROM (SELECT DISTINCT {work.listed(work.key)} FROM {self.log(work, role)}) k"
+            f"(SELECT count(*) FROM {self._logged(work, self.log(work, role), to_id)} k"
             f" LEFT JOIN {work.sql} a ON {work.is_id(from_id, 'a.')} AND {work.same_key('a', 'k')}"
-            f" LEFT JOIN {work.sql} b ON {work.is_id(to_id, 'b.')} AND {work.same_key('b', 'k')}"
+            f" LEFT JOIN {work.sql} b ON {self._twin_of(work, 'k')}"
             f" WHERE ROW({work.listed(work.columns, 'a.')})::text IS DISTINCT FROM ROW({work.listed(work.columns, 'b.')})::text)"
             for work in works
         )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, IGNORE, IN_PLACE, STAGING, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
@@ -180,11 +181,13 @@ class Rows:
 
     :param quote: quotes an identifier.
     :param exact: (quoted column, id) → condition that the column holds the id byte for byte, whatever its collation.
+    :param label: how the participant is called in messages.
     """
 
-    def __init__(self, quote: Callable[[str], str], exact: Callable[[str, str], str]) -> None:
+    def __init__(self, quote: Callable[[str], str], exact: Callable[[str, str], str], label: str) -> None:
         self.quote = quote
         self.exact = exact
+        self.label = label
 
     def has(self, table: Planned, tenant_id: str) -> str:
         """Condition: a row of the tenant, as the application's own comparison finds it."""
@@ -208,3 +211,23 @@ class Rows:
         query = f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {exactly} THEN 1 ELSE 0 END), 0) FROM {self.quote(table.name)} WHERE {self.has(table, tenant_id)}"
         row = execute(connection, query).one()
         return int(row[0]), int(row[1])
+
+    def move(self, connection: Connection, table: Planned, old: str, new: str) -> int:
+        """Move one table's rows and prove it; what is raised rolls the whole transaction back. Returns their number.
+
+        :raises Refused: rows hold another spelling of *old*, or *new* has rows.
+        :raises ZdmError: something else changes the rows.
+        """
+        rows, exactly = self.count(connection, table, old)
+        others = self.count(connection, table, new)[0]
+        if rows != exactly:
+            reason = f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter case, accents or spaces)."
+            raise Refused(reason, "Correct the ids of these rows.")
+        if others:
+            raise Refused(f"{self.label}: table {table.name} already holds {others} rows of {new}.", "Remove them and find out who wrote them.")
+        moved = execute(connection, self.update(table, old, new)).rowcount
+        left, arrived = self.count(connection, table, old)[0], self.count(connection, table, new)[0]
+        if moved != rows or left or arrived != rows:
+            reason = f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived, {left} are left; nothing was changed."
+            raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
+        return rows

@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     APPLY,
@@ -58,7 +58,7 @@ class Verbs(Database):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self.rows = Rows(self.quote, self.exact)
+        self.rows = Rows(self.quote, self.exact, self.label)
 
     # -- what an engine adds ----------------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class Verbs(Database):
             self.exempt(connection, state)
             while self.catch_up(connection, state):
                 pass
-            rows = {table.name: self._move(connection, table, move.from_id, move.to_id) for table in state.in_place}
+            rows = {table.name: self.rows.move(connection, table, move.from_id, move.to_id) for table in state.in_place}
             self.set_fences(connection, state, (move.from_id, move.to_id))
             write_state(connection, replace(state, state=BARRED, epoch=move.epoch))
             return _fingerprint(state, rows)
@@ -349,28 +349,12 @@ class Verbs(Database):
             self.exclude_writers(connection, state)
             self.exempt(connection, state)
             for table in state.in_place:
-                self._move(connection, table, move.to_id, move.from_id)
+                self.rows.move(connection, table, move.to_id, move.from_id)
             self.set_fences(connection, state, (move.to_id,))
             write_state(connection, replace(state, state=STAGED, epoch=move.epoch))
 
         if not self._absent(move):
             self.in_window(move, VERB_TIMEOUT_MS, work)
-
-    def _move(self, connection: Connection, table: Planned, old: str, new: str) -> int:
-        """Move one table's rows and prove it; a refusal rolls the whole transaction back."""
-        rows, exactly = self.rows.count(connection, table, old)
-        others = self.rows.count(connection, table, new)[0]
-        if rows != exactly:
-            reason = f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter case, accents or spaces)."
-            raise Refused(reason, "Correct the ids of these rows.")
-        if others:
-            raise Refused(f"{self.label}: table {table.name} already holds {others} rows of {new}.", "Remove them and find out who wrote them.")
-        moved = execute(connection, self.rows.update(table, old, new)).rowcount
-        left, arrived = self.rows.count(connection, table, old)[0], self.rows.count(connection, table, new)[0]
-        if moved != rows or left or arrived != rows:
-            reason = f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived, {left} are left; nothing was changed."
-            raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
-        return rows
 
     def remove(self, move: Move, progress: Progress = untold) -> int:
         with self.transaction() as connection:

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import FILL, ROWS, SCHEMA
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import A, C, stage
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C, stage
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 

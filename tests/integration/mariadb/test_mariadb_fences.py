@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import KEY, WAIT_MS, A, B, C, move, stage
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage
 
 FENCED = 1644
 LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")

@@ -15,9 +15,10 @@ import pytest
 import sqlalchemy as sa
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb, mariadb_sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import BARRED, KEY, STAGED, WAIT_MS, A, B, C, move, stage, status, under
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage, status, under
 
 
 @pytest.mark.parametrize("verb", ["prelude", "barrier"])

@@ -12,7 +12,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_inspect, mariadb_sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import KEY, WAIT_MS, A, B, C, move, stage
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage
 
 KEYS = "tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id)"
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_twin
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGED, STAGING
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, participant_of, switch
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import KEY, WAIT_MS, A, B, C, move, stage, status
+from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, options_of, participant_of, switch
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, killed, move, stage, status
 
 LATER = 1700
 """Changes of each kind: some 5,000 in all."""
@@ -102,6 +102,19 @@ def test_a_purge_that_was_stopped_goes_on(site: Bench, chunk: int) -> None:
     assert participant.status(KEY, A, B).state == ABSENT
     assert catalog(site) == before
     assert participant.fingerprint(B) == written
+
+
+def test_a_purge_that_is_killed_again_and_again_goes_on(site: Bench) -> None:
+    before = catalog(site)
+    participant = in_transition(site)
+    written = participant.fingerprint(B)
+    participant.take_over(move(3, forward=False))
+    for statement in killed(MariaDB, options_of(site), "remove", move(3, forward=False), every=9):
+        assert participant.status(KEY, A, B).state in (ABSENT, STAGING, STAGED), f"before statement {statement}"
+        assert participant.fingerprint(B) == written
+    assert participant.status(KEY, A, B).state == ABSENT
+    assert catalog(site) == before
+    assert participant.fingerprint(A) == participant.fingerprint("nobody")
 
 
 def test_a_participant_in_transition_agrees_with_itself(site: Bench) -> None:

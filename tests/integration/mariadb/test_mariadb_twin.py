@@ -20,7 +20,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, options_of, participant_of, rows, switch
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import KEY, WAIT_MS, A, B, C, killed, move, stage, status
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, killed, move, stage, status
 
 LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 

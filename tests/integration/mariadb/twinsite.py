@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import WAIT_MS, move
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import WAIT_MS, move
 
 ROWS = 120
 TABLES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import A, C
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C
 
 SCHEMA = """
 CREATE TABLE bill (tenant_id TEXT, id INTEGER, note TEXT, amount REAL, twice REAL GENERATED ALWAYS AS (amount * 2), PRIMARY KEY (tenant_id, id));

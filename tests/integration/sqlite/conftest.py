@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
-from ansible_collections.zdm.landscape.tests.integration.verb_contract import stage
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import stage
 
 
 @pytest.fixture(params=["delete", "wal"])

@@ -9,18 +9,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import (
-    SAFETY,
-    SMALL_MS,
-    Column,
-    Engine,
-    ForeignKey,
-    Note,
-    Rate,
-    TableFacts,
-    UniqueKey,
-    classify,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import SAFETY, SMALL_MS, classify
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
 from hypothesis import given
 from hypothesis import strategies as st
 
