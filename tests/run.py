@@ -136,14 +136,17 @@ def sanity() -> Count:
     return Count(passed=len(ran - failed), failed=len(failed))
 
 
-def pytest(name: str, *paths: str, env: dict[str, str] | None = None) -> Count:
-    """Run pytest on the paths that exist and count by its JUnit file."""
+def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: int = 2) -> Count:
+    """Run pytest on the paths that exist and count by its JUnit file.
+
+    :param workers: more than two where tests wait most of their time.
+    """
     there = [path for path in paths if (ROOT / path).exists()]
     if not there:
         return Count()
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-q", "-n", "2", "--dist", "loadfile", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
+    options = ["-q", "-n", str(workers), "--dist", "loadfile", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
     command = [str(BIN / "python"), "-m", "pytest", *options, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
@@ -174,10 +177,12 @@ PARTS: dict[str, Callable[[], Count]] = {
     "sanity": sanity,
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
-    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
-    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian"))),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", workers=3),
+    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")), workers=4),
     "molecule": molecule,
 }
+BESIDE = ("sanity", "molecule")
+"""Parts that use one processor; they run beside the others."""
 NEED_SERVERS = {"unit", "integration", "kill", "molecule", "chaos"}
 
 
@@ -231,6 +236,19 @@ def arguments() -> argparse.Namespace:
     return parsed
 
 
+def run(name: str, part: Callable[[], Count]) -> tuple[str, Count, float]:
+    """Run one part; returns its name, its count and its seconds."""
+    print(f"== {name}", flush=True)
+    start = time.monotonic()
+    count = part()
+    if not count.passed and not count.failed:
+        print(f"{name} ran no test: that is a failure.")
+        count.failed = 1
+    seconds = time.monotonic() - start
+    print(f"== {name}: {count.passed} passed, {count.failed} failed, {seconds:.1f} s", flush=True)
+    return name, count, seconds
+
+
 def main() -> int:
     chosen = arguments()
     parts = dict(PARTS)
@@ -241,19 +259,22 @@ def main() -> int:
     names = chosen.parts or list(PARTS)
     if NEED_SERVERS & set(names):
         install_servers()
+    if "chaos" in names:
+        print(f"chaos --n {chosen.n} --seed {chosen.seed}", flush=True)
+    results: list[tuple[str, Count, float]] = []
+
+    def lane(lane_names: Sequence[str]) -> None:
+        results.extend(run(name, parts[name]) for name in lane_names)
+
+    with ThreadPoolExecutor() as pool:
+        for future in [pool.submit(lane, [name for name in names if (name in BESIDE) is beside]) for beside in (True, False)]:
+            future.result()
     total = Count()
-    lines: list[str] = []
-    for name in names:
-        print(f"== {name}" + (f" --n {chosen.n} --seed {chosen.seed}" if name == "chaos" else ""), flush=True)
-        start = time.monotonic()
-        count = parts[name]()
-        if not count.passed and not count.failed:
-            print(f"{name} ran no test: that is a failure.")
-            count.failed = 1
+    lines = []
+    for name, count, seconds in sorted(results, key=lambda result: names.index(result[0])):
         total.add(count)
         skipped = f", {count.skipped} skipped" if count.skipped else ""
-        lines.append(f"{name:12} {time.monotonic() - start:7.1f} s  {count.passed} passed, {count.failed} failed{skipped}")
-        print(lines[-1], flush=True)
+        lines.append(f"{name:12} {seconds:7.1f} s  {count.passed} passed, {count.failed} failed{skipped}")
     print("\n" + "\n".join(lines))
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed else 0
