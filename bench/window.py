@@ -257,7 +257,8 @@ def main() -> int:
     parser.add_argument("--database", choices=KINDS, action="append", help="only this kind of database; may be repeated")
     parser.add_argument("--pairs", type=int, default=4, help="windows of ours there and back (default %(default)s)")
     arguments = parser.parse_args()
-    facts, results = machine(), list[dict[str, Any]]()
+    facts, results, result = machine(), list[dict[str, Any]](), dict[str, Any]()
+    RESULT.parent.mkdir(exist_ok=True)
     with temporary_folder() as folder, ExitStack() as stack:
         landscapes = {}
         for rows in sorted(set(arguments.rows)):
@@ -268,12 +269,10 @@ def main() -> int:
             stack.enter_context(landscapes[rows])
         for kind in arguments.database or KINDS:
             results += measure(landscapes, kind, arguments.pairs)
-    found = verdicts(results)
-    result = {"machine": {**facts, "load_after": round(machine()["load"][0], 1)}, "rate": RATE, "results": results, "verdicts": found}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+            result = {"machine": {**facts, "load_after": machine()["load"]}, "rate": RATE, "results": results, "verdicts": verdicts(results)}
+            RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{report(result)}\n\nAll figures: {RESULT.relative_to(CHECKOUT)}")
-    return 0 if all(verdict["pass"] for verdict in found) else 1
+    return 0 if all(verdict["pass"] for verdict in result["verdicts"]) else 1
 
 
 if __name__ == "__main__":
