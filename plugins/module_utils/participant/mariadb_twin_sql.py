@@ -93,19 +93,7 @@ class Twin:
         return f"{self.name} {alias} FORCE INDEX ({self.quote(self.table.index)})"
 
     def _beyond(self, bound: Sequence[str], compare: str, last: str) -> str:
-        """(key columns) *compare* (bound), written out: MariaDB has no range access for row comparisons.
-
-        :param bound: SQL literals of a key.
-        :param last: how the last column compares, for example ``<=``.
-        """
-        columns = [f"a.{self.quote(column)}" for column in self.table.key]
-        ways = []
-        for number, column in enumerate(columns):
-            equal = [f"{before} = {value}" for before, value in zip(columns[:number], bound[:number], strict=True)]
-            final = last if number == len(columns) - 1 else compare
-            ways.append(" AND ".join([*equal, f"{column} {final} {bound[number]}"]))
-        # the first column alone gives the optimizer its range
-        return f" AND {columns[0]} {compare}= {bound[0]} AND ({' OR '.join(f'({way})' for way in ways)})"
+        return f" AND {beyond([f'a.{self.quote(column)}' for column in self.table.key], bound, compare, last)}"
 
     def chunk_end(self, tenant_id: str, after: Sequence[str] | None, rows: int) -> str:
         """The key of the last row of a tenant's next chunk as literals; no row when fewer than *rows* are left."""
@@ -199,6 +187,22 @@ class Twin:
 
     def exists(self) -> str:
         return f"SELECT EXISTS (SELECT 1 FROM {self.name} WHERE {self._is('', self.other)})"
+
+
+def beyond(columns: Sequence[str], bound: Sequence[str], compare: str, last: str) -> str:
+    """(columns) *compare* (bound), written out: MariaDB has no range access for row comparisons.
+
+    :param bound: SQL literals, one for each column.
+    :param compare: ``<`` or ``>``.
+    :param last: how the last column compares: the same, or ``<=``.
+    """
+    ways = []
+    for number, column in enumerate(columns):
+        equal = [f"{before} = {value}" for before, value in zip(columns[:number], bound[:number], strict=True)]
+        final = last if number == len(columns) - 1 else compare
+        ways.append(" AND ".join([*equal, f"{column} {final} {bound[number]}"]))
+    # the first column alone gives the optimizer its range
+    return f"{columns[0]} {compare}= {bound[0]} AND ({' OR '.join(f'({way})' for way in ways)})"
 
 
 def _as_literal(column: str, kind: str) -> str:

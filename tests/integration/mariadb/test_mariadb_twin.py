@@ -232,7 +232,7 @@ def test_killed_inside_a_verb(site: Bench, verb: str) -> None:
     if verb != "barrier":
         participant.barrier(move(1), WAIT_MS)
     begin, end = {"barrier": ((STAGED, A), (BARRED, A)), "undo": ((BARRED, A), (STAGED, A)), "turn": ((BARRED, A), (STAGED, B))}[verb]
-    for statement in killed(MariaDB, options_of(site), verb, move(1), every=3):
+    for statement in killed(MariaDB, options_of(site), verb, move(1)):
         participant.take_over(move(1))
         assert status(participant)[:2] in (begin, end), f"before statement {statement}"
     assert status(participant)[:2] == end
@@ -246,7 +246,7 @@ def test_killed_inside_stage_and_remove(site: Bench, verb: str) -> None:
     participant, before, content = participant_of(site), catalog(site), participant_of(site).fingerprint(A)
     if verb == "remove":
         stage(participant)
-    for statement in killed(MariaDB, options_of(site), verb, move(1), every=11):
+    for statement in killed(MariaDB, options_of(site), verb, move(1), every=5):
         assert participant.status(KEY, A, B).state in (ABSENT, STAGING, STAGED), f"before statement {statement}"
         site.sql(f"UPDATE customer SET balance = balance WHERE tenant_id = '{A}' LIMIT 5")
         assert participant.fingerprint(A) == content
