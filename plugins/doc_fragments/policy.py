@@ -52,6 +52,6 @@ options:
               - Other databases do not know the lag of their replicas, so it has no effect on them. Refused when no database is PostgreSQL.
             type: str
           max_latency:
-            description: The stage waits while an endpoint of O(health) takes longer to answer, does not answer or answers 5xx; V(none) is no limit.
+            description: The stage waits while an endpoint of C(health) takes longer to answer, does not answer or answers 5xx; V(none) is no limit.
             type: str
 """

@@ -139,14 +139,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.health import slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import check, finalize, is_finalized, retired_rows
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import check, finalize, is_finalized
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, pending, remove, rewrite, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Participant
 
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "purged", "absent"], "default": "staged"},
@@ -191,17 +191,19 @@ def main() -> None:
 
 
 def states(operation: Operation, wanted: str) -> dict[str, Any]:
-    """Each participant's state, and the id whose rows it holds to be live; for the end state purged its retired rows and the claims too."""
+    """Each participant's state, and the id whose rows it holds to be live; for the end state purged the source's rows and the journal too."""
     source, target = operation.parties.source.id, operation.parties.target.id
     result: dict[str, Any] = {}
     for participant in operation.participants:
         status = participant.status(operation.journal.key, source, target)
         result[participant.name] = status.state if status.state in (ABSENT, STAGED) else f"{status.state} ({status.live_id})"
-    if wanted == "purged":
-        retired = retired_rows(operation.journal, operation.parties, operation.participants)
-        result |= {f"{name}: rows of {source}": rows for name, rows in retired.items()}
-        result["finalized"] = is_finalized(operation.store, operation.journal)
-    return result
+        if wanted == "purged":
+            result[_rows_of(participant, source)] = 0 if status.state == ABSENT else status.rows[source]
+    return result if wanted != "purged" else {**result, "finalized": is_finalized(operation.store, operation.journal)}
+
+
+def _rows_of(participant: Participant, tenant_id: str) -> str:
+    return f"{participant.name}: rows of {tenant_id}"
 
 
 def logged(operation: Operation, module: Any) -> Did:
@@ -209,7 +211,7 @@ def logged(operation: Operation, module: Any) -> Did:
     log = operation.audit_log(f"tenant_data {module.params['state']}", module.params["run_id"], module.no_log_values)
     with log.run(needed=operation.journal.phase == IDLE):
         did = run(operation, module.params, log)
-        log.outcome(did or {"copied": {}})
+        log.outcome(dict(did))
     if log.problem:
         module.warn(log.problem)
     return did
@@ -250,9 +252,9 @@ def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]
     if params["state"] == "purged":
         if not journal.body.get("finalized_at_ms"):
             check(journal, parties, participants)
-        gone = {participant.name: ABSENT for participant in participants}
-        none = {name: 0 for name in before if name.endswith(f": rows of {parties.source.id}")}
-        return {"deleted": retired_rows(journal, parties, participants)}, {**gone, **none, "finalized": True}
+        rows = {participant.name: _rows_of(participant, parties.source.id) for participant in participants}
+        after = {**dict.fromkeys(rows, ABSENT), **dict.fromkeys(rows.values(), 0), "finalized": True}
+        return {"deleted": {name: before[key] for name, key in rows.items()}}, {key: after[key] for key in before}
     return {}, dict.fromkeys(before, ABSENT if params["state"] == "absent" else BARRED)
 
 

@@ -74,15 +74,6 @@ def finalize(
     return deleted
 
 
-def retired_rows(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> dict[str, int]:
-    """Rows under the source's id that finalize would delete, per participant."""
-    found = {}
-    for participant in participants:
-        status = participant.status(journal.key, parties.source.id, parties.target.id)
-        found[participant.name] = status.rows.get(parties.source.id, 0) if status.state != ABSENT else 0
-    return found
-
-
 def check(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> None:
     """Refuse what would delete rows that somebody needs. Changes nothing.
 

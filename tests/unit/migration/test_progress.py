@@ -106,6 +106,27 @@ def test_lines_for_people() -> None:
     assert shown({"step": "begin"}) == shown({"step": "end", "outcome": "ok"}) == ""
 
 
+def test_a_purge_is_told_as_a_stage_is() -> None:
+    now = Now()
+    meter = Meter(now)
+    now.time = 10.0
+    purged = {"participant": "bills", "table": "bill", "step": "purge", "rows": 12_000, "of": 50_000}
+    [fact] = meter.facts(purged)
+    assert shown(fact) == "bills.bill: 12,000 of 50,000 rows deleted, 1,200 rows/s, 32 s left; in all 12,000 of 50,000, 32 s left"
+    now.time = 12.5
+    lines = [shown(fact) for fact in meter.facts({"participant": "bills", "step": "finalized", "rows": 12_000})]
+    assert lines == ["bills.bill: 12,000 rows deleted in 2.5 s", "bills: finalized, 12,000 rows deleted"]
+
+
+def test_applied_keys_are_told_every_few_seconds() -> None:
+    now = Now()
+    meter, lines = Meter(now), []
+    for second in range(1, 11):
+        now.time = float(second)
+        lines += [shown(fact) for fact in meter.facts({"participant": "bills", "step": "apply", "rows": second * 1000})]
+    assert lines == [f"bills: {count},000 logged keys applied" for count in (2, 4, 6, 8, 10)]
+
+
 # -- audit log -----------------------------------------------------------------------------------------------------------
 
 

@@ -68,11 +68,11 @@ class Bench:
     def between(self) -> None:
         self.reasons.append(self.throttle.reasons)
 
-    def chunk(self, rows: int) -> float:
-        """Copy a chunk in no time; returns how long the next one had to wait."""
+    def chunk(self, rows: int, step: str = "copy") -> float:
+        """Write a chunk in no time; returns how long the next one had to wait."""
         self.rows += rows
         begin = self.clock.now
-        self.throttle.wait(self.participant, {"participant": "bills", "table": "t", "step": "copy", "rows": self.rows}, self.between)
+        self.throttle.wait(self.participant, {"participant": "bills", "table": "t", "step": step, "rows": self.rows}, self.between)
         return self.clock.now - begin
 
     def write(self, body: dict[str, Any]) -> None:
@@ -240,3 +240,8 @@ def test_limits_are_shown_as_they_are_written() -> None:
     assert Limits.of({"max_latency": "none", "rows_per_second": None}, "policy", Limits(7, 8, 9)) == Limits(7, 8, 0)
     with pytest.raises(InputError, match="policy has the unknown limit 'max_lag'"):
         Limits.of({"max_lag": "2s"}, "policy")
+
+
+@pytest.mark.parametrize(("step", "waited"), [("copy", 2.0), ("purge", 2.0), ("apply", 2.0), ("verify", 0.0)])
+def test_whatever_writes_in_chunks_keeps_to_the_limits(store: FileStore, step: str, waited: float) -> None:
+    assert Bench(store, Limits(rows_per_second=100)).chunk(200, step) == pytest.approx(waited, abs=0.01)
