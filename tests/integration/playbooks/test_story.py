@@ -126,8 +126,13 @@ def test_stage_by_path_is_shown_while_its_limits_are_changed_and_again(stage: Sc
     assert "bills: staged" in output
     assert re.search(r"changed=[1-9]", output)
     assert [entry["table"] for entry in audit_log(stage) if entry["step"] == "copied" and entry["participant"] == "bills"] == ["tax_rule", "bill", "bill_line"]
-    with unchanged(stage):
-        assert "changed=0" in play(stage, "stage")
+    assert applied(play(stage, "stage")) > 0
+
+
+def applied(output: str) -> int:
+    found = re.search(r"(\d+) logged keys were applied", re.sub(r"\s+", " ", output))
+    assert found, output
+    return int(found[1])
 
 
 def audit_log(stage: Scene) -> list[dict[str, Any]]:
@@ -166,7 +171,19 @@ def unchanged_after(stage: Scene) -> Iterator[None]:
 
 
 def test_status_in_transition(stage: Scene) -> None:
-    assert "both credentials work" in play(stage, "status")
+    output = re.sub(r"\s+", " ", play(stage, "status"))
+    assert "both credentials work" in output
+    assert "28.0 days are left" in output
+    assert re.search(r"A reverse would hold requests for about \d+ ms", output)
+
+
+def test_what_was_logged_in_the_transition_is_applied_while_the_tenant_is_served(stage: Scene) -> None:
+    stage.traffic.wait_requests(20)
+    with unchanged(stage):
+        assert re.search(r"[1-9]\d* logged keys would be applied", re.sub(r"\s+", " ", play(stage, "stage", "--check")))
+    output = play(stage, "stage")
+    assert applied(output) > 0
+    assert re.search(r"changed=[1-9]", output)
 
 
 def test_abort_is_refused_while_the_target_is_live(stage: Scene) -> None:
@@ -175,7 +192,8 @@ def test_abort_is_refused_while_the_target_is_live(stage: Scene) -> None:
 
 
 def test_reverse(stage: Scene) -> None:
-    play(stage, "reverse")
+    stage.traffic.wait_requests(20)
+    assert applied(play(stage, "reverse")) > 0
     stage.assert_agreed(stage.landscape.source)
 
 
@@ -196,6 +214,40 @@ def test_abort_leaves_nothing_behind(stage: Scene) -> None:
     for database in stage.landscape.databases.values():
         assert not [row for row in catalog(database) if "zdm" in str(row)]
     assert not list((stage.landscape.store_path / "claims").glob("*.json"))
+
+
+CONFIRM = ("-e", "tenant_finalize_confirm=venezia")
+
+
+def test_finalize_is_refused_while_the_source_is_live_and_without_confirmation(stage: Scene) -> None:
+    with unchanged(stage):
+        assert "zdm.landscape.abort" in play(stage, "finalize", *CONFIRM, code=2)
+        assert "tenant_finalize_confirm=venezia" in play(stage, "finalize", code=2)
+        assert "tenant_finalize_confirm=venezia" in play(stage, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2)
+
+
+def test_finalize_leaves_the_live_rows_and_the_mapping_alone(stage: Scene) -> None:
+    before = {name: catalog(database) for name, database in stage.landscape.databases.items()}
+    play(stage, "migrate")
+    stage.assert_agreed(stage.landscape.target, replay=False)
+    with unchanged(stage):
+        output = re.sub(r"\s+", " ", play(stage, "finalize", "--check"))
+        assert re.search(r"[1-9]\d* rows of venezia would be deleted", output)
+    output = play(stage, "finalize", *CONFIRM)
+    assert re.search(r"[1-9]\d* rows of venezia were deleted", re.sub(r"\s+", " ", output))
+    assert re.search(r"changed=[1-9]", output)
+    assert {name: catalog(database) for name, database in stage.landscape.databases.items()} == before
+    assert not list((stage.landscape.store_path / "claims").glob("*.json"))
+    stage.traffic.wait_requests(20)
+    stage.assert_agreed(stage.landscape.target, replay=False)
+
+
+def test_after_finalize_there_is_no_way_back(stage: Scene) -> None:
+    with unchanged(stage):
+        assert "changed=0" in play(stage, "finalize", *CONFIRM)
+        assert "changed=0" in play(stage, "migrate")
+        assert "Finalized 20" in play(stage, "status")
+        assert "the way back has ended" in re.sub(r"\s+", " ", play(stage, "reverse", code=2))
 
 
 def test_nobody_noticed(stage: Scene) -> None:
