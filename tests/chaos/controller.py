@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
@@ -31,7 +32,7 @@ from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParti
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", type=Path, required=True, help="JSON: the module's options")
-    parser.add_argument("--state", choices=["switched", "reversed", "aborted", "staged", "absent"], required=True)
+    parser.add_argument("--state", choices=["switched", "reversed", "aborted", "staged", "absent", "purged"], required=True)
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--controller", required=True)
     parser.add_argument("--stop", nargs=3, metavar=("SIGNAL", "before|after", "PLACE"))
@@ -76,8 +77,10 @@ def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signal
     source, target = operation.parties.source, operation.parties.target
     cutover = recorded_cutover(operation, recorder)
     store, participants = cutover.store, cutover.participants
-    if state in ("staged", "absent"):
+    if state in ("staged", "absent", "purged"):
         journal = Journal(store, source, target)
+        if state == "purged":
+            return {"deleted": finalize(store, journal, operation.parties, participants)}
         if state == "absent":
             return {"changed": remove(store, journal, operation.parties, participants)}
         return asdict(stage(store, journal, operation.parties, participants, lambda: operation.checked_plan(for_window=False), lambda _entry: None))

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
 from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import Wanted, apply, plan_present
@@ -70,7 +71,15 @@ def test_the_next_migration_takes_the_first_source_along(scenery: Scene, operati
     """A has moved to B; its token leads to the live id before, in and after the window of B and C, also at a router that starts."""
     first, second = operation.parties.source, operation.parties.target
     content = [participant.fingerprint(second.id) for participant in operation.participants]
-    finalize(operation.store, operation.journal, operation.parties, operation.participants)
+    for place in ("remove:bills", "remove:rating"):
+        killed = scenery.run("--stop", "SIGKILL", "after", place, state="purged")
+        assert killed.code == -signal.SIGKILL, killed.result
+        assert "zdm.landscape.finalize" in scenery.status().next_command
+        with pytest.raises(Refused, match="is being finalized"):
+            switch(operation, first)
+    ended = scenery.run(state="purged")
+    assert ended.code == 0, ended.result
+    assert not scenery.status().needs_person
     assert scenery.helpers() == []
     nobody = [participant.fingerprint(NEXT.id) for participant in operation.participants]
     assert [participant.fingerprint(first.id) for participant in operation.participants] == nobody

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
@@ -155,23 +156,30 @@ postgresql_stage.CHUNK_ROWS = 50
 postgresql_stage.Stager._adapt = lambda self, took_ms: None
 participant, move, seen = PostgreSQL(options), Move(**move), 0
 inner = PostgreSQL.write_state
-def write_state(self, *arguments):
+def count(_entry=None):
     global seen
     seen += 1
-    inner(self, *arguments)
     if seen == number:
         os.kill(os.getpid(), signal.SIGKILL)
+def write_state(self, *arguments):
+    inner(self, *arguments)
+    count()
 PostgreSQL.write_state = write_state
 if verb == "stage":
     participant.stage(move, participant.inspect(move.migration, move.source_id, move.target_id), lambda event: None)
+elif verb == "remove":
+    participant.remove(move, count)
 else:
     getattr(participant, verb)(move, *([5000] if verb == "barrier" else []))
 """
 
 
-def killed(site: Site, verb: str, number: int) -> bool:
-    """Run a verb in a process that kills itself inside the transaction of its *number*-th write of the state."""
-    move = {"migration": MIGRATION, "epoch": site.epoch, "source_id": A, "target_id": B, "from_id": A, "to_id": B}
+def killed(site: Site, verb: str, number: int, reverse: bool = False) -> bool:
+    """Run a verb in a process that kills itself inside the transaction of its *number*-th write of the state.
+
+    Of a removal the chunks count too; after a chunk it dies outside of any transaction.
+    """
+    move = asdict(site.move(reverse))
     done = subprocess.run(
         [sys.executable, "-c", CHILD],
         input=json.dumps([site.participant().options, move, verb, number]),

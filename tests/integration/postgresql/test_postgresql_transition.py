@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING, untold
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import A, B, C, Site
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, A, B, C, Site, killed
 
 WAIT_MS = 30_000
 LATER = 1700
@@ -117,3 +118,40 @@ def test_a_purge_that_was_stopped_goes_on(site: Site, chunk: int) -> None:
     assert site.status(participant).state == ABSENT
     assert site.catalog() == before
     assert participant.fingerprint(B) == written
+
+
+@pytest.mark.parametrize("number", [1, 2, 13, 25])
+def test_a_purge_that_was_killed_goes_on(site: Site, number: int) -> None:
+    """Killed while its first transaction runs, and after the first, the twelfth and the last chunk."""
+    before, participant = site.catalog(), site.participant()
+    participant.stage(site.move(), site.plan(participant), lambda _entry: None)
+    site.switch(participant)
+    written = participant.fingerprint(B)
+    assert killed(site, "remove", number, reverse=True)
+    assert participant.fingerprint(B) == written
+    assert purge(site, participant) == 1200 - 50 * max(0, number - 1)
+    assert site.catalog() == before
+    assert participant.fingerprint(B) == written
+
+
+def test_helper_objects_of_a_newer_format_are_refused_by_their_name(site: Site) -> None:
+    participant = site.staged()
+    move, plan = site.move(), site.plan(participant)
+    site.sql("UPDATE zdm.migration SET format = 2", admin=True)
+    before, rows = site.catalog(), participant.fingerprint(A)
+    verbs: dict[str, Callable[[], object]] = {
+        "stage": lambda: participant.stage(move, plan, untold),
+        "follow": lambda: participant.follow(move, WAIT_MS),
+        "take_over": lambda: participant.take_over(move),
+        "prelude": lambda: participant.prelude(move, WAIT_MS),
+        "barrier": lambda: participant.barrier(move, WAIT_MS),
+        "turn": lambda: participant.turn(move),
+        "undo": lambda: participant.undo(move),
+        "remove": lambda: participant.remove(move),
+        "status": lambda: site.status(participant),
+        "inspect": lambda: participant.inspect(MIGRATION, A, B),
+    }
+    for verb in verbs.values():
+        with pytest.raises(Refused, match=f"helper objects of {MIGRATION} have format 2"):
+            verb()
+    assert (site.catalog(), participant.fingerprint(A)) == (before, rows)
