@@ -37,8 +37,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import 
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, Document, Store
 
 _DAY_MS = 86_400_000
-_UNKNOWN_KEY_MS = 0.5
-"""Per logged key, before any was applied."""
+_UNKNOWN_KEY_MS = 0.1
+"""Per logged key, before any was applied; PostgreSQL and MariaDB were measured at 0.04 to 0.07."""
 
 
 @dataclass

@@ -95,7 +95,7 @@ def test_status_tells_what_is_left_and_what_a_reverse_costs(live: Small) -> None
     assert found.transition["days_left"] == 10.0
     assert abs(found.transition["began_at_ms"] - time.time() * 1000) < 60_000
     assert found.transition["reverse_window_ms"] == live.journal().body["windows"][-1]["window_ms"]
-    assert found.transition["catch_up_ms"] == 2000
+    assert found.transition["catch_up_ms"] == 400
     assert "4,000 logged keys" in found.verdict
     assert (found.needs_person, found.problems) == (False, [])
     again(live)
