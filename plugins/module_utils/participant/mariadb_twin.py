@@ -209,4 +209,3 @@ def _note_done(table: str, connection: Connection, state: State) -> None:
 def _purge_chunk(twin: Twin, connection: Connection, _state: State) -> int:
     end = execute(connection, twin.chunk_end(twin.other, None, CHUNK_ROWS)).one_or_none()
     return int(execute(connection, twin.purge(list(map(str, end)) if end else None)).rowcount)
-

@@ -64,4 +64,4 @@ def rows(site: Bench) -> dict[str, list[tuple[Any, ...]]]:
 
 def catalog(site: Bench) -> list[tuple[Any, ...]]:
     """The schema without the counters."""
-    return [tuple(str(part).split(" AUTO_INCREMENT=")[0] for part in entry) for entry in site.catalog()]
+    return [tuple(str(part).split(" AUTO_INCREMENT=", maxsplit=1)[0] for part in entry) for entry in site.catalog()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def _operation(scenery: Scene) -> Iterator[Operation]:
 
 def restage(operation: Operation) -> dict[str, int]:
     """Stage what is staged; the rows copied."""
-    plan = lambda: operation.checked_plan(for_window=False)  # noqa: E731
+    plan = partial(operation.checked_plan, for_window=False)
     return stage(operation.store, operation.journal, operation.parties, operation.participants, plan, lambda _entry: None).copied
 
 

@@ -184,7 +184,7 @@ def test_nothing_is_begun_while_a_participant_is_down(live: Small) -> None:
 
 def die(small: Small, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finalize in a process that dies right before a write; the owner stays in the journal as a killed process leaves it."""
-    target, _, operation = place.partition(":")
+    target, _colon, operation = place.partition(":")
     if operation:
         small.log.failures[target, operation] = [KeyboardInterrupt()]  # type: ignore[list-item]
     else:
