@@ -136,17 +136,18 @@ def sanity() -> Count:
     return Count(passed=len(ran - failed), failed=len(failed))
 
 
-def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: int = 2) -> Count:
+def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: int = 2, mark: str = "not thorough") -> Count:
     """Run pytest on the paths that exist and count by its JUnit file.
 
     :param workers: more than two where tests wait most of their time.
+    :param mark: which tests, by their markers.
     """
     there = [path for path in paths if (ROOT / path).exists()]
     if not there:
         return Count()
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-q", "-n", str(workers), "--dist", "loadfile", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
+    options = ["-q", "-m", mark, "-n", str(workers), "--dist", "loadfile", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
     command = [str(BIN / "python"), "-m", "pytest", *options, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
@@ -177,13 +178,13 @@ PARTS: dict[str, Callable[[], Count]] = {
     "sanity": sanity,
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
-    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", workers=3),
-    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")), workers=4),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
+    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")), workers=3),
     "molecule": molecule,
 }
 BESIDE = ("sanity", "molecule")
 """Parts that use one processor; they run beside the others."""
-NEED_SERVERS = {"unit", "integration", "kill", "molecule", "chaos"}
+NEED_SERVERS = {"unit", "integration", "kill", "molecule", "thorough", "chaos"}
 
 
 def missing_servers() -> dict[str, str]:
@@ -224,15 +225,15 @@ def install_servers() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./test", description="Runs the tests of the collection; without a part all but chaos.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} or chaos")
+    parser = argparse.ArgumentParser(prog="./test", description="Runs the tests of the collection; without a part all but thorough and chaos.")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}, thorough or chaos")
     parser.add_argument("--n", type=int, default=100, help="chaos: how many random kills (default 100)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="chaos: seed of the random kills; printed, so that a run can be repeated")
     parser.add_argument("-k", metavar="EXPRESSION", help="pytest parts: only the tests that match")
     parsed = parser.parse_args()
-    unknown = [part for part in parsed.parts if part not in {*PARTS, "chaos"}]
+    unknown = [part for part in parsed.parts if part not in {*PARTS, "thorough", "chaos"}]
     if unknown:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)} and chaos")
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}, thorough and chaos")
     return parsed
 
 
@@ -255,6 +256,7 @@ def main() -> int:
     if chosen.k:
         os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -k '{chosen.k}'"
     chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed), ZDM_GUARDIAN_KILLS="50")
+    parts["thorough"] = lambda: pytest("thorough", "tests/integration", "tests/chaos", mark="thorough")
     parts["chaos"] = lambda: pytest("chaos", "tests/chaos/test_random.py", "tests/chaos/test_guardian.py", env=chaos)
     names = chosen.parts or list(PARTS)
     if NEED_SERVERS & set(names):

@@ -166,7 +166,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import expect_current
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import catch_up, is_staged
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
 from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation, Signals, guard
 
@@ -218,7 +218,9 @@ def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[
 
     def preflight() -> int:
         operation.journal.read().expect_way_back()
-        return operation.checked_plan(for_window=True).predicted_window_ms
+        predicted = operation.checked_plan(for_window=True).predicted_window_ms
+        catch_up(operation.journal, operation.parties, operation.participants, force=params["force"])
+        return predicted
 
     if params["state"] == "aborted":
         outcome = cutover.abort(force=params["force"])

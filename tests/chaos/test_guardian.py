@@ -25,7 +25,7 @@ from ansible_collections.zdm.landscape.tests.chaos.places import WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
 
-KILLS = int(os.environ.get("ZDM_GUARDIAN_KILLS", "10"))
+KILLS = int(os.environ.get("ZDM_GUARDIAN_KILLS", "5"))
 LATEST_S = 15.0
 """A tenant that had to wait for a person would wait longer, however busy the machine is; what it takes is printed."""
 HELD = WINDOW[WINDOW.index("phase W>C:journal") : WINDOW.index("release:router-2")]

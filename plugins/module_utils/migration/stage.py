@@ -84,20 +84,31 @@ def pending(journal: Journal, parties: Parties, participants: Sequence[Participa
 def _follow(
     journal: Journal, parties: Parties, participants: Sequence[Participant], progress: Progress, force: bool, throttle: Throttle | None
 ) -> dict[str, int]:
-    """Apply what is logged; in a transition of weeks that is what keeps the next window short. Nothing is touched when nothing is logged."""
+    """Apply what is logged, where anything is. Nothing is touched when nothing is logged."""
     todo = pending(journal, parties, participants)
-    if not todo:
-        return {}
+    return {name: keys for name, keys in catch_up(journal, parties, participants, progress, force, throttle).items() if name in todo} if todo else {}
+
+
+def catch_up(
+    journal: Journal,
+    parties: Parties,
+    participants: Sequence[Participant],
+    progress: Progress = untold,
+    force: bool = False,
+    throttle: Throttle | None = None,
+) -> dict[str, int]:
+    """Apply what is logged of the live id, so that no window has to: after weeks of a transition that is a lot. Keys per participant."""
     applied = {}
     with between_windows(journal, parties, force) as move:
         begin = time.monotonic()
         for participant in participants:
             # all of them: a window under an older epoch must be refused everywhere or nowhere
             participant.take_over(move)
-            if participant.name in todo:
-                applied[participant.name] = participant.follow(move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle))
+            applied[participant.name] = participant.follow(move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle))
+            if applied[participant.name]:
                 progress({"participant": participant.name, "step": "followed", "rows": applied[participant.name]})
-        journal.note(progress={}, followed={"keys": sum(applied.values()), "ms": round((time.monotonic() - begin) * 1000)})
+        measured = {"followed": {"keys": sum(applied.values()), "ms": round((time.monotonic() - begin) * 1000)}}
+        journal.note(progress={}, **(measured if any(applied.values()) else {}))
     return applied
 
 

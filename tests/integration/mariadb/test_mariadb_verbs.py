@@ -9,4 +9,5 @@ from ansible_collections.zdm.landscape.tests.integration.verb_contract import Ve
 
 
 class TestMariaDB(VerbContract):
+    kill_every = 2
     application_trigger = "CREATE TRIGGER app_trigger BEFORE UPDATE ON event FOR EACH ROW SET NEW.txt = 'x'"

@@ -29,6 +29,7 @@ def changed(output: str) -> bool:
     return "changed=0" not in output
 
 
+@pytest.mark.thorough
 def test_a_second_run_changes_nothing(stopped: Deployment) -> None:
     before = digest(stopped.home)
     assert not changed(stopped.play().stdout)
