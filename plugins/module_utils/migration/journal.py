@@ -172,11 +172,14 @@ class Journal:
         body = dict(self.body) or self._new()
         if of_epoch and body["epoch"] != of_epoch:
             raise Superseded(f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over.")
+        end = self.end
         body.update(epoch=int(body["epoch"]) + 1, owner=asdict(Owner.here()))
         if body["phase"] == IDLE:
             body.update({"from": move_from, "to": move_to})
             if open_window:
                 body.update(phase=WINDOW, drained_epoch=0, aliases=[], accounts=[])
+            elif end:  # what comes between two windows leaves how the last one ended for the next one to tell
+                body["ended_by"] = {**end, "epoch": body["epoch"]}
         self._put(body)
         self.epoch = body["epoch"]
         if self.taken_over:
