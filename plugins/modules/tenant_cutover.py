@@ -162,6 +162,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils import options
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
@@ -216,10 +217,15 @@ def logged(operation: Operation, module: Any, signals: Signals, guardian: Guardi
 def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     """Do it, and say what was done."""
 
+    def stop_when_told(_entry: dict[str, Any]) -> None:
+        if cutover.interrupted():
+            reason = f"The run on {operation.journal.key} was interrupted before its window; nothing was changed."
+            raise Timeout(reason, "Run the same command again when you like.")
+
     def preflight() -> int:
         operation.journal.read().expect_way_back()
         predicted = operation.checked_plan(for_window=True).predicted_window_ms
-        catch_up(operation.journal, operation.parties, operation.participants, force=params["force"])
+        catch_up(operation.journal, operation.parties, operation.participants, stop_when_told, force=params["force"])
         return predicted
 
     if params["state"] == "aborted":
