@@ -89,7 +89,7 @@ class Fleet:
         return {
             "landscape_router_bind_address": HOST, "landscape_router_control_address": HOST, "landscape_router_service": "none",
             "landscape_router_haproxy": str(self.program.path), "landscape_router_threads": 2, "landscape_router_maxconn": 4000,
-            "landscape_router_hold_max": "8s",
+            "landscape_router_hold_max": "20s",
             "landscape_router_backends": [
                 {"name": name, "path": f"/{name}", "servers": [f"{HOST}:{port}"]} for name, port in backends.items()
             ],

@@ -58,7 +58,7 @@ def test_every_answer_of_a_held_request_says_for_how_long(router: Deployment) ->
     assert [answer.status for answer in answers] == [200, 503]
     assert all(least - 1 <= int(answer.headers["x-router-held"]) <= most + 1 for answer in answers)
     given_up = refused.answer()
-    assert (given_up.status, given_up.why) == (503, "blocked")
+    assert (given_up.status, given_up.why) == (503, "timeout")
     assert 3_000 <= int(given_up.headers["x-router-held"]) < 20_000
     client.close(MIGRATION, 1, [A], REJECT)
     at_once = router.get("/bills/1", token(A))
@@ -73,7 +73,7 @@ def test_other_tenants_are_served_meanwhile(router: Deployment) -> None:
 def test_a_request_is_held_no_longer_than_the_limit(router: Deployment) -> None:
     router.client().close(MIGRATION, 1, [A], HOLD)
     answer = router.get("/bills/1", token(A))
-    assert (answer.status, answer.why, answer.headers["retry-after"]) == (503, "blocked", "1")
+    assert (answer.status, answer.why, answer.headers["retry-after"]) == (503, "timeout", "1")
     assert router.service.count == 0
 
 
