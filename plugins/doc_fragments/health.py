@@ -16,12 +16,15 @@ options:
     default: []
     suboptions:
       url:
-        description: The URL to read with GET. Everything but a status 2xx is unhealthy.
+        description: The URL to read with GET. Everything but a status 2xx, or O(health[].status), is unhealthy.
         type: str
         required: true
       assert:
         description: A JMESPath expression on the JSON of the answer; healthy means that it yields V(true).
         type: str
+      status:
+        description: The status that the answer must have, for example 302 or 401; redirects are not followed then.
+        type: int
       timeout:
         description: How long to wait for the answer.
         type: str

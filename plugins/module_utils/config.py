@@ -134,19 +134,20 @@ POLICY = mapping(
     },
     _window_fits,
 )
-HEALTH = mapping({"url": http_url}, {"assert": jmespath, "timeout": duration, "ca_file": FILE, "validate_certs": flag})
 _CERTIFICATES = {"ca_file": FILE, "validate_certs": flag}
-_ATTEMPTS = number(1, "a whole number of attempts")
+STATUS = number(100, "a status of HTTP", 599)
+URL_PATH = text("a path that begins with /", r"/\S*")
+HEALTH = mapping({"url": http_url}, {"assert": jmespath, "status": STATUS, "timeout": duration, **_CERTIFICATES})
 CHECK = mapping(
     {},
     {
         "url": http_url,
         "module": WORD,
-        "path": text("a path that begins with /", r"/\S*"),
-        "status": number(100, "a status of HTTP", 599),
+        "path": URL_PATH,
+        "status": STATUS,
         "assert": jmespath,
         "timeout": duration,
-        "retries": _ATTEMPTS,
+        "retries": number(1, "a whole number of attempts"),
         **_CERTIFICATES,
     },
     exactly_one("url", "module"),
@@ -167,7 +168,7 @@ CLOUD_FOUNDRY = mapping(
     },
 )
 SESSIONS = mapping({"modules": listing(WORD, 1), "secret": text("a string of at least 64 characters", r"(?s).{64,}", secret=True)})
-LOGIN = mapping({"module": WORD, "path": text("a path that begins with /", r"/\S*"), "username": TITLE, "password": SECRET}, {"timeout": duration, **_CERTIFICATES})
+LOGIN = mapping({"module": WORD, "path": URL_PATH, "username": TITLE, "password": SECRET}, {"timeout": duration, **_CERTIFICATES})
 UPGRADE = mapping(
     {"via": one_of("sidecar", "saas_registry", "subscription_manager")},
     {

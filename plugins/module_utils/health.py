@@ -32,10 +32,15 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint: what to read and what its JSON must say. ``assertion`` is a JMESPath expression or empty."""
+    """One endpoint: what to read and what its answer must be.
+
+    :param assertion: a JMESPath expression on the answer's JSON, or empty.
+    :param status: the status that it must have, redirects not followed; 0: any of 2xx, redirects followed.
+    """
 
     url: str
     assertion: str = ""
+    status: int = 0
     timeout_ms: int = 5_000
     ca_file: str | None = None
     validate_certs: bool = True
@@ -70,6 +75,7 @@ def endpoints_of(options: Iterable[Mapping[str, Any]]) -> list[Endpoint]:
         endpoint = Endpoint(
             url=entry["url"],
             assertion=entry.get("assert") or "",
+            status=entry.get("status") or 0,
             timeout_ms=parse_ms(entry.get("timeout") or "5s", f"health[{number}].timeout"),
             ca_file=entry.get("ca_file"),
             validate_certs=entry.get("validate_certs") is not False,
@@ -77,6 +83,8 @@ def endpoints_of(options: Iterable[Mapping[str, Any]]) -> list[Endpoint]:
         parts = urlsplit(endpoint.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"health[{number}].url {endpoint.shown} is not a URL of http or https.", "Write the whole URL of the endpoint.")
+        if endpoint.status and not 100 <= endpoint.status <= 599:
+            raise InputError(f"health[{number}].status {endpoint.status} is no status of HTTP.", "Write one between 100 and 599.")
         if endpoint.assertion:
             check_expression(endpoint.assertion, f"health[{number}].assert")
         result.append(endpoint)
@@ -111,13 +119,17 @@ def check(endpoint: Endpoint) -> Verdict:
             headers={"Accept": "application/json"},
             ca_path=endpoint.ca_file,
             validate_certs=endpoint.validate_certs,
+            follow_redirects="none" if endpoint.status else "urllib2",
         )
         status, body = int(answer.getcode()), answer.read(_MAX_BYTES)
     except HTTPError as error:
-        return verdict(False, f"answers with status {error.code}.", "Look at the service's log; go on when it is healthy.", int(error.code))
+        status, body = int(error.code), error.read(_MAX_BYTES)
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         return verdict(False, f"does not answer: {reason}.", "Start the service, or correct the URL.")
+    if status != endpoint.status if endpoint.status else not 200 <= status < 300:
+        wanted = f", not {endpoint.status}" if endpoint.status else ""
+        return verdict(False, f"answers with status {status}{wanted}.", "Look at the service's log; go on when it is healthy.", status)
     if not endpoint.assertion:
         return verdict(True, f"answers with status {status}.", status=status)
     try:

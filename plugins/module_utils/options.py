@@ -99,6 +99,7 @@ HEALTH: dict[str, Any] = {
         "options": {
             "url": {"type": "str", "required": True},
             "assert": {"type": "str"},
+            "status": {"type": "int"},
             "timeout": {"type": "str", "default": "5s"},
             "ca_file": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},

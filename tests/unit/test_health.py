@@ -22,6 +22,7 @@ ANSWERS = {
     "/text": (200, b"all is well"),
     "/binary": (200, b"\xff\xfe"),
     "/empty": (204, b""),
+    "/login": (302, b'{"to": "uaa"}'),
 }
 
 
@@ -35,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         status, body = ANSWERS.get(path, (404, b""))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if status == 302:
+            self.send_header("Location", "/nowhere")
         self.end_headers()
         self.wfile.write(body)
 
@@ -80,6 +83,21 @@ def test_an_endpoint_is_judged(server: str, path: str, assertion: str, healthy: 
     assert bool(verdict.advice) is not healthy
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "assertion", "healthy", "message"),
+    [
+        ("/error", 503, "", True, "answers with status 503"),
+        ("/error", 503, "status == 'UP'", True, "fulfils"),
+        ("/login", 302, "to == 'uaa'", True, "fulfils"),
+        ("/up", 302, "", False, "answers with status 200, not 302"),
+        ("/error", 200, "", False, "answers with status 503, not 200"),
+    ],
+)
+def test_the_status_may_be_named(server: str, path: str, status: int, assertion: str, healthy: bool, message: str) -> None:
+    verdict = check(Endpoint(server + path, assertion, status))
+    assert (verdict.healthy, message in verdict.message) == (healthy, True)
+
+
 def test_a_silent_endpoint_is_unhealthy(server: str) -> None:
     verdict = check(Endpoint(f"{server}/slow", timeout_ms=200))
     assert not verdict.healthy
@@ -111,6 +129,7 @@ def test_a_secret_in_the_url_is_not_shown(server: str) -> None:
     [
         ({"url": "bills"}, r"health\[0\].url"),
         ({"url": "file:///etc/passwd"}, "is not a URL of http or https"),
+        ({"url": "http://a/", "status": 99}, r"health\[0\].status 99 is no status of HTTP"),
         ({"url": "http://a/", "timeout": "5"}, r"health\[0\].timeout '5' is not a duration"),
         ({"url": "http://a/", "assert": "status =="}, r"health\[0\].assert 'status ==' is not a JMESPath expression"),
     ],
