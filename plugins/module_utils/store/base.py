@@ -17,7 +17,9 @@ ONBOARDED = "onboarded-tenants"
 MIGRATIONS = "migrations"
 CLAIMS = "claims"
 THROTTLES = "throttles"
-COLLECTIONS = (TENANTS, ONBOARDED, MIGRATIONS, CLAIMS, THROTTLES)
+DEPLOYMENTS = "deployments"
+"""Its documents are named ``<space>/<mta>``."""
+COLLECTIONS = (TENANTS, ONBOARDED, MIGRATIONS, CLAIMS, THROTTLES, DEPLOYMENTS)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, OutcomeUnknown, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import COLLECTIONS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import COLLECTIONS, DEPLOYMENTS, Document, Store
 
 # A migration's key is two names of up to 63 characters and "--".
 _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A space's folder, and in it an MTA's id (at most 128 characters), after "@" its namespace.
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -48,10 +50,10 @@ class FileStore(Store):
         self._check_root()
         folder = self.path / collection
         try:
-            files = sorted(folder.glob("*.json"), key=lambda file: file.stem)
+            found = [(self._name(collection, file), file) for file in folder.glob("*/*.json" if collection == DEPLOYMENTS else "*.json")]
         except OSError as error:
             raise Unreachable(f"The {self.describe()} can't list {collection}: {error.strerror}.", "Check the folder's permissions.") from error
-        documents = (self._read(collection, file) for file in files)
+        documents = (self._read(collection, file) for _name, file in sorted(found))
         return [document for document in documents if document is not None]
 
     def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
@@ -77,15 +79,19 @@ class FileStore(Store):
     def _file(self, collection: str, name: str) -> Path:
         if collection not in COLLECTIONS:
             raise ValueError(f"unknown collection {collection!r}")
-        if not _DOCUMENT.fullmatch(name):
+        if not (_DEPLOYMENT if collection == DEPLOYMENTS else _DOCUMENT).fullmatch(name):
             raise InputError(f"{name!r} is no valid name of a document in {collection}.", "Use letters, digits, dots, underscores and hyphens.")
         return self.path / collection / f"{name}.json"
+
+    def _name(self, collection: str, file: Path) -> str:
+        return file.relative_to(self.path / collection).as_posix().removesuffix(".json")
 
     def _check_root(self) -> None:
         if not self.path.is_dir():
             raise Unreachable(f"The {self.describe()} does not exist or is no directory.", "Correct zdm_landscape.store.path, or create the directory.")
 
     def _read(self, collection: str, file: Path) -> Document | None:
+        name = self._name(collection, file)
         try:
             with open(file, "rb") as stream:
                 raw = stream.read()
@@ -93,16 +99,16 @@ class FileStore(Store):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unreachable(f"{collection}/{file.stem} can't be read: {error.strerror}.", f"Check {file}.") from error
+            raise Unreachable(f"{collection}/{name} can't be read: {error.strerror}.", f"Check {file}.") from error
         try:
             body = json.loads(raw)
         except ValueError as error:
-            raise Unreachable(f"{collection}/{file.stem} is not valid JSON: {error}.", f"Repair {file} by hand or restore it.") from error
+            raise Unreachable(f"{collection}/{name} is not valid JSON: {error}.", f"Repair {file} by hand or restore it.") from error
         if not isinstance(body, dict):
-            raise Unreachable(f"{collection}/{file.stem} is no JSON object.", f"Repair {file} by hand or restore it.")
+            raise Unreachable(f"{collection}/{name} is no JSON object.", f"Repair {file} by hand or restore it.")
         # The inode and time make the revision unique even when somebody writes the same text again.
         revision = hashlib.sha256(b"%d %d " % (stat.st_ino, stat.st_mtime_ns) + raw).hexdigest()[:32]
-        return Document(collection, file.stem, body, revision)
+        return Document(collection, name, body, revision)
 
     def _expect(self, collection: str, name: str, revision: str | None) -> None:
         current = self._read(collection, self._file(collection, name))
@@ -127,7 +133,9 @@ class FileStore(Store):
     def _replace(self, file: Path, raw: bytes) -> None:
         scratch = ""
         try:
-            file.parent.mkdir(exist_ok=True)
+            if not file.parent.is_dir():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._sync_folder(file.parent.parent)
             handle, scratch = tempfile.mkstemp(prefix=".new-", dir=file.parent)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(raw)
