@@ -1,0 +1,6 @@
+// Copyright (c) zdm.landscape contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+namespace incidents;
+
+entity Incidents { key ID : UUID; title : String(100); urgency : String(10) default 'low'; }

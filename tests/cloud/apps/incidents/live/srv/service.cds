@@ -1,0 +1,8 @@
+// Copyright (c) zdm.landscape contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+using incidents from '../db/schema';
+
+service IncidentService @(requires: 'authenticated-user') {
+  entity Incidents as projection on incidents.Incidents;
+}
