@@ -41,7 +41,8 @@ class Approuter(App):
 
 def session_management(secret: str, instance: str = SESSIONS, **more: Any) -> str:
     """EXT_SESSION_MGT as the descriptor gives it; *more* are other keys."""
-    return json.dumps({"instanceName": instance, "storageType": "redis", "sessionSecret": secret, "defaultRetryTimeout": 10000, "backOffMultiplier": 10, **more})
+    given = {"instanceName": instance, "storageType": "redis", "sessionSecret": secret}
+    return json.dumps({**given, "defaultRetryTimeout": 10000, "backOffMultiplier": 10, **more})
 
 
 def approuter_environment(

@@ -227,7 +227,8 @@ class Xsuaa(StandIn):
         }
         answer: dict[str, Any] = {"token_type": "bearer", "expires_in": life_s, "scope": " ".join(scopes), "jti": claims["jti"]}
         if user:
-            claims.update(user_name=user, email=user, user_uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, user)), origin="sap.default", given_name="A", family_name="B")
+            person = str(uuid.uuid5(uuid.NAMESPACE_DNS, user))
+            claims.update(user_name=user, email=user, user_uuid=person, origin="sap.default", given_name="A", family_name="B")
             refresh = f"{secrets.token_hex(16)}-r"
             self._refreshes[refresh] = _Code({}, zone, user)
             answer["refresh_token"] = refresh
