@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +28,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import 
 from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", type=Path, required=True, help="JSON: the module's options")
     parser.add_argument("--state", choices=["switched", "reversed", "aborted", "staged", "absent", "purged"], required=True)
@@ -39,7 +38,7 @@ def main() -> int:
     parser.add_argument("--refuse", action="append", default=[], metavar="PLACE")
     parser.add_argument("--guarded", action="store_true", help="with a guardian, whose writes are recorded too")
     parser.add_argument("--hold", nargs=2, metavar=("PLACE", "FILE"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     signals = Signals()
     options = json.loads(arguments.options.read_text())
     stop = (signal.Signals[arguments.stop[0]], arguments.stop[1], arguments.stop[2]) if arguments.stop else None
@@ -51,9 +50,9 @@ def main() -> int:
         with watched as guardian:
             outcome = run(options, arguments.state, recorder, signals, guardian)
     except ZdmError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error), "details": error.details}))
+        print(json.dumps({"error": type(error).__name__, "message": str(error), "details": error.details}), flush=True)
         return 3
-    print(json.dumps(outcome))
+    print(json.dumps(outcome), flush=True)
     return 0
 
 
@@ -94,6 +93,3 @@ def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signal
     # The preflight changes nothing and has tests of its own; without it a kill test takes half the time.
     return asdict(cutover.switch(target if state == "switched" else source, lambda: 0))
 
-
-if __name__ == "__main__":
-    sys.exit(main())

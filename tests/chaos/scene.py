@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +21,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.operation import Ope
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS
+from ansible_collections.zdm.landscape.tests.chaos.controllers import ControllerProcess
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant
-from ansible_collections.zdm.landscape.tests.landscape.processes import module_environment, wait_until, work_folder
+from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until, work_folder
 from ansible_collections.zdm.landscape.tests.landscape.traffic import Traffic
 from ansible_collections.zdm.landscape.tests.model.replay import check_trace
 
 LEASE_MS = 500
-RATE = 40.0
+RATE = 20.0
 TIMEOUT_S = 25.0
 """Longer than routers hold a request: what they give up is answered, and a busy machine is not a lost request."""
 TWINS = {
@@ -75,23 +74,21 @@ class Scene:
     def other(self) -> Tenant:
         return self.landscape.target if self.live == self.landscape.source else self.landscape.source
 
-    def controller(self, *arguments: str, state: str = "") -> subprocess.Popen[bytes]:
+    def controller(self, *arguments: str, state: str = "") -> ControllerProcess:
         """Start a controller that makes the other tenant live."""
         self.runs += 1
         state = state or ("switched" if self.other == self.landscape.target else "reversed")
-        package = (__package__ or "").rpartition(".")[0]
-        command = [sys.executable, "-m", f"{package}.chaos.controller", "--options", str(self.options_file), "--trace", str(self.trace)]
-        command += ["--controller", f"c{self.runs}", "--state", state, *arguments]
-        return subprocess.Popen(command, env=module_environment(), stdout=subprocess.PIPE, start_new_session=True)
+        common = ["--options", str(self.options_file), "--trace", str(self.trace), "--controller", f"c{self.runs}", "--state", state]
+        return ControllerProcess([*common, *arguments], self.folder / f"c{self.runs}.json")
 
     def run(self, *arguments: str, state: str = "") -> Run:
         """Run a controller to its end."""
         process = self.controller(*arguments, state=state)
         return self.end_of(process)
 
-    def end_of(self, process: subprocess.Popen[bytes]) -> Run:
-        output = process.communicate(timeout=60)[0]
-        return Run(process.returncode, json.loads(output) if output.strip() else {})
+    @staticmethod
+    def end_of(process: ControllerProcess) -> Run:
+        return Run(*process.end())
 
     def entries(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.trace.read_text().splitlines()]
@@ -186,7 +183,7 @@ class Scene:
         wait_until(lambda: any(entry.get("place") == place for entry in self.entries()), place, 30)
 
     @staticmethod
-    def wait_stopped(process: subprocess.Popen[bytes]) -> None:
+    def wait_stopped(process: ControllerProcess) -> None:
         """Wait until a signal has stopped the process."""
         wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the controller stops", 30)
 

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.tests.chaos.controllers import ControllerProcess
 from ansible_collections.zdm.landscape.tests.chaos.places import WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
@@ -77,7 +77,7 @@ class Probe:
         return max(end - max(begin, since) for begin, end, _status in self.answers if end > since)
 
 
-def guardian_of(process: subprocess.Popen[bytes]) -> int:
+def guardian_of(process: ControllerProcess) -> int:
     """The process id of the only child."""
     (child,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     return child
