@@ -30,6 +30,7 @@ SERVERS = {
     "haproxy": ("haproxy", ("/usr/sbin/haproxy", "/usr/local/sbin/haproxy")),
     "mariadbd": ("mariadb-server", ("/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd")),
     "postgres": ("postgresql", ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres")),
+    "redis-server": ("redis-server", ("/usr/bin/redis-server", "/usr/local/bin/redis-server")),
 }
 """Program → Debian package and the usual places beside PATH."""
 
@@ -77,7 +78,8 @@ def count_steps(results: Iterable[bool]) -> Count:
 
 def lint() -> Count:
     """ruff, mypy, ansible-lint, antsibull-docs, antsibull-changelog, and a collection that builds; two at a time."""
-    packages = ["plugins.module_utils", *(f"tests.{name}" for name in ("model", "landscape", "chaos") if any((ROOT / "tests" / name).glob("*.py"))), "bench"]
+    tests = [name for name in ("model", "landscape", "cloud", "chaos") if any((ROOT / "tests" / name).glob("*.py"))]
+    packages = ["plugins.module_utils", *(f"tests.{name}" for name in tests), "bench"]
     steps: list[tuple[str, list[str]]] = [
         ("ansible-lint", ["ansible-lint", "--profile", "production", "--offline", "--strict", "-q"]),
         ("mypy", ["mypy", *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}"))]),
