@@ -112,3 +112,26 @@ MIGRATION: dict[str, Any] = {
     "target": {"type": "str", "required": True},
     "log_dir": {"type": "path", "default": LOG_DIR},
 }
+
+CLOUD_FOUNDRY: dict[str, Any] = {
+    "cloud_foundry": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "api": {"type": "str"},
+            "deploy_service": {"type": "str"},
+            "org": {"type": "str"},
+            "space": {"type": "str"},
+            "token": {"type": "str", "no_log": True},
+            "client_id": {"type": "str"},
+            "client_secret": {"type": "str", "no_log": True},
+            "username": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "origin": {"type": "str"},
+            "cf_home": {"type": "path"},
+            "ca_file": {"type": "path"},
+            "validate_certs": {"type": "bool", "default": True},
+            "timeout": {"type": "str", "default": "30s"},
+        },
+    },
+}

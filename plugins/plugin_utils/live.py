@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ class Follower:
     """Reads what one run appends to a log, from now on until the block ends. A file that can't be read shows nothing.
 
     :param show: gets each line for a person.
+    :param line: makes it from a line of the log; what is empty is not shown.
     """
 
-    def __init__(self, path: Path, run_id: str, show: Any) -> None:
-        self._path, self._run_id, self._show = path, run_id, show
+    def __init__(self, path: Path, run_id: str, show: Any, line: Callable[[Mapping[str, Any]], str] = shown) -> None:
+        self._path, self._run_id, self._show, self._line = path, run_id, show, line
         self._offset = 0
         with suppress(OSError):
             self._offset = path.stat().st_size
@@ -68,7 +70,7 @@ class Follower:
             entry = json.loads(line)
         except ValueError:
             return
-        text = shown(entry) if isinstance(entry, dict) and entry.get("run") == self._run_id else ""
+        text = self._line(entry) if isinstance(entry, dict) and entry.get("run") == self._run_id else ""
         if text:
             self._show(text)
 
@@ -77,29 +79,35 @@ class LiveAction(ActionBase):
     """Runs the module of the same name and shows its progress, where the log is on this host."""
 
     _supports_async = True
+    line: Callable[[Mapping[str, Any]], str] = staticmethod(shown)
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
         args["run_id"] = args.get("run_id") or uuid.uuid4().hex[:12]
-        path = self._log_here(args)
+        path = self._log_here(args) if self._connection.transport == "local" else None
         wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
         if path is None or wrap_async:
             result.update(self._execute_module(module_args=args, task_vars=task_vars, wrap_async=wrap_async))
             return result
-        with Follower(path, str(args["run_id"]), self._show):
+        with Follower(path, str(args["run_id"]), self._show, self.line):
             result.update(self._execute_module(module_args=args, task_vars=task_vars))
         return result
 
     def _log_here(self, args: dict[str, Any]) -> Path | None:
-        source, target = args.get("source"), args.get("target")
-        if self._connection.transport != "local" or not source or not target:
-            return None
         try:
-            path = log_file(str(args.get("log_dir") or LOG_DIR), migration_key(str(source), str(target)))
+            path = self.log_of(args)
         except ZdmError:
             return None  # The module says what is wrong with the names.
-        return path if path.is_absolute() else None
+        return path if path and path.is_absolute() else None
+
+    def log_of(self, args: dict[str, Any]) -> Path | None:
+        """The log that the module writes, from its arguments.
+
+        :raises ZdmError: they are wrong.
+        """
+        source, target = args.get("source"), args.get("target")
+        return log_file(str(args.get("log_dir") or LOG_DIR), migration_key(str(source), str(target))) if source and target else None
 
     @staticmethod
     def _show(text: str) -> None:
