@@ -46,6 +46,15 @@ GOOD: dict[str, Any] = {
         "unused_for": "7d",
         "throttle": {"rows_per_second": 5000, "max_replica_lag": "2s", "max_latency": "none"},
     },
+    "deploy": {
+        "cloud_foundry": {"api": "https://api.cf.example.com", "org": "my org", "space": "prod", "username": "ci", "password": "hunter2"},
+        "extensions": ["prod.mtaext"],
+        "sessions": {"modules": ["approuter"], "secret": "s" * 64},
+        "checks": [{"module": "srv", "path": "/health", "assert": "status == 'UP'", "retries": 5}, {"url": "https://x.example.com/", "status": 401}],
+        "login": {"module": "approuter", "path": "/api/hello", "username": "robot", "password": "hunter2"},
+        "upgrade": {"via": "sidecar", "module": "mtx", "canary": "t1", "batch_size": 20, "token": "hunter2"},
+        "testing_deadline": "1h",
+    },
     "log_dir": "~/zdm",
 }
 
@@ -79,6 +88,15 @@ def _drop(*path: Any) -> Callable[[dict[str, Any]], None]:
 
 
 WRONG = [
+    (_drop("deploy", "cloud_foundry", "space"), "zdm_landscape.deploy.cloud_foundry.space is missing"),
+    (_set("deploy", "cloud_foundry", "api", value="api.cf.example.com"), "zdm_landscape.deploy.cloud_foundry.api is no URL"),
+    (_set("deploy", "sessions", "secret", value="hunter2"), "zdm_landscape.deploy.sessions.secret does not have the right form; expected a string of at least 64"),
+    (_set("deploy", "checks", 0, "url", value="https://a.example.com/"), "zdm_landscape.deploy.checks[0] has url and module; expected exactly one"),
+    (_set("deploy", "checks", 1, "status", value=1000), "zdm_landscape.deploy.checks[1].status is 1000; expected a status of HTTP"),
+    (_set("deploy", "checks", 0, "retries", value=0), "zdm_landscape.deploy.checks[0].retries is 0; expected a whole number of attempts"),
+    (_set("deploy", "login", "path", value="api"), "zdm_landscape.deploy.login.path is 'api'; expected a path that begins with /"),
+    (_set("deploy", "upgrade", "via", value="saas-registry"), "zdm_landscape.deploy.upgrade.via is 'saas-registry' (did you mean saas_registry?)"),
+    (_set("deploy", "upgrade", "batch_size", value=True), "zdm_landscape.deploy.upgrade.batch_size is True; expected a whole number of tenants"),
     (_drop("name"), "zdm_landscape.name is missing"),
     (_set("name", value="a\nb"), "zdm_landscape.name is 'a\\nb'"),
     (_set("name", value="../etc"), "zdm_landscape.name is '../etc'"),
