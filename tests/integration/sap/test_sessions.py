@@ -1,18 +1,21 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions of logged-in users while the route moves from the live approuter to the idle one: real approuters, real Redis."""
+"""Sessions of logged-in users while the route moves from the live approuter to the idle one, and logins of a robot: real approuters, real Redis."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.zdm.landscape.plugins.modules import approuter_login
 from ansible_collections.zdm.landscape.tests.cloud.approuter import Approuter
 from ansible_collections.zdm.landscape.tests.cloud.browser import Browser, LoginFailed, Page, Route, Worker
-from ansible_collections.zdm.landscape.tests.integration.sap.kit import SECRET, USERS, Site, running_site, sessions
+from ansible_collections.zdm.landscape.tests.integration.sap.kit import PASSWORD, SECRET, USERS, Site, running_site, sessions
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, wait_until
 
 PAGE = "/api/incidents"
@@ -115,3 +118,54 @@ def test_an_approuter_without_its_redis_looks_healthy_and_nobody_can_log_in(site
     assert browser.get("/public/health").status == 200
     with pytest.raises(LoginFailed, match="401"):
         browser.login(PAGE)
+
+
+@pytest.fixture
+def log_in(site: Site, approuters: dict[str, Approuter], capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Run approuter_login against one of the approuters; the result is what it prints."""
+
+    def call(name: str, **args: Any) -> dict[str, Any]:
+        # Cookies know no ports: the approuter has another name than the XSUAA.
+        url = f"http://127.0.0.1:{approuters[name].port}"
+        given = {"url": url, "path": PAGE, "username": "robot@example.com", "password": PASSWORD, "ca_file": str(site.certificates.authority), **args}
+        with patch_module_args(given), pytest.raises(SystemExit):
+            approuter_login.main()
+        output = capsys.readouterr().out
+        assert PASSWORD not in output
+        result: dict[str, Any] = json.loads(output)
+        return result
+
+    return call
+
+
+def test_a_robot_logs_in(log_in: Callable[..., dict[str, Any]]) -> None:
+    found = log_in("idle")
+    assert (found["changed"], found["logged_in"], found["verdict"], found["advice"]) == (False, True, "logged_in", "")
+    assert [(hop["method"], hop["url"].rpartition("/")[2], hop["status"]) for hop in found["hops"]] == [
+        ("GET", "incidents", 200),
+        ("GET", "authorize", 302),
+        ("GET", "login", 200),
+        ("POST", "login.do", 302),
+        ("GET", "authorize", 302),
+        ("GET", "callback", 302),
+        ("GET", "incidents", 200),
+        ("GET", "incidents", 200),
+    ]
+
+
+@pytest.mark.parametrize("name", ["wrong-password", "redis-down"])
+def test_a_robot_finds_the_broken_session_store(log_in: Callable[..., dict[str, Any]], name: str) -> None:
+    found = log_in(name)
+    assert (found["failed"], found["logged_in"], found["verdict"]) == (True, False, "session_lost")
+    assert "accepted the user" in found["msg"]
+    assert "check the Redis binding" in found["msg"]
+    assert found["hops"][-1]["status"] == 401
+
+
+def test_a_robot_with_a_wrong_password_is_told_apart(log_in: Callable[..., dict[str, Any]]) -> None:
+    found = log_in("idle", password="wrong-" + PASSWORD[::-1], fail_when_broken=False)
+    assert ("failed" in found, found["verdict"]) == (False, "credentials_refused")
+
+
+def test_a_path_that_needs_no_login_proves_nothing(log_in: Callable[..., dict[str, Any]]) -> None:
+    assert log_in("idle", path="/public/health", fail_when_broken=False)["verdict"] == "not_protected"
