@@ -112,6 +112,17 @@ options:
     type: str
     choices: [abort, leave]
     default: abort
+  upgrade:
+    description:
+      - Notes how far the upgrade of the tenants by this archive is. Write V(begun) before the first tenant is upgraded, V(done) after the last.
+      - From V(begun) on the version that is live may not fit the tenants' schema, so nothing aborts by itself any more, and O(state=aborted)
+        is refused unless O(abort_upgraded=true).
+    type: str
+    choices: [begun, done]
+  abort_upgraded:
+    description: Whether O(state=aborted) aborts although tenants are upgraded. Make certain before that the live version works for them.
+    type: bool
+    default: false
   remove_leftovers:
     description:
       - Whether to delete the idle applications that an abort has left, and their idle routes.
@@ -231,6 +242,10 @@ leftovers:
       C(routes) their URLs, and C(removed) the names of the deleted applications.
   returned: success
   type: dict
+upgrade:
+  description: How far the upgrade of the tenants by this archive is, V(begun), V(done) or empty.
+  returned: success
+  type: str
 previous:
   description:
     - The archive that was live before this one, with C(name), C(path), C(digest), C(mta_id) and C(version); deploy it with O(version_rule=ALL) to go back.
@@ -275,6 +290,8 @@ OWN: dict[str, Any] = {
     "on_error": {"type": "str", "choices": ["fail", "retry", "abort"], "default": "fail"},
     "testing_deadline": {"type": "str", "default": "1h"},
     "on_testing_deadline": {"type": "str", "choices": ["abort", "leave"], "default": "abort"},
+    "upgrade": {"type": "str", "choices": ["begun", "done"]},
+    "abort_upgraded": {"type": "bool", "default": False},
     "remove_leftovers": {"type": "bool", "default": False},
     "timeout": {"type": "str", "default": "2h"},
     "poll_interval": {"type": "str", "default": "3s"},

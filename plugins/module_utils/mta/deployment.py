@@ -62,6 +62,7 @@ class Result:
     leftovers: dict[str, Any]
     previous: dict[str, Any]
     version_before: str
+    upgrade: str
 
 
 class Deployment:
@@ -78,7 +79,7 @@ class Deployment:
         self.place = Place(target.space_guid, wanted.mta_id, wanted.namespace, target.api, target.org, target.space)
         self.document = DeploymentDocument(store, self.place)
         self._ends = time.monotonic() + wanted.timeout_ms / 1000
-        self._changed = self._joined = False
+        self._changed = self._joined = self._predicts = False
         self._why = ""
         self._files: list[str] | None = None
         self._told: set[int] = set()
@@ -124,6 +125,7 @@ class Deployment:
 
         :raises Refused: it would be refused.
         """
+        self._predicts = True
         self._begin()
         decision = self._decide(note=False)
         if decision.step in (to.REFUSE, to.FAIL):
@@ -378,7 +380,18 @@ class Deployment:
             leftovers={**leftover_facts(leftovers), "removed": removed or []},
             previous=self._previous(),
             version_before=self._before.version if self._before else "",
+            upgrade=self._upgrade(),
         )
+
+    def _upgrade(self) -> str:
+        """How far the tenants' upgrade by this archive is; what the caller knows of it is written first."""
+        attempt = self.document.attempt
+        if attempt is None or attempt.fingerprint != self._goal.fingerprint:
+            return ""
+        noted = str(self._wanted.params.get("upgrade") or "")
+        if noted and not self._predicts:
+            attempt = self.document.update(upgrade=noted)
+        return attempt.upgrade
 
 
 def _of(decision: Decision) -> Operation:

@@ -36,6 +36,8 @@ class Goal:
     abort_on_error: bool = False
     deadline_ms: int = 3_600_000
     abort_on_deadline: bool = True
+    abort_upgraded: bool = False
+    """Whether to abort although tenants are upgraded."""
     settle_ms: int = 20_000
     """How long an operation may take to be seen after its start request was sent."""
 
@@ -123,6 +125,9 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
         if own.state == RUNNING and attempt.resumed:
             reason = f"Routes are being switched by {own.shown}; an abort now would leave both versions half live."
             return Decision(REFUSE, own, reason, "Wait until it ends; when it stops with an error, retry it with state deployed and on_error retry.")
+        if attempt.upgrade and not goal.abort_upgraded:
+            reason = f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their schema."
+            return Decision(REFUSE, own, reason, "Go on with state deployed; or, when live works for the upgraded tenants, abort with abort_upgraded.")
         return Decision(ABORT, own, "it was asked for")
     if own.state == RUNNING:
         return Decision(WAIT, own)
@@ -130,12 +135,12 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
         return _testing(goal, attempt, own, now)
     if goal.retries > 0:
         return Decision(RETRY, own)
-    if goal.abort_on_error and not attempt.resumed:
+    if goal.abort_on_error and not attempt.resumed and not attempt.upgrade:
         return Decision(ABORT, own, "it has stopped with an error")
     return Decision(FAIL, own, f"The {own.shown} has stopped with an error.")
 
 
 def _testing(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
-    if goal.abort_on_deadline and deadline_passed(goal, attempt, now):
+    if goal.abort_on_deadline and not attempt.upgrade and deadline_passed(goal, attempt, now):
         return Decision(ABORT, own, f"its testing phase is longer than {format_ms(goal.deadline_ms)}")
     return Decision(RESUME, own) if goal.state == AS_DEPLOYED else Decision(DONE, own)

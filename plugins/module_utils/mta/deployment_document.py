@@ -34,6 +34,7 @@ class Attempt:
     :param operation: its id, once it is known.
     :param requested: the last action that was asked for, written before the request.
     :param resumed: whether a resume was asked for: routes may be switched.
+    :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not fit them any more.
     :param state: the operation's state as it was seen last.
     """
 
@@ -52,6 +53,7 @@ class Attempt:
     requested: str = ""
     resumed: bool = False
     testing_since: datetime | None = None
+    upgrade: str = ""
     state: str = ""
     ended: bool = False
 

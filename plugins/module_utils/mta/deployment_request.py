@@ -102,6 +102,8 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         without = ["strategy default"]
     if state == AS_TESTING and without:
         raise InputError(f"There is no testing phase with {without[0]}.", "Use state deployed, or leave it out.")
+    if state == AS_ABORTED and params.get("upgrade"):
+        raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
     mark = ""
     if archive is not None:
         check_selection(archive, params.get("modules") or (), params.get("resources") or ())
@@ -117,6 +119,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         abort_on_error=params["on_error"] == "abort",
         deadline_ms=parse_ms(params["testing_deadline"], "testing_deadline"),
         abort_on_deadline=params["on_testing_deadline"] == "abort",
+        abort_upgraded=bool(params.get("abort_upgraded")),
         settle_ms=SETTLE_POLLS * poll_ms,
     )
     mta_id = archive.mta_id if archive else str(params["mta_id"])
