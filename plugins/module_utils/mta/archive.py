@@ -149,7 +149,7 @@ def check_selection(archive: Archive, modules: Sequence[str], resources: Sequenc
 
 def fingerprint(archive: Archive, extensions: Sequence[Extension], modules: Sequence[str] | None, resources: Sequence[str] | None) -> str:
     """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, and the choice of modules and resources."""
-    chosen = [f"{key}={"*" if not names else ','.join(sorted(names))}" for key, names in (("modules", modules), ("resources", resources))]
+    chosen = [f"{key}={','.join(sorted(names)) if names else '*'}" for key, names in (("modules", modules), ("resources", resources))]
     parts = [archive.digest, *(extension.digest for extension in extensions), *chosen]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

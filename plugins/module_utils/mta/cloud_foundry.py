@@ -229,10 +229,10 @@ def leftovers_of(apps: Iterable[App]) -> list[Leftover]:
 
 def _why_kept(app: App, apps: list[App]) -> str:
     """Only an application that has another one of its module beside it, and no live route, may go."""
+    if not app.is_idle and app.routes:
+        return "it serves users"
     if not any(other.base == app.base and other.guid != app.guid and not other.is_idle for other in apps):
         return "no other application of this module is there"
-    if not app.is_idle:
-        return "it serves users" if app.routes else ""
     busy = [route.url for route in app.routes if not route.host.endswith(IDLE) or route.apps - {app.guid}]
     return f"it serves {', '.join(busy)}" if busy else ""
 

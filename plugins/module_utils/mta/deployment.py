@@ -81,8 +81,8 @@ class Deployment:
         self._ends = time.monotonic() + wanted.timeout_ms / 1000
         self._changed = self._joined = self._predicts = False
         self._why = ""
+        self._told = 0
         self._files: list[str] | None = None
-        self._told: set[int] = set()
         self._logs: list[str] = []
         self._before: Deployed | None = None
         self._seen = self._failed = Operation("")
@@ -155,7 +155,8 @@ class Deployment:
         own = next((operation for operation in operations if attempt and operation.id == attempt.operation), Operation(""))
         if note and attempt and not attempt.ended and own.active:
             since = attempt.testing_since or (now if own.state == TESTING else None)
-            attempt = self.document.update(started_at=own.started_at, state=own.state, testing_since=since)
+            self._told = max(self._told, attempt.told)
+            attempt = self.document.update(started_at=own.started_at, state=own.state, testing_since=since, told=self._told)
         self._seen = own
         return decide(self._goal, attempt, operations, now, live=self._is_live(operations))
 
@@ -316,8 +317,8 @@ class Deployment:
     def _read(self, identity: str) -> Operation:
         own = self._service.operation(identity)
         for message in own.messages:
-            if message.id not in self._told:
-                self._told.add(message.id)
+            if message.id > self._told:
+                self._told = message.id
                 self._say(message.text, message.type, operation=identity)
         self._seen = own
         if own.state == ERROR:

@@ -36,6 +36,7 @@ class Attempt:
     :param resumed: whether a resume was asked for: routes may be switched.
     :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not fit them any more.
     :param state: the operation's state as it was seen last.
+    :param told: the id of the last of its messages that a run has told.
     """
 
     fingerprint: str
@@ -55,6 +56,7 @@ class Attempt:
     testing_since: datetime | None = None
     upgrade: str = ""
     state: str = ""
+    told: int = 0
     ended: bool = False
 
     @classmethod

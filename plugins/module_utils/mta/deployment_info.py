@@ -50,7 +50,7 @@ def read_info(cloud: CloudFoundry, store: Store, mta_id: str, namespace: str) ->
 def leftover_facts(leftovers: list[Leftover]) -> dict[str, Any]:
     """Leftovers as modules return them."""
     apps = [{"name": entry.app.name, "guid": entry.app.guid, "module": entry.app.module, "kept": entry.kept} for entry in leftovers]
-    return {"apps": apps, "routes": sorted({route.url for entry in leftovers for route in entry.app.routes})}
+    return {"apps": apps, "routes": sorted({route.url for entry in leftovers if entry.app.is_idle for route in entry.app.routes})}
 
 
 def _facts(service: DeployService, operation: Operation, ours: set[str]) -> dict[str, Any]:
