@@ -44,9 +44,18 @@ class Sidecar(App):
         fail_tenants: Iterable[str] = (),
     ) -> None:
         database = {"requires": {"db": {"credentials": {"url": str(data / "db.sqlite")}}}}
-        hooks = {"CDS_ENV": "production", "CDS_CONFIG": json.dumps(database), "SLOW_MS": str(slow_ms), "FAIL_TENANTS": ",".join(fail_tenants)}
-        super().__init__(name, processes, folder, {**environment, **hooks}, authority, port)
+        self._hooks = folder / f"{name}-hooks.json"
+        own = {"CDS_ENV": "production", "CDS_CONFIG": json.dumps(database), "HOOKS": str(self._hooks)}
+        super().__init__(name, processes, folder, {**environment, **own}, authority, port)
         self.version, self.data = version, data
+        self.behave(slow_ms, fail_tenants)
+
+    def behave(self, slow_ms: int = 0, fail_tenants: Iterable[str] = ()) -> None:
+        """How upgrades of tenants go from now on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._hooks.with_suffix(".new")
+        fresh.write_text(json.dumps({"slow_ms": slow_ms, "fail_tenants": list(fail_tenants)}))
+        fresh.replace(self._hooks)
 
     def command(self, node: Node) -> list[str]:
         project = self.folder / self.name
@@ -54,7 +63,7 @@ class Sidecar(App):
             shutil.copytree(APPS / "incidents" / self.version, project)
             shutil.copytree(APPS / "sidecar", project / "mtx" / "sidecar")
             (project / "node_modules").symlink_to(node.modules)
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         return [str(node.program), str(node.modules / "@sap" / "cds" / "bin" / "serve.js"), "--project", str(project / "mtx" / "sidecar")]
 
     def columns(self, tenant: str) -> list[str]:

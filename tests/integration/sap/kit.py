@@ -14,12 +14,14 @@ from ansible_collections.zdm.landscape.tests.cloud.approuter import Approuter, a
 from ansible_collections.zdm.landscape.tests.cloud.backend import Backend
 from ansible_collections.zdm.landscape.tests.cloud.browser import Browser, Route
 from ansible_collections.zdm.landscape.tests.cloud.redis import Redis
+from ansible_collections.zdm.landscape.tests.cloud.sidecar import Sidecar, sidecar_environment
 from ansible_collections.zdm.landscape.tests.cloud.xsuaa import Client, Xsuaa
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 HOST = "incidents.localhost"
 APPLICATION = "incidents!t1"
+APP_NAME = "incidents"
 SECRET = "VqO446NAgSd795NiBW7SXPvuKKH4pDso3qVcWC1GyLa2Zq6XASh0FNZ3b26ePlZe"
 PASSWORD = "s3cret-of-users"
 USERS = dict.fromkeys(("alice@example.com", "bob@example.com", "carla@example.com", "robot@example.com"), PASSWORD)
@@ -36,6 +38,13 @@ class Site:
         self.folder, self.processes, self.certificates, self.xsuaa = folder, processes, certificates, xsuaa
         self.backends = {"live": live, "idle": idle}
         self.redis = Redis(processes, folder)
+
+    def sidecar(self, version: str, registry_url: str = "") -> Sidecar:
+        """A sidecar of one version of the application; all of them share the tenants."""
+        registry = {"saas_registry_url": registry_url, "appName": APP_NAME, **self.xsuaa.credentials(APP.id)}
+        environment = sidecar_environment(self.xsuaa.credentials(APP.id), registry)
+        name, data = f"mtx-{version}", self.folder / "tenants"
+        return Sidecar(name, self.processes, self.folder / name, environment, self.certificates.authority, version=version, data=data)
 
     def approuter(self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", xsuaa: Mapping[str, Any] | None = None) -> Approuter:
         """Launch an approuter; whose name ends in ``idle`` stands before the new version of the service.
@@ -55,8 +64,8 @@ class Site:
 
 
 @contextmanager
-def running_site() -> Iterator[Site]:
-    """A site with a Redis that runs."""
+def running_site(redis: bool = True) -> Iterator[Site]:
+    """A site, with a Redis that runs unless it is not needed."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         processes = stack.enter_context(Processes(folder))
@@ -64,7 +73,8 @@ def running_site() -> Iterator[Site]:
         xsuaa = stack.enter_context(Xsuaa(certificates, APPLICATION, [APP, OUTSIDER, WITH_CERTIFICATE], ZONES, USERS))
         live, idle = (stack.enter_context(Backend(xsuaa, version)) for version in ("1.0.0", "2.0.0"))
         site = Site(folder, processes, certificates, xsuaa, live, idle)
-        site.redis.start()
+        if redis:
+            site.redis.start()
         yield site
 
 
