@@ -48,10 +48,7 @@ class Descriptor:
     @classmethod
     def parse(cls, source: Source) -> Descriptor:
         """Check a descriptor's text; see :meth:`load`."""
-        try:
-            root = parse(source)
-        except RecursionError as error:
-            raise InputError(f"{source.name} is nested too deeply.", "A descriptor needs few levels.") from error
+        root = parse(source)
         if not isinstance(root.data, dict):
             raise InputError(f"{root.place}: the descriptor is not a mapping.", "Begin with _schema-version, ID and version.")
         return cls._of(source, root)
@@ -94,6 +91,17 @@ class Descriptor:
             result = Descriptor(self.source, root, self.id, self.version, self.schema_version, "", modules, resources)
             previous = extension.id
         return result
+
+    def summary(self) -> dict[str, object]:
+        """What it describes, for a module's result."""
+        return {
+            "id": self.id,
+            "version": self.version,
+            "schema_version": self.schema_version,
+            "modules": list(self.modules),
+            "resources": list(self.resources),
+            "approuters": self.approuters(),
+        }
 
     def approuters(self) -> list[str]:
         """Names of the modules that are application routers: by type, by their environment, or by their name or path."""

@@ -14,6 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import Entry, Source, Value
 
 _PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$(){}/~-]*(?:://[A-Za-z0-9_.$(){}/~-]+)?")
+_SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _WORD = re.compile(r"(?i)(?:y|n|yes|no|on|off|true|false|null)")
 STEP = 2
 """How many columns a new level is indented."""
@@ -31,6 +32,7 @@ class Edits:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.is_json = source.text.lstrip("\ufeff \t\r\n").startswith("{")
         self.replaced: dict[tuple[int, int], str] = {}
         self.inserted: list[tuple[int, int, str]] = []
 
@@ -62,12 +64,13 @@ class Edits:
         self._check(parent)
         own = [entry for entry in parent.mapping.values() if not entry.merged]
         if parent.flow:
-            text = f"{json.dumps(key)}: {_flow(tree)}"
+            text = self._flow({key: tree})[1:-1]
             last = max((entry.value.end for entry in own), default=0)
             self._insert(last or parent.start + 1, 0, f", {text}" if last else text)
             return
-        if not own:
-            raise Refused(f"{parent.place}: nothing can be added to a mapping without keys of its own.", f"Add {key} there by hand.")
+        if not own:  # nothing but <<
+            self._lines(parent.end, parent.column - 1, _block({key: tree}, parent.column - 1))
+            return
         chosen = after if after in own else own[-1]
         column = self._column(own[0].key_start)
         end = chosen.key_end if chosen.value.end == chosen.value.start else chosen.value.end
@@ -86,7 +89,7 @@ class Edits:
             if entry.value.data or not entry.value.flow:
                 self.put(entry.value, child, tree)
             else:
-                self.set(entry.value, _flow({child: tree}))
+                self.set(entry.value, self._flow({child: tree}))
         else:
             raise Refused(f"{entry.value.place}: {key} is not a mapping.", f"Correct {key}.")
 
@@ -101,9 +104,9 @@ class Edits:
             value = entry.value
             self._check(value)
             if not value.data:
-                self.set(value, _flow([item]))
+                self.set(value, self._flow([item]))
             elif value.flow:
-                self._insert(value.items[-1].end, 0, f", {_flow(item)}")
+                self._insert(value.items[-1].end, 0, f", {self._flow(item)}")
             else:
                 self._lines(value.end, value.column - 1, _block([item], value.column - 1))
         else:
@@ -124,9 +127,9 @@ class Edits:
     def _fill(self, parent: Value, entry: Entry, tree: Any) -> None:
         """Give a value to a key that has none, or ``null``."""
         if entry.value.end > entry.value.start:
-            self.set(entry.value, _flow(tree))
+            self.set(entry.value, self._flow(tree))
         elif parent.flow:
-            self._insert(entry.key_end, 0, f": {_flow(tree)}" if self.source.text[entry.key_end : entry.key_end + 1] != ":" else "")
+            raise Refused(f"{parent.place}: a key without a value in a mapping in braces.", "Write null, or the value, there.")
         else:
             column = self._column(entry.key_start) + STEP
             self._lines(entry.key_end, column, _block(tree, column))
@@ -134,18 +137,22 @@ class Edits:
     def _raw(self, value: Value) -> str:
         """The value's text without anchor and tag.
 
-        :raises Refused: it is an alias, or has an anchor or a tag: others may use it.
+        :raises Refused: it is an alias.
         """
-        if value.source is not self.source:
-            raise Refused(f"{value.place} is not in {self.source.name}.", f"Make {value.source.name} safe itself.")
+        self._own(value)
         if value.alias_of:
             raise Refused(f"{value.place}: the value comes from an anchor.", "Write the value out there, then run again.")
         return re.sub(r"\A(?:[&!]\S*\s+)+", "", value.raw)
 
     def _check(self, value: Value) -> None:
         """Adding to a collection that an anchor names would add to every place that uses it."""
-        if value.raw.startswith("&") or value.alias_of or value.source is not self.source:
+        self._own(value)
+        if value.raw.startswith("&") or value.alias_of:
             raise Refused(f"{value.place}: others may use this by its anchor.", "Write the value out where it has to differ, then run again.")
+
+    def _own(self, value: Value) -> None:
+        if value.source is not self.source:
+            raise Refused(f"{value.place} is not in {self.source.name}.", f"Make {value.source.name} safe itself.")
 
     def _column(self, index: int) -> int:
         return len(self.source.text[self.source.text.rfind("\n", 0, index) + 1 : index].lstrip("\ufeff"))
@@ -158,6 +165,17 @@ class Edits:
     def _insert(self, at: int, depth: int, text: str) -> None:
         if (at, depth, text) not in self.inserted:
             self.inserted.append((at, depth, text))
+
+    def _flow(self, tree: Any) -> str:
+        """Flow YAML: JSON where the file is JSON, else without quotes around simple words."""
+        if isinstance(tree, Raw):
+            return " ".join(tree.split())
+        if isinstance(tree, Mapping):
+            return "{" + ", ".join(f"{self._flow(key)}: {self._flow(value)}" for key, value in tree.items()) + "}"
+        if isinstance(tree, list):
+            return "[" + ", ".join(self._flow(item) for item in tree) + "]"
+        simple = isinstance(tree, str) and _SIMPLE.fullmatch(tree) and not _WORD.fullmatch(tree) and not self.is_json
+        return str(tree) if simple else json.dumps(tree, ensure_ascii=False)
 
     def _lines(self, end: int, column: int, lines: list[str]) -> None:
         """Insert lines behind the line in which *end* lies."""
@@ -179,17 +197,6 @@ def scalar(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and not _WORD.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _flow(tree: Any) -> str:
-    """As JSON, which is flow YAML."""
-    if isinstance(tree, Raw):
-        return " ".join(tree.split())
-    if isinstance(tree, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_flow(value)}" for key, value in tree.items()) + "}"
-    if isinstance(tree, list):
-        return "[" + ", ".join(_flow(item) for item in tree) + "]"
-    return json.dumps(tree, ensure_ascii=False)
 
 
 def _block(tree: Any, column: int) -> list[str]:

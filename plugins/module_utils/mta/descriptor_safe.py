@@ -155,7 +155,7 @@ class LivePlans:
         if kinds == {"live"} and all(wrong.placeholder in target.text for wrong in wrongs):
             self._in_place(target, provider, wrongs)
         else:
-            self._by_property(link, target, provider, wrongs, service)
+            self._by_property(link, target, provider, service)
 
     def _in_place(self, target: Value, provider: Provider, wrongs: list[Wrong]) -> None:
         """A live placeholder that ignores the module's host is replaced where it stands."""
@@ -166,11 +166,9 @@ class LivePlans:
         for wrong in wrongs:
             self.edits.replace_in(target, wrong.placeholder, wrong.live or "")
 
-    def _by_property(self, link: Link, target: Value, provider: Provider, wrongs: list[Wrong], service: Value) -> None:
+    def _by_property(self, link: Link, target: Value, provider: Provider, service: Value) -> None:
         """A live property beside the idle one; the service refers to it."""
-        text = self.landscape.expand(target.text, provider)
-        for wrong in wrongs:
-            text = text.replace(wrong.placeholder, wrong.live or "")
+        text = self.landscape.live_text(target.text, provider)
         routes = "${routes/" in text
         name = provider.name
         if routes and self._routes_are_shared(provider):
@@ -208,12 +206,17 @@ class LivePlans:
         return name
 
     def _existing(self, provider: Provider, text: str, target: Value) -> str | None:
-        """A property that offers the live URL already."""
-        properties = provider.properties
+        """A property that offers the live URL already, or will when its live placeholder is right."""
+        properties, wanted = provider.properties, self.landscape.expand(text, provider)
         for key, entry in properties.mapping.items() if properties else ():
-            expanded = self.landscape.expand(entry.value.text, provider)
-            right = all(wrong.kind == "routes" for wrong in self.landscape.wrong(expanded, provider))
-            if entry.value is not target and expanded == text and right:
+            if entry.value is target or not entry.value.text:
+                continue
+            wrongs = self.landscape.wrong(self.landscape.expand(entry.value.text, provider), provider)
+            live = self.landscape.live_text(entry.value.text, provider)
+            if self.landscape.expand(live, provider) == wanted and all(wrong.kind != "idle" for wrong in wrongs):
+                for wrong in wrongs:
+                    if wrong.kind == "live":
+                        self.edits.replace_in(entry.value, wrong.placeholder, wrong.live or "")
                 return key
         return None
 

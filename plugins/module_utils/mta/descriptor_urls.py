@@ -24,6 +24,8 @@ _LIVE = re.compile(r"default-live-(url|uri|host)")
 _ROUTE = re.compile(r"routes/(\d+)/route")
 _OWN_HOST = ("host", "hosts", "domain", "domains")
 _DEPTH = 10
+_LONGEST = 10_000
+"""No URL is longer; parameters that repeat each other end here."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,33 @@ class Landscape:
 
     def expand(self, text: str, provider: Provider) -> str:
         """Replace placeholders of parameters that the descriptor itself sets, but not the hosts and routes that an idle application has instead."""
-        scopes = [provider.entry.get("parameters"), provider.owner.get("parameters"), self.descriptor.root.get("parameters")]
         for _round in range(_DEPTH):
             before = text
             for match in PLACEHOLDER.finditer(before):
-                if _IDLE.fullmatch(match[1]) or _LIVE.fullmatch(match[1]):
-                    continue
-                found = next((scope.get(match[1]) for scope in scopes if scope and scope.get(match[1])), None)
-                if found is not None and found.text:
-                    text = text.replace(match[0], found.text)
-            if text == before:
+                parameter = "" if _IDLE.fullmatch(match[1]) or _LIVE.fullmatch(match[1]) else self._parameter(match[1], provider)
+                text = text.replace(match[0], parameter or match[0])
+            if text == before or len(text) > _LONGEST:
                 break
         return text
+
+    def live_text(self, text: str, provider: Provider, depth: int = _DEPTH) -> str:
+        """A text of a provider with live placeholders, and with what of its parameters needs them; all else stays as it is written."""
+        lives = {wrong.placeholder: wrong.live for wrong in self.wrong(text, provider)}
+
+        def written(match: re.Match[str]) -> str:
+            if match[0] in lives:
+                return lives[match[0]] or match[0]
+            parameter = self._parameter(match[1], provider)
+            live = self.live_text(parameter, provider, depth - 1) if parameter and depth else parameter
+            return match[0] if live == parameter else live
+
+        return PLACEHOLDER.sub(written, text)
+
+    def _parameter(self, name: str, provider: Provider) -> str:
+        """The text of a parameter that is set for a provider; empty when the descriptor does not set it."""
+        scopes = [provider.entry.get("parameters"), provider.owner.get("parameters"), self.descriptor.root.get("parameters")]
+        found = next((scope.get(name) for scope in scopes if scope and scope.get(name)), None)
+        return found.text if found else ""
 
     def wrong(self, text: str, provider: Provider) -> list[Wrong]:
         """The placeholders of an expanded text of a provider that are wrong for a service."""

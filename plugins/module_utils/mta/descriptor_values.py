@@ -21,6 +21,7 @@ else:
     HAS_RUAMEL = True
 
 _MAX_WEIGHT = 200_000
+_MAX_DEPTH = 100
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -137,7 +138,7 @@ def read(path: str) -> Source:
 def parse(source: Source) -> Value:
     """Parse one YAML document.
 
-    :raises InputError: no YAML, more or less than one document, a key twice in a mapping; the message names the line.
+    :raises InputError: no YAML, more or less than one document, a key twice in a mapping, too deep or too large; the message names the line.
     :raises ZdmError: the Python package ruamel.yaml is missing.
     """
     if not HAS_RUAMEL:
@@ -190,6 +191,8 @@ class _Builder:
     def take(self, event: Any) -> None:
         name = type(event).__name__
         if name in ("MappingStartEvent", "SequenceStartEvent"):
+            if len(self.stack) == _MAX_DEPTH:
+                raise self._error(event, f"more than {_MAX_DEPTH} levels", "Write a descriptor with fewer levels.")
             self.stack.append(_Open(event, {} if name.startswith("Mapping") else [], end=event.end_mark.index))
         elif name in ("MappingEndEvent", "SequenceEndEvent"):
             opened = self.stack.pop()

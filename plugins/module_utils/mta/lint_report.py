@@ -19,7 +19,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def as_json(findings: Sequence[Finding]) -> str:
     """The findings and their numbers."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in (ERROR, WARNING)}
-    report = {"errors": counts[ERROR], "warnings": counts[WARNING], "findings": [asdict(finding) for finding in findings]}
+    report = {"error_count": counts[ERROR], "warning_count": counts[WARNING], "findings": [asdict(finding) for finding in findings]}
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import (
     parse_environment,
 )
 
+_UNQUOTED = re.compile(r"(:\s*)\$\{([^{}]+)\}")
 Found = tuple[str, Value, str, str, bool]
 
 
@@ -46,11 +48,13 @@ def session_findings(descriptor: Descriptor, name: str, namespace: str) -> Itera
 
 
 def _filled(descriptor: Descriptor, module: Value, text: str) -> str:
-    """The text with what the descriptor knows of its parameters; what it does not know counts as a number."""
-    for match in PLACEHOLDER.finditer(text):
-        parameter = _parameter(descriptor, module, match[1])
-        text = text.replace(match[0], str(parameter.data) if parameter is not None else "0")
-    return text
+    """The text with values in place of placeholders without quotes; a parameter that is not set here counts as a number."""
+
+    def value(match: re.Match[str]) -> str:
+        parameter = _parameter(descriptor, module, match[2])
+        return match[1] + (str(parameter.data) if parameter is not None else "0")
+
+    return _UNQUOTED.sub(value, text)
 
 
 def _parameter(descriptor: Descriptor, module: Value, name: str) -> Value | None:

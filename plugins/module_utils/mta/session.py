@@ -29,6 +29,9 @@ MANDATORY = ("instanceName", "storageType", "sessionSecret")
 INTEGERS = ("defaultRetryTimeout", "backOffMultiplier")
 CRASHING = ("connectTimeout", "commandTimeout", "keepAlive")
 """Keys that stop the application router at its start, although one of them is documented."""
+_PARAMETER = re.compile(r"\$\{([^{}]+)\}")
+_WRITTEN_SECRET = re.compile(r"""(sessionSecret[\\"']*\s*:\s*[\\"']*)(?!\$\{)[^\s"'\\,}]+""")
+"""A secret as it stands in JSON inside YAML, quoted in any way; a placeholder is none."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -165,3 +168,16 @@ def check_secret(secret: object) -> None:
         raise InputError(f"The session secret has {len(secret)} characters, fewer than {SECRET_LENGTH}.", advice)
     if any(mark in secret for mark in ('"', "\\", "${", "~{")) or not secret.isprintable():
         raise InputError('The session secret has a character that JSON or the deploy service would change (", \\, ${, ~{ or a control character).', advice)
+
+
+def masked(descriptor: Descriptor, text: str) -> str:
+    """A text about the descriptor without the session secrets that the descriptor holds."""
+    for module in descriptor.modules.values():
+        value = module.get("properties", VARIABLE)
+        settings = (parse_environment(value) if value is not None else None) or {}
+        secret = settings.get("sessionSecret")
+        match = _PARAMETER.fullmatch(secret) if isinstance(secret, str) else None
+        parameter = (module.get("parameters", match[1]) or descriptor.root.get("parameters", match[1])) if match else None
+        for found in (parameter.text if parameter else "", secret if isinstance(secret, str) and not match else ""):
+            text = text.replace(found, "********") if found else text
+    return _WRITTEN_SECRET.sub(r"\1********", text)

@@ -1,0 +1,244 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module mta_descriptor_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: mta_descriptor_info
+short_description: Lint the descriptor of a multi-target application for blue-green deployments
+version_added: 1.0.0
+author: zdm.landscape contributors (@zdm-landscape)
+description:
+  - Finds in C(mta.yaml) or C(mtad.yaml) what breaks requests, sessions or subscriptions in a blue-green deployment. Every finding has a rule, a
+    place, and a mend.
+  - Needs nothing but the files, so that a CI job can run it alone.
+  - The rules are described in C(docs/descriptor.md) of the collection.
+requirements:
+  - ruamel.yaml
+extends_documentation_fragment:
+  - zdm.landscape.attributes
+attributes:
+  check_mode:
+    support: full
+    details: The report is not written.
+  diff_mode:
+    support: N/A
+    details: This module changes nothing.
+  idempotent:
+    support: full
+    details: This module changes nothing but the report.
+options:
+  path:
+    description: The descriptor.
+    type: path
+    required: true
+  extensions:
+    description: Extension descriptors that are deployed with it, in their order. They are merged as the deploy service does.
+    type: list
+    elements: path
+    default: []
+  longest_upgrade:
+    description: How long the longest upgrade of a tenant takes; the SaaS registry has to wait longer.
+    type: str
+  namespace:
+    description: Namespace of the deployment, which becomes part of the names of service instances.
+    type: str
+    default: ""
+  ignore:
+    description: Rules that are not applied.
+    type: list
+    elements: str
+    default: []
+  report:
+    description: A file with the findings.
+    type: dict
+    suboptions:
+      path:
+        description: The file, which is replaced.
+        type: path
+        required: true
+      format:
+        description: JSON, or JUnit XML as CI servers show it. There, errors are failures and warnings are passed tests with an output.
+        type: str
+        choices: [json, junit]
+        default: junit
+  fail_on:
+    description:
+      - When the task fails. V(error) when there is an error, V(warning) when there is any finding.
+      - An info module gives facts, so the default is V(never); a CI job sets V(error). The report is written before the task fails.
+    type: str
+    choices: [error, warning, never]
+    default: never
+seealso:
+  - module: zdm.landscape.mta_descriptor
+"""
+
+EXAMPLES = r"""
+- name: Lint in a CI job
+  zdm.landscape.mta_descriptor_info:
+    path: mta.yaml
+    extensions: [production.mtaext]
+    longest_upgrade: 30m
+    report:
+      path: build/mta.xml
+    fail_on: error
+"""
+
+RETURN = r"""
+findings:
+  description: What was found, by file and line.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    rule:
+      description: The rule's id, which stays the same from version to version.
+      type: str
+      returned: always
+    severity:
+      description: V(error) or V(warning).
+      type: str
+      returned: always
+    file:
+      description: The file, as it was given.
+      type: str
+      returned: always
+    line:
+      description: The line, counted from 1.
+      type: int
+      returned: always
+    column:
+      description: The column, counted from 1.
+      type: int
+      returned: always
+    object:
+      description: The module, resource or provided entry.
+      type: str
+      returned: always
+    message:
+      description: What is wrong. Secrets are never shown.
+      type: str
+      returned: always
+    mend:
+      description: What to do.
+      type: str
+      returned: always
+    fixable:
+      description: Whether M(zdm.landscape.mta_descriptor) does it.
+      type: bool
+      returned: always
+error_count:
+  description: Number of errors.
+  returned: always
+  type: int
+warning_count:
+  description: Number of warnings.
+  returned: always
+  type: int
+mta:
+  description: What the descriptor describes.
+  returned: always
+  type: dict
+  contains:
+    id:
+      description: The MTA's id.
+      type: str
+      returned: always
+    version:
+      description: The MTA's version.
+      type: str
+      returned: always
+    schema_version:
+      description: Its schema version.
+      type: str
+      returned: always
+    modules:
+      description: Names of the modules.
+      type: list
+      elements: str
+      returned: always
+    resources:
+      description: Names of the resources.
+      type: list
+      elements: str
+      returned: always
+    approuters:
+      description: Names of the modules that are application routers.
+      type: list
+      elements: str
+      returned: always
+"""
+
+import os
+import tempfile
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import ERROR, Finding, lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint_report import as_json, as_junit
+
+SPEC: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "extensions": {"type": "list", "elements": "path", "default": []},
+    "longest_upgrade": {"type": "str"},
+    "namespace": {"type": "str", "default": ""},
+    "ignore": {"type": "list", "elements": "str", "default": []},
+    "report": {
+        "type": "dict",
+        "options": {
+            "path": {"type": "path", "required": True},
+            "format": {"type": "str", "choices": ["json", "junit"], "default": "junit"},
+        },
+    },
+    "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "never"},
+}
+
+
+def write_report(module: AnsibleModule, findings: list[Finding]) -> None:
+    """Replace the report.
+
+    :raises InputError: its folder does not exist.
+    """
+    report, params = module.params["report"], module.params
+    folder = os.path.dirname(os.path.abspath(report["path"]))
+    if not os.path.isdir(folder):
+        raise InputError(f"report.path: the folder {folder} does not exist.", "Create it before the lint.")
+    text = as_json(findings) if report["format"] == "json" else as_junit(findings, params["path"], params["ignore"])
+    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    module.atomic_move(temporary, os.path.realpath(report["path"]))
+
+
+def main() -> None:
+    module = create_module(SPEC)
+    params = module.params
+    with guarded(module):
+        longest = parse_ms(params["longest_upgrade"], "longest_upgrade") if params["longest_upgrade"] else 0
+        descriptor = Descriptor.load(params["path"]).extended([Descriptor.load(path) for path in params["extensions"]])
+        findings = lint(descriptor, longest, params["namespace"], params["ignore"])
+        if params["report"] and not module.check_mode:
+            write_report(module, findings)
+        errors = sum(finding.severity == ERROR for finding in findings)
+        result = {
+            "changed": False,
+            "findings": [asdict(finding) for finding in findings],
+            "error_count": errors,
+            "warning_count": len(findings) - errors,
+            "mta": descriptor.summary(),
+        }
+        if (errors and params["fail_on"] == "error") or (findings and params["fail_on"] == "warning"):
+            module.fail_json(msg="\n".join(map(str, findings)), **result)
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

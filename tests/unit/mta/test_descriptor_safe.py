@@ -1,0 +1,304 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A descriptor is made safe line by line: what the guide adds is added, what it deletes is gone, all else keeps its bytes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import Sessions
+from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LONGEST = 600_000
+GUIDE_SESSIONS = Sessions(resource="incident-session-management", retry_timeout_ms=10000, back_off_multiplier=10)
+
+
+def changes(before: str, after: str) -> tuple[list[str], list[str]]:
+    """Lines that are gone and lines that are new."""
+    lines = list(difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), n=0))[2:]
+    return [line[1:] for line in lines if line.startswith("-")], [line[1:] for line in lines if line.startswith("+")]
+
+
+def safe(text: str, **wanted: Any) -> str:
+    """Made safe; doing it again changes no byte, and nothing that could be mended is left."""
+    want = Wanted(**wanted)
+    result = make_safe(descriptor(text), want)
+    assert make_safe(descriptor(result), want) == result
+    kinds = {"idle-url-in-service", "live-property-missing", "live-url-ignores-host", "live-routes-not-used", "tenant-routes-not-kept"}
+    assert not [str(finding) for finding in lint(descriptor(result)) if finding.rule in kinds]
+    return result
+
+
+def test_the_guide_s_application_gets_the_guide_s_lines() -> None:
+    gone, new = changes(GUIDE, safe(GUIDE, sessions=GUIDE_SESSIONS, longest_upgrade_ms=LONGEST))
+    assert [line.strip() for line in gone] == [
+        "getDependencies: ~{mtx-api/mtx-url}/-/cds/saas-provisioning/dependencies",
+        "onSubscription: ~{mtx-api/mtx-url}/-/cds/saas-provisioning/tenant/{tenantId}",
+        "callbackTimeoutMillis: 300000 # Increase if your deployments are taking longer than that",
+    ]
+    assert "".join(new) == (
+        """\
+          mtx-live: ${default-live-url}
+      - name: incident-session-management
+        EXT_SESSION_MGT: '{
+            "instanceName": "incident-session-management",
+            "storageType": "redis",
+            "sessionSecret": "${session-secret}",
+            "defaultRetryTimeout": 10000,
+            "backOffMultiplier": 10
+          }'
+          getDependencies: ~{mtx-api/mtx-live}/-/cds/saas-provisioning/dependencies
+          onSubscription: ~{mtx-api/mtx-live}/-/cds/saas-provisioning/tenant/{tenantId}
+          callbackTimeoutMillis: 600000 # Increase if your deployments are taking longer than that
+  - name: incident-session-management
+    type: org.cloudfoundry.managed-service
+    parameters:
+      service: redis-cache
+      service-plan: development
+"""
+    ).replace("        EXT", "      EXT").replace('            "', '          "').replace("          }'", "        }'")
+
+
+def test_the_idle_approuter_still_calls_the_idle_sidecar() -> None:
+    result = descriptor(safe(GUIDE, sessions=GUIDE_SESSIONS))
+    wanted = {item["name"]: item.get("properties", {}).get("url") for item in result.modules["approuter"].plain()["requires"]}
+    assert (wanted["mtx-api"], wanted["srv-api"]) == ("~{mtx-url}", "~{srv-url}")
+    assert result.root.plain()["modules"][0]["provides"][0]["properties"] == {"mtx-url": "${default-url}", "mtx-live": "${default-live-url}"}
+
+
+def test_the_variable_is_strict_json_without_the_secret() -> None:
+    value = descriptor(safe(GUIDE, sessions=GUIDE_SESSIONS)).modules["approuter"].get("properties", "EXT_SESSION_MGT")
+    assert value is not None
+    assert json.loads(value.text) == {
+        "instanceName": "incident-session-management",
+        "storageType": "redis",
+        "sessionSecret": "${session-secret}",
+        "defaultRetryTimeout": 10000,
+        "backOffMultiplier": 10,
+    }
+
+
+EXPECTED = {
+    "indentless lists": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "schema 2": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "windows lines": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "byte order mark": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "hooks": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "directly": "      url: ${default-live-url}/callback",
+    "no newline at the end": "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}",
+    "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-api/srv-live}",
+    "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",
+    "anchors": "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url ~{srv-api/srv-live}/dependencies",
+    "own host": "      srv-live: ${protocol}://my-${space}.${default-live-domain}|      url: ~{srv-api/srv-live}/callback ~{srv-api/srv-live}",
+    "own routes": "    parameters:|      use-live-routes: true|      other-live: ${protocol}://${routes/0/route}|    parameters:|      use-live-routes: true"
+    "|      url: ~{srv-api/srv-url} ~{other-api/other-live}",
+    "routes that modules use": "  - name: srv-api-live|    properties:|      srv-live: https://${routes/0/route}|    parameters:|      use-live-routes: true"
+    "|  - name: srv-api-live|      url: ~{srv-api-live/srv-live}/callback",
+    "several providers": '        properties: {a-url: "${default-url}", a-uri: \'${default-uri}\', other: 1, a-live: "${default-live-url}", '
+    'a-uri-live: "${default-live-uri}"}|          url-live-2: ${default-live-url}/odata|          host-live: ${default-live-host}'
+    '|        all: "~{a-api/a-live} ~{a-api/a-uri-live} ~{b-api/url-live-2} ~{b-api/host-live} ~{b-more/elsewhere}"',
+}
+
+
+@pytest.mark.parametrize("form", EXPECTED)
+def test_only_these_lines_are_new(form: str) -> None:
+    _gone, new = changes(FORMS[form], safe(FORMS[form]))
+    assert "|".join(line.rstrip("\r\n") for line in new) == EXPECTED[form]
+    ends = {line.removesuffix("\n")[-1:] == "\r" for line in new}
+    assert ends == {form == "windows lines"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_other_line_keeps_its_bytes(form: str) -> None:
+    before = FORMS[form]
+    sessions = Sessions() if "approuter" in form else None
+    gone, new = changes(before, safe(before, sessions=sessions, longest_upgrade_ms=LONGEST))
+    assert new
+    changed = re.compile(r"~\{.*(url|uri|host|live)|\$\{default-|\[\]|\{\}")
+    assert [line for line in gone if not changed.search(line)] == []
+
+
+@pytest.mark.parametrize("form", ["approuter with nothing", "approuter with empty lists"])
+def test_whatever_is_missing_around_the_approuter_is_added(form: str) -> None:
+    result = descriptor(safe(FORMS[form], sessions=Sessions()))
+    router = result.modules[result.approuters()[0]].plain()
+    assert router["requires"] == [{"name": "app-session-management"}]
+    assert router["parameters"]["keep-existing-routes"] is True
+    assert json.loads(router["properties"]["EXT_SESSION_MGT"])["instanceName"] == "app-session-management"
+    assert result.resources["app-session-management"].plain()["parameters"] == {"service": "redis-cache", "service-plan": "development"}
+    assert not [str(finding) for finding in lint(result) if finding.rule.startswith("session")]
+
+
+def test_settings_that_are_right_stay_and_what_stops_the_approuter_goes() -> None:
+    variable = '{"instanceName":"other","rejectUnauthorized":true,"keepAlive":1,"defaultRetryTimeout":"9"}'
+    text = GUIDE + "  - name: cache\n    type: org.cloudfoundry.managed-service\n    parameters: {service: redis-cache, service-name: my-redis}\n"
+    text = text.replace("      TENANT_HOST_PATTERN", f"      EXT_SESSION_MGT: '{variable}'\n      TENANT_HOST_PATTERN")
+    text = text.replace("      - name: incident-management-portal\n", "      - name: incident-management-portal\n      - name: cache\n", 1)
+    result = descriptor(safe(text, sessions=Sessions(), namespace="blue"))
+    environment = json.loads(result.modules["approuter"].plain()["properties"]["EXT_SESSION_MGT"])
+    assert list(environment) == ["instanceName", "rejectUnauthorized", "defaultRetryTimeout", "storageType", "sessionSecret", "backOffMultiplier"]
+    assert (environment["instanceName"], environment["rejectUnauthorized"], environment["defaultRetryTimeout"]) == ("blue-my-redis", True, 2000)
+    assert "incident-management-session-management" not in result.resources
+
+
+def test_routes_that_are_given_up_on_purpose_are_kept() -> None:
+    text = GUIDE.replace("routes: true", "routes: false")
+    turned = changes(text, make_safe(descriptor(text), Wanted(live_urls=False)))
+    assert turned == (["      keep-existing-routes: false\n"], ["      keep-existing-routes: true\n"])
+
+
+@pytest.mark.parametrize("written", ["keep-existing: {routes: true}", "keep-existing-routes: yes"])
+def test_routes_that_are_kept_already_change_nothing(written: str) -> None:
+    text = GUIDE.replace("keep-existing-routes: true", written)
+    assert make_safe(descriptor(text), Wanted(live_urls=False)) == text
+
+
+def test_an_extension_changes_only_itself() -> None:
+    base = descriptor(safe(GUIDE, sessions=GUIDE_SESSIONS))
+    text = """\
+_schema-version: "3.1"
+ID: incident-production
+extends: incident-management
+resources:
+  - name: incident-management-registry
+    parameters:
+      config:
+        appUrls:
+          callbackTimeoutMillis: 7000
+          getDependencies: ~{mtx-api/mtx-url}/other   # ours
+"""
+    want = Wanted(longest_upgrade_ms=LONGEST)
+    result = make_safe(descriptor(text, "a.mtaext"), want, base)
+    assert result == text.replace("mtx-url}/other", "mtx-live}/other").replace("7000", "600000")
+    assert make_safe(descriptor(result, "a.mtaext"), want, base) == result
+    with pytest.raises(Refused, match=r"b\.yaml:\d+:\d+ is not in a\.mtaext\. Make b\.yaml safe itself"):
+        make_safe(descriptor(text, "a.mtaext"), want, descriptor(GUIDE, "b.yaml"))
+
+
+REFUSALS: dict[str, tuple[str, Wanted, str]] = {
+    "provider missing": (HEAD + SERVICE, Wanted(), r"mta\.yaml:12:12: registry refers to srv-api, which nothing provides\. Correct "),
+    "property missing": (HEAD + MODULE.replace("srv-url:", "x:") + SERVICE, Wanted(), "srv-api provides no property srv-url"),
+    "not required": (HEAD + MODULE + SERVICE.replace("- name: srv-api", "- name: other"), Wanted(), "does not require it. Add srv-api to requires of registry"),
+    "unknown module": (GUIDE, Wanted(sessions=Sessions(modules=("nobody",))), "has no module nobody. There are incident-management-mtx, "),
+    "no approuter": (HEAD + MODULE, Wanted(sessions=Sessions()), "has no application router"),
+    "bad name": (GUIDE, Wanted(sessions=Sessions(resource="a b")), "sessions.resource 'a b' is not a name"),
+    "bad number": (GUIDE, Wanted(sessions=Sessions(back_off_multiplier=0)), "sessions.back_off_multiplier 0 is not a positive number"),
+    "whole mapping": (
+        HEAD + MODULE.replace("srv-url: ${default-url}", "srv-url: {a: '${default-url}'}") + SERVICE,
+        Wanted(),
+        "leads to an idle URL by way of srv-api",
+    ),
+    "no live form": (
+        HEAD + MODULE.replace("  provides", "  parameters: {no-hostname: true, domain: d.example}\n  provides") + SERVICE,
+        Wanted(),
+        "has no live form of",
+    ),
+    "routes before schema 3": (
+        (HEAD + MODULE.replace("  provides", "  parameters: {routes: [{route: a.b}]}\n  provides") + SERVICE).replace("3.3.0", '"2.1"'),
+        Wanted(),
+        "use-live-routes needs schema version 3",
+    ),
+    "shared with a module": (
+        HEAD + MODULE.replace("  provides", "  properties: {U: &u '~{srv-api/srv-url}'}\n  provides") + SERVICE.replace("~{srv-api/srv-url}/callback", "*u"),
+        Wanted(),
+        "a module uses this value by its anchor",
+    ),
+    "a shared mapping": (
+        HEAD + MODULE.replace("properties:", "properties: &all").rstrip() + "\n  properties: *all\n" + SERVICE,
+        Wanted(),
+        "others may use this by its anchor",
+    ),
+    "in two pieces": (HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}/callback", '"~{srv-api/srv\\x2durl}"'), Wanted(), "is not written in one piece"),
+    "a variable that is a mapping": (
+        GUIDE.replace("      TENANT_HOST_PATTERN", "      EXT_SESSION_MGT: {instanceName: a}\n      TENANT_HOST_PATTERN"),
+        Wanted(sessions=Sessions()),
+        "EXT_SESSION_MGT is a mapping",
+    ),
+    "an extension alone": (HEAD.replace("version: 1.0.0\n", "extends: app\n"), Wanted(), "is an extension of app. Give the descriptor"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_can_not_be_done_is_refused_with_its_place_and_what_to_do(name: str) -> None:
+    text, want, message = REFUSALS[name]
+    with pytest.raises(ZdmError, match=message) as caught:
+        make_safe(descriptor(text), want)
+    assert isinstance(caught.value, (InputError, Refused))
+    assert caught.value.advice
+
+
+def test_base_and_extension_belong_together() -> None:
+    extension = descriptor("_schema-version: 3.3.0\nID: x\nextends: app\nmodules:\n- name: nobody\n", "a.mtaext")
+    with pytest.raises(InputError, match=r"a\.mtaext:5:3: app has no module nobody\. There are srv\."):
+        make_safe(extension, Wanted(), descriptor(HEAD + MODULE))
+    with pytest.raises(InputError, match="is not an extension"):
+        make_safe(descriptor(HEAD), Wanted(), descriptor(HEAD))
+    with pytest.raises(InputError, match="Sessions are set up in the descriptor"):
+        make_safe(extension, Wanted(sessions=Sessions()), descriptor(HEAD))
+
+
+words = st.sampled_from(["a", "srv", "b-c", "x1"])
+comments = st.sampled_from(["", "  # a comment: with ~{srv-api/srv-url}", " #"])
+quotes = st.sampled_from(["{}", "'{}'", '"{}"'])
+
+
+@st.composite
+def descriptors(draw: st.DrawFn) -> str:
+    """A descriptor in a random way of writing: indentation, comments, quotes, blank lines, order, own hosts, newlines."""
+    step = draw(st.sampled_from([0, 2, 4]))
+    pad = " " * step
+    names = draw(st.lists(words, min_size=1, max_size=3, unique=True))
+    modules = ["modules:"]
+    for name in names:
+        modules += [f"{pad}- name: {name}{draw(comments)}", f"{pad}  type: nodejs"]
+        modules += draw(st.sampled_from([[], [f"{pad}  parameters: {{host: h-{name}}}"], ["", f"{pad}  parameters:", f"{pad}     memory:   1G"]]))
+        url = draw(quotes).format("${default-url}")
+        modules += [
+            f"{pad}  provides:",
+            f"{pad}  - name: {name}-api{draw(comments)}",
+            f"{pad}    properties:",
+            f"{pad}         {name}-url:  {url}{draw(comments)}",
+        ]
+        modules += draw(st.sampled_from([[], [f"{pad}         more: |", f"{pad}             text", ""], [f"{pad}         {name}-live: x"]]))
+    resources = ["resources:"]
+    for name in draw(st.lists(st.sampled_from(names), max_size=3, unique=True)):
+        resources += [f"{pad}- name: s-{name}", f"{pad}  type: org.cloudfoundry.managed-service", f"{pad}  requires:", f"{pad}  - {{name: {name}-api}}"]
+        value = draw(quotes).format(f"~{{{name}-api/{name}-url}}/x")
+        resources += [
+            f"{pad}  parameters:",
+            f"{pad}    config:",
+            f"{pad}      - k: [1, two]",
+            f"{pad}        url: {value}{draw(comments)}",
+            f"{pad}      - plain",
+        ]
+    parts = [["_schema-version: '3.1'", "ID: app", "version: 1.0.0", ""], modules, [*resources, ""] if len(resources) > 1 else ["# nothing"]]
+    lines = [line for part in draw(st.permutations(parts)) for line in part]
+    text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
+    return text + draw(st.sampled_from(["", "\n" if "\r" not in text else "\r\n"]))
+
+
+@settings(max_examples=50)
+@given(descriptors())
+def test_however_it_is_written_only_the_intended_lines_change_and_once(text: str) -> None:
+    result = safe(text)
+    gone, new = changes(*(one.replace("\r\n", "\n").rstrip("\n") + "\n" for one in (text, result)))
+    assert all(re.search(r"url: +['\"]?~\{[\w-]+-api/[\w-]+-url\}/x", line) for line in gone)
+    assert all(re.search(r"-live(-\d)?: \$\{|-live(-\d)?\}/x", line) for line in new)
+    assert len(new) <= 2 * len(gone)
+    before, after = descriptor(text).root.plain(), descriptor(result).root.plain()
+    for module in after["modules"]:
+        for provided in module["provides"]:
+            provided["properties"] = {key: value for key, value in provided["properties"].items() if "live" not in str(value)}
+    for one, other in zip(before.get("resources", []), after.get("resources", []), strict=True):
+        one["parameters"]["config"][0]["url"] = other["parameters"]["config"][0]["url"]
+    assert before == after
