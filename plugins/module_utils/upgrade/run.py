@@ -108,12 +108,10 @@ class Run:
         self.tell(f"job {job.id} upgrades {len(job.tenants)} tenant{'' if len(job.tenants) == 1 else 's'}: {', '.join(job.tenants)}")
         progress = self._follow(job)
         more = sorted(set(job.tenants) - set(batch))
-        missing = [tenant for tenant in batch if tenant not in progress.tenants]
-        self._note({tenant: TenantState(UNKNOWN, progress.lost or "its job does not tell") for tenant in missing})
         unknown = [tenant for tenant in batch if not self.outcome.tenants[tenant].ended]
         if unknown:
-            self._note({tenant: TenantState(UNKNOWN, self.outcome.tenants[tenant].error or progress.lost) for tenant in unknown})
-            why = progress.lost or self.outcome.tenants[unknown[0]].error
+            why = progress.lost or self.outcome.tenants[unknown[0]].error or "its job does not tell"
+            self._note({tenant: TenantState(UNKNOWN, self.outcome.tenants[tenant].error or why) for tenant in unknown})
             raise OutcomeUnknown(f"Job {job.id} ended, and nobody knows the state of {', '.join(unknown)}: {why}.", f"{_AGAIN} {_HANDS_OFF}")
         self.outcome.open_job = ""
         failed = [tenant for tenant in job.tenants if self.outcome.tenants[tenant].status == FAILED]
