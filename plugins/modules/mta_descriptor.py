@@ -145,6 +145,10 @@ mta:
       description: Its schema version.
       type: str
       returned: always
+    extends:
+      description: The id that a further extension descriptor extends. The last extension's, else the MTA's.
+      type: str
+      returned: always
     modules:
       description: Names of the modules.
       type: list

@@ -12,7 +12,7 @@ short_description: Lint the descriptor of a multi-target application for blue-gr
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Finds in C(mta.yaml) or C(mtad.yaml) what breaks requests, sessions or subscriptions in a blue-green deployment. Every finding has a rule, a
+  - Finds in C(mta.yaml), C(mtad.yaml) or an archive what breaks requests, sessions or subscriptions in a blue-green deployment. Every finding has a rule, a
     place, and a mend.
   - Needs nothing but the files, so that a CI job can run it alone.
   - The rules are described in C(docs/descriptor.md) of the collection.
@@ -32,11 +32,13 @@ attributes:
     details: This module changes nothing but the report.
 options:
   path:
-    description: The descriptor.
+    description: The descriptor. Either this or O(archive).
     type: path
-    required: true
+  archive:
+    description: An MTA archive (C(.mtar)) by its path or URL; its deployment descriptor is read.
+    type: str
   extensions:
-    description: Extension descriptors that are deployed with it, in their order. They are merged as the deploy service does.
+    description: Extension descriptors that are deployed with it, in any order. They are merged as the deploy service does.
     type: list
     elements: path
     default: []
@@ -85,6 +87,12 @@ EXAMPLES = r"""
     report:
       path: build/mta.xml
     fail_on: error
+
+- name: Lint what is about to be deployed
+  zdm.landscape.mta_descriptor_info:
+    archive: https://ci.example.com/artifacts/incident-management_1.1.0.mtar
+    extensions: [production.mtaext]
+  register: lint
 """
 
 RETURN = r"""
@@ -155,6 +163,10 @@ mta:
       description: Its schema version.
       type: str
       returned: always
+    extends:
+      description: The id that a further extension descriptor extends. The last extension's, else the MTA's.
+      type: str
+      returned: always
     modules:
       description: Names of the modules.
       type: list
@@ -181,12 +193,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import read_archived
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import ERROR, Finding, lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint_report import as_json, as_junit
 
 SPEC: dict[str, Any] = {
-    "path": {"type": "path", "required": True},
+    "path": {"type": "path"},
+    "archive": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
     "longest_upgrade": {"type": "str"},
     "namespace": {"type": "str", "default": ""},
@@ -202,7 +217,17 @@ SPEC: dict[str, Any] = {
 }
 
 
-def write_report(module: AnsibleModule, findings: list[Finding]) -> None:
+def load(params: dict[str, Any]) -> Descriptor:
+    """The descriptor with its extensions."""
+    if params["archive"]:
+        with opened_archive(params["archive"]) as archive:
+            descriptor = Descriptor.parse(read_archived(archive))
+    else:
+        descriptor = Descriptor.load(params["path"])
+    return descriptor.extended([Descriptor.load(path) for path in params["extensions"]])
+
+
+def write_report(module: AnsibleModule, findings: list[Finding], name: str) -> None:
     """Replace the report.
 
     :raises InputError: its folder does not exist.
@@ -211,7 +236,7 @@ def write_report(module: AnsibleModule, findings: list[Finding]) -> None:
     folder = os.path.dirname(os.path.abspath(report["path"]))
     if not os.path.isdir(folder):
         raise InputError(f"report.path: the folder {folder} does not exist.", "Create it before the lint.")
-    text = as_json(findings) if report["format"] == "json" else as_junit(findings, params["path"], params["ignore"])
+    text = as_json(findings) if report["format"] == "json" else as_junit(findings, name, params["ignore"])
     handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
@@ -219,14 +244,14 @@ def write_report(module: AnsibleModule, findings: list[Finding]) -> None:
 
 
 def main() -> None:
-    module = create_module(SPEC)
+    module = create_module(SPEC, mutually_exclusive=[("path", "archive")], required_one_of=[("path", "archive")])
     params = module.params
     with guarded(module):
         longest = parse_ms(params["longest_upgrade"], "longest_upgrade") if params["longest_upgrade"] else 0
-        descriptor = Descriptor.load(params["path"]).extended([Descriptor.load(path) for path in params["extensions"]])
+        descriptor = load(params)
         findings = lint(descriptor, longest, params["namespace"], params["ignore"])
         if params["report"] and not module.check_mode:
-            write_report(module, findings)
+            write_report(module, findings, descriptor.source.name)
         errors = sum(finding.severity == ERROR for finding in findings)
         result = {
             "changed": False,

@@ -25,6 +25,7 @@ class Descriptor:
     :ivar version: the MTA's version; empty in an extension.
     :ivar schema_version: as it is written, for example ``3.1``.
     :ivar extends: the id that an extension extends; empty in a descriptor.
+    :ivar last: the id that a further extension extends: the last extension's, else the descriptor's own.
     :ivar modules: the modules by name, in the descriptor's order; resources likewise.
     """
 
@@ -36,6 +37,7 @@ class Descriptor:
     extends: str
     modules: Mapping[str, Value]
     resources: Mapping[str, Value]
+    last: str
 
     @classmethod
     def load(cls, path: str) -> Descriptor:
@@ -61,7 +63,7 @@ class Descriptor:
             if not head[key]:
                 raise InputError(f"{source.name} has no {key}.", f"Add the key {key} at the top of the descriptor.")
         modules, resources = (_named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource")))
-        return cls(source, root, head["ID"], head["version"], head["_schema-version"], head["extends"], modules, resources)
+        return cls(source, root, head["ID"], head["version"], head["_schema-version"], head["extends"], modules, resources, head["ID"])
 
     @property
     def major(self) -> int:
@@ -70,15 +72,17 @@ class Descriptor:
         return int(first) if first.isdigit() else 0
 
     def extended(self, extensions: Sequence[Descriptor]) -> Descriptor:
-        """The descriptor as the deploy service merges it: each extension extends the descriptor or the extension before it.
+        """The descriptor as the deploy service merges it: extensions are a chain by what they extend, given in any order.
 
         :raises InputError: an extension extends something else, has another schema, or names a module or resource that does not exist.
         """
-        result, previous = self, self.id
-        for extension in sorted(extensions, key=lambda one: one.extends != self.id):
-            if extension.extends != previous:
-                advice = f"Give the extensions in their order; the next one extends {previous}."
-                raise InputError(f"{extension.source.name} extends {extension.extends or 'nothing'}, not {previous}.", advice)
+        result, waiting = self, list(extensions)
+        while waiting:
+            extension = next((one for one in waiting if one.extends == result.last), waiting[0])
+            waiting.remove(extension)
+            if extension.extends != result.last:
+                advice = f"Extensions are a chain: the next one extends {result.last}."
+                raise InputError(f"{extension.source.name} extends {extension.extends or 'nothing'}, not {result.last}.", advice)
             if extension.major != self.major:
                 advice = f"Write _schema-version: {self.schema_version} in the extension."
                 raise InputError(f"{extension.source.name} has schema version {extension.schema_version}, {self.id} has {self.schema_version}.", advice)
@@ -88,8 +92,7 @@ class Descriptor:
                         raise InputError(f"{value.place}: {self.id} has no {kind} {name}.", f"There are {', '.join(there) or 'none'}.")
             root = overlay(result.root, extension.root)
             modules, resources = (_named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource")))
-            result = Descriptor(self.source, root, self.id, self.version, self.schema_version, "", modules, resources)
-            previous = extension.id
+            result = Descriptor(self.source, root, self.id, self.version, self.schema_version, "", modules, resources, extension.id)
         return result
 
     def summary(self) -> dict[str, object]:
@@ -98,6 +101,7 @@ class Descriptor:
             "id": self.id,
             "version": self.version,
             "schema_version": self.schema_version,
+            "extends": self.last,
             "modules": list(self.modules),
             "resources": list(self.resources),
             "approuters": self.approuters(),

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import DESCRIPTOR, Archive
 
 try:
     from ruamel.yaml import YAML
@@ -133,6 +135,19 @@ def read(path: str) -> Source:
         raise InputError(f"{path} can't be read: {error.strerror}.", "Name an existing descriptor that this user may read.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8.") from error
+
+
+def read_archived(archive: Archive) -> Source:
+    """Read the deployment descriptor in an archive.
+
+    :raises InputError: it is no UTF-8.
+    """
+    name = f"{archive.source}/{DESCRIPTOR}"
+    with zipfile.ZipFile(archive.path) as zipped:
+        try:
+            return Source(name, zipped.read(DESCRIPTOR).decode())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8.") from error
 
 
 def parse(source: Source) -> Value:

@@ -25,6 +25,7 @@ def test_what_the_guide_s_descriptor_describes() -> None:
         "id": "incident-management",
         "version": "1.0.0",
         "schema_version": "3.1",
+        "extends": "incident-management",
         "modules": ["incident-management-mtx", "incident-management-srv", "approuter"],
         "resources": ["incident-management-auth", "incident-management-portal", "incident-management-html5-repo-runtime", "incident-management-registry"],
         "approuters": ["approuter"],
@@ -88,6 +89,7 @@ def test_extensions_are_laid_over_the_descriptor_in_their_order() -> None:
     one = descriptor(EXTENSION + "parameters: {b: 2, c: 2}\nmodules:\n- name: srv\n  provides:\n  - name: srv-api\n    properties: {more: x}\n", "one")
     two = descriptor(EXTENSION.replace("extends: app", "extends: one").replace("ID: one", "ID: two") + "parameters: {c: 3, d: [1]}\n", "two")
     merged = base.extended([two, one])
+    assert (merged.id, merged.last) == ("app", "two")
     assert merged.root.plain()["parameters"] == {"a": 1, "b": 2, "c": 3, "d": [1]}
     provided = merged.modules["srv"].plain()["provides"]
     assert provided == [{"name": "srv-api", "properties": {"srv-url": "${default-url}", "more": "x"}}]

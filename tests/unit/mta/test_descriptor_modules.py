@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import stat
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
 
     def call(module: ModuleType, check: bool = False, **args: Any) -> dict[str, Any]:
         options = {"path": str(tmp_path / "mta.yaml"), **args, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path)}
-        with patch_module_args(options), pytest.raises(SystemExit):
+        with patch_module_args({key: value for key, value in options.items() if value is not None}), pytest.raises(SystemExit):
             module.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
@@ -136,6 +137,18 @@ def test_lint_fails_only_when_it_is_asked_to(run: Run, file: Path) -> None:
     assert run(mta_descriptor_info, fail_on="warning")["failed"]
     assert "failed" not in run(mta_descriptor_info, fail_on="warning", ignore=["callback-not-async"])
     assert "There is no rule callback." in run(mta_descriptor_info, ignore=["callback"])["msg"]
+
+
+def test_an_archive_is_linted_by_its_deployment_descriptor(run: Run, tmp_path: Path) -> None:
+    archive, extension = tmp_path / "app_1.0.0.mtar", tmp_path / "a.mtaext"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("META-INF/mtad.yaml", GUIDE)
+    extension.write_text('_schema-version: "3.1"\nID: a\nextends: incident-management\n')
+    found = run(mta_descriptor_info, path=None, archive=str(archive), extensions=[str(extension)])
+    assert found["findings"][0]["file"] == f"{archive}/META-INF/mtad.yaml"
+    assert (found["error_count"], found["mta"]["id"], found["mta"]["extends"]) == (4, "incident-management", "a")
+    assert "is no MTA archive" in run(mta_descriptor_info, path=None, archive=str(extension))["msg"]
+    assert "mutually exclusive" in run(mta_descriptor_info, archive=str(archive))["msg"]
 
 
 def test_reports_are_written_before_the_task_fails(run: Run, file: Path, tmp_path: Path) -> None:
