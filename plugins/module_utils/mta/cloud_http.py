@@ -28,6 +28,10 @@ BUSY = frozenset({429, 500, 502, 503, 504})
 LONGEST_PAUSE_S = 30.0
 
 
+class CloudAway(Unreachable):
+    """Cloud Foundry does not answer, or is too busy to."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One answer of whatever status."""
@@ -133,7 +137,7 @@ class Http:
         """Send a request that may be repeated, and repeat it while the other side is busy or away.
 
         :param body: makes the body for one attempt.
-        :raises Unreachable: every attempt failed.
+        :raises CloudAway: every attempt failed.
         """
         problem = ""
         for attempt in range(self.attempts):
@@ -149,7 +153,7 @@ class Http:
                 pause = retry_after_s(answer, pause)
             if attempt + 1 < self.attempts:
                 self.sleep(pause)
-        raise Unreachable(problem, "Nothing is lost: run the same command again when Cloud Foundry answers.")
+        raise CloudAway(problem, "Nothing is lost: run the same command again when Cloud Foundry answers.")
 
 
 def retry_after_s(answer: Answer, otherwise: float) -> float:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta import deployment_decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry, Leftover, leftovers_of, routes_by_module
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import CloudAway
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service import (
     ABORTED,
     ERROR,
@@ -30,41 +31,17 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_decis
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import Attempt, DeploymentDocument, Place
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_info import leftover_facts
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import (
+    PREDICTED,
+    DeploymentFailed,
+    Result,
+    last_words,
+    operation_facts,
+    previous_archive,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
 
 Tell = Callable[[Mapping[str, Any]], None]
-PREDICTED = {
-    to.START: "starts an operation",
-    to.RESUME: "resumes {}",
-    to.RETRY: "retries {}",
-    to.ABORT: "aborts {}",
-    to.WAIT: "waits for {}",
-    to.ADOPT: "adopts {}",
-    to.LOOK: "looks for the operation of an earlier run",
-    to.FORGET: "starts an operation",
-    to.SETTLE: "notes the end of {}",
-}
-
-
-class DeploymentFailed(ZdmError):
-    """The deployment has stopped; ``details`` say where, with the logs' files and the leftovers."""
-
-
-@dataclass
-class Result:
-    """What a run has done, as the module returns it."""
-
-    changed: bool
-    outcome: str
-    operation: dict[str, Any]
-    mta: dict[str, Any]
-    routes: dict[str, Any]
-    leftovers: dict[str, Any]
-    previous: dict[str, Any]
-    version_before: str
-    upgrade: str
-
-
 class Deployment:
     """One MTA in one space.
 
@@ -108,14 +85,17 @@ class Deployment:
             to.SETTLE: self._settle,
             to.REFUSE: self._refuse,
             to.FAIL: self._fail,
+            to.DONE: self._done,
         }
         while True:
-            decision = self._decide()
-            if decision.step == to.DONE:
-                return self._done(decision)
-            result = steps[decision.step](decision)
-            if result is not None:
-                return result
+            try:
+                decision = self._decide()
+                result = steps[decision.step](decision)
+            except CloudAway as error:
+                self._away(error)
+            else:
+                if result is not None:
+                    return result
             if time.monotonic() > self._ends:
                 advice = "The operation goes on without us: run the same command again to go on."
                 raise Timeout(f"{self.place.mta_id} has not reached state {self._goal.state} in time.", advice, **self._details(self._seen))
@@ -147,13 +127,14 @@ class Deployment:
     def _decide(self, *, note: bool = True) -> Decision:
         operations = [operation for operation in self._service.operations(self.place.mta_id) if operation.namespace == self.place.namespace]
         attempt = self.document.attempt
-        if attempt and attempt.operation and not attempt.ended and all(operation.id != attempt.operation for operation in operations):
-            own = self._service.operation(attempt.operation)
+        pending = attempt.operation if attempt and not attempt.ended else ""
+        if pending and all(operation.id != pending for operation in operations):
+            own = self._service.operation(pending)
             operations += [own] if own.state else []
         self._operations = operations
         now = datetime.now(UTC)
-        own = next((operation for operation in operations if attempt and operation.id == attempt.operation), Operation(""))
-        if note and attempt and not attempt.ended and own.active:
+        own = next((operation for operation in operations if operation.id == pending), Operation(""))
+        if note and attempt and own.active:
             since = attempt.testing_since or (now if own.state == TESTING else None)
             self._told = max(self._told, attempt.told)
             attempt = self.document.update(started_at=own.started_at, state=own.state, testing_since=since, told=self._told)
@@ -184,7 +165,7 @@ class Deployment:
         seen = frozenset(operation.id for operation in self._operations)
         facts = {"type": wanted.process_type, "cf_user": self._cloud.target.user, "seen": seen, "first": self._before is None}
         self.document.begin(Attempt.of(wanted.goal.fingerprint, wanted.archive, wanted.extensions, datetime.now(UTC), **facts))
-        self._changed = True
+        self._joined = self._changed = True
         try:
             identity = self._service.start(wanted.request(self._files[0], self._files[1:]))
         except OutcomeUnknown as error:
@@ -208,7 +189,7 @@ class Deployment:
         self.document.update(ended=True, state="NEVER_STARTED")
 
     def _watch(self, decision: Decision) -> None:
-        """Poll until the operation's state is another one. An API that is away for a while stops nothing: the operation goes on."""
+        """Poll until the operation's state is another one."""
         self._joined = True
         own = _of(decision)
         self._await(own.id, lambda state: state != RUNNING)
@@ -236,7 +217,7 @@ class Deployment:
             return None
         attempt = self.document.attempt
         if own.state == FINISHED and attempt:
-            self.document.went_live(own.state)
+            self.document.went_live(own.state, own.started_at)
             if self._goal.state != to.AS_ABORTED and self._goal.fingerprint == attempt.fingerprint:
                 self._changed = True
                 return self._result("first_deployment" if attempt.first else "deployed", own)
@@ -260,7 +241,7 @@ class Deployment:
         if "testing phase" in self._why:
             raise Timeout(f"Operation {own.id} is aborted: {self._why}.", advice, **details)
         if self._why:
-            raise DeploymentFailed(f"Operation {own.id} is aborted: {self._why}. {_last(self._failed)}", advice, **details)
+            raise DeploymentFailed(f"Operation {own.id} is aborted: {self._why}. {last_words(self._failed)}", advice, **details)
         raise DeploymentFailed(f"Operation {own.id} was aborted by somebody else.", f"Ask who did it. {advice}", **details)
 
     def _refuse(self, decision: Decision) -> None:
@@ -276,12 +257,13 @@ class Deployment:
         way = "Routes may be switched in part: mend the cause and use on_error retry; do not abort." if switching else ""
         advice = way or "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then deploy what is mended."
         kind = "" if own.error_type == "CONTENT" else f" ({own.error_type.lower()})" if own.error_type else ""
-        raise DeploymentFailed(f"{decision.reason}{kind} {_last(own)}{logs}", advice, **self._details(own))
+        raise DeploymentFailed(f"{decision.reason}{kind} {last_words(own)}{logs}", advice, **self._details(own))
 
     def _done(self, decision: Decision) -> Result:
         own = decision.operation or Operation("")
         if own.id:
             own = self._read(own.id)
+            self.document.update(told=self._told)
             self._warn_deadline()
         removed: list[str] = []
         if self._goal.state == to.AS_ABORTED and self._removes():
@@ -303,14 +285,7 @@ class Deployment:
     def _await(self, identity: str, reached: Callable[[str], bool], limit_ms: int | None = None) -> None:
         ends = min(self._ends, time.monotonic() + limit_ms / 1000) if limit_ms else self._ends
         while True:
-            try:
-                own = self._read(identity)
-            except Unreachable as error:
-                self._say(f"{error.message} The operation goes on; asking again.", "WARNING")
-            else:
-                if reached(own.state):
-                    return
-            if time.monotonic() > ends:
+            if reached(self._read(identity).state) or time.monotonic() > ends:
                 return
             self._pause()
 
@@ -324,6 +299,17 @@ class Deployment:
         if own.state == ERROR:
             self._failed = own
         return own
+
+    def _away(self, error: CloudAway) -> None:
+        """An API that is away for a while stops nothing where our operation goes on.
+
+        :raises CloudAway: there is none.
+        """
+        attempt = self.document.attempt
+        if attempt is None or not attempt.operation or (attempt.ended and not self._joined):
+            raise error
+        self._say(f"{error.message} The operation goes on; asking again.", "WARNING")
+        self._pause()
 
     def _pause(self) -> None:
         self._sleep(self._wanted.poll_ms / 1000)
@@ -345,7 +331,7 @@ class Deployment:
 
     def _details(self, own: Operation) -> dict[str, Any]:
         """Facts for whoever must go on by hand; what can't be read is left out."""
-        facts = {"operation": _facts(own), "logs": self._logs, "previous": self._previous()}
+        facts = {"operation": operation_facts(own), "logs": self._logs, "previous": self._previous()}
         try:
             return {**facts, "leftovers": leftover_facts(self._leftovers())} if not own.active else facts
         except ZdmError:
@@ -356,15 +342,7 @@ class Deployment:
         return f"; it has left {', '.join(names)}." if names else "."
 
     def _previous(self) -> dict[str, Any]:
-        """What was live before this archive, for a way back."""
-        live, attempt = self.document.live, self.document.attempt
-        mark = self._goal.fingerprint or (attempt.fingerprint if attempt else "")
-        known = self.document.previous if live.get("fingerprint") == mark else live
-        if known:
-            return dict(known["archive"])
-        if self._before is None or live:
-            return {}
-        return {"name": "", "path": "", "digest": "", "md5": "", "mta_id": self._before.id, "version": self._before.version}
+        return previous_archive(self.document, self._goal.fingerprint, self._before)
 
     def _result(self, outcome: str, own: Operation, removed: list[str] | None = None) -> Result:
         apps = self._cloud.apps(self.place.mta_id, self.place.namespace)
@@ -375,7 +353,7 @@ class Deployment:
         return Result(
             changed=self._changed,
             outcome=outcome,
-            operation=_facts(own) if own.id else {},
+            operation=operation_facts(own) if own.id else {},
             mta=mta,
             routes=routes_by_module(apps),
             leftovers={**leftover_facts(leftovers), "removed": removed or []},
@@ -399,12 +377,3 @@ def _of(decision: Decision) -> Operation:
     if decision.operation is None:
         raise ValueError(f"{decision.step} without an operation")
     return decision.operation
-
-
-def _facts(own: Operation) -> dict[str, Any]:
-    return {**own.facts(), "messages": [asdict(message) for message in own.messages]}
-
-
-def _last(own: Operation) -> str:
-    """The service's own words."""
-    return " ".join(" ".join(own.errors[-2:]).split()) or "It gives no reason."

@@ -122,11 +122,11 @@ class DeploymentDocument:
             self._write()
         return changed
 
-    def went_live(self, state: str) -> None:
+    def went_live(self, state: str, started_at: str) -> None:
         """The attempt's operation has finished: its archive is live."""
         if self.attempt is None:
             raise ValueError("there is no attempt")
-        attempt = self.attempt = replace(self.attempt, state=state, ended=True)
+        attempt = self.attempt = replace(self.attempt, state=state, started_at=started_at, ended=True)
         if self.live.get("fingerprint") != attempt.fingerprint:
             self.previous = self.live
         self.live = {

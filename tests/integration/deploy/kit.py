@@ -1,0 +1,129 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of deployments share: a cloud with an archive to deploy, and runs of the engine as the module makes them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import Http
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import Deployment
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import Result
+from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
+from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
+from ansible_collections.zdm.landscape.tests.cloud.controller import Operation
+from ansible_collections.zdm.landscape.tests.cloud.mtar import write_mtar
+
+MTA = "incidents"
+DESCRIPTOR: dict[str, Any] = {
+    "_schema-version": "3.3.0",
+    "ID": MTA,
+    "version": "1.0.0",
+    "modules": [
+        {
+            "name": "mtx",
+            "type": "nodejs",
+            "provides": [{"name": "mtx-api", "properties": {"mtx-url": "${default-url}", "mtx-live": "${default-live-url}"}}],
+            "requires": [{"name": "registry"}],
+        },
+        {
+            "name": "approuter",
+            "type": "approuter.nodejs",
+            "properties": {"TENANT_HOST_PATTERN": "^(.*)-${default-uri}"},
+            "requires": [{"name": "mtx-api", "group": "destinations", "properties": {"name": "mtx-api", "url": "~{mtx-url}"}}],
+        },
+    ],
+    "resources": [
+        {
+            "name": "registry",
+            "type": "org.cloudfoundry.managed-service",
+            "requires": [{"name": "mtx-api"}],
+            "parameters": {"service": "saas-registry", "service-plan": "application", "config": {"appUrls": {"getDependencies": "~{mtx-api/mtx-live}/deps"}}},
+        }
+    ],
+}
+DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
+Sleep = Callable[[float], None]
+
+
+class Bench:
+    """A cloud, a config store, and archives; ``told`` is what the runs have told."""
+
+    def __init__(self, cloud: Cloud, folder: Path) -> None:
+        self.cloud, self.folder = cloud, folder
+        (folder / "store").mkdir()
+        self.store = FileStore(folder / "store")
+        self.told: list[dict[str, Any]] = []
+        self.pauses: list[float] = []
+
+    def archive(self, version: str, change: Callable[[dict[str, Any]], None] | None = None) -> str:
+        descriptor = copy.deepcopy(DESCRIPTOR)
+        descriptor["version"] = version
+        if change:
+            change(descriptor)
+        return str(write_mtar(self.folder, descriptor))
+
+    def params(self, **changes: Any) -> dict[str, Any]:
+        return {**DEFAULTS, "poll_interval": "10ms", "timeout": "20s", "log_dir": str(self.folder / "logs"), **changes}
+
+    def run(self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any) -> Result:
+        """Run the engine as the module does."""
+        deployment, stack = self.deployment(state, version, options, attempts, **params)
+        with stack:
+            return deployment.run()
+
+    def deployment(
+        self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any
+    ) -> tuple[Deployment, ExitStack]:
+        given = self.params(state=state, **params)
+        if version:
+            given["archive"] = self.archive(version)
+        with ExitStack() as stack:
+            archive = stack.enter_context(opened_archive(given["archive"])) if given["archive"] else None
+            request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
+            http = Http(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
+            cloud = CloudFoundry(options or self.cloud.options(), http)
+            return Deployment(cloud, self.store, request, lambda entry: self.told.append(dict(entry))), stack.pop_all()
+
+    def deployed(self, version: str = "1.0.0") -> None:
+        """Have this version live."""
+        self.run("deployed", version)
+
+    def operations(self) -> list[Operation]:
+        """All of the cloud's operations, in the order of their start."""
+        return sorted(self.cloud.controller.operations.values(), key=lambda operation: operation.started_at)
+
+    def foreign(self, version: str = "9.0.0") -> Operation:
+        """An operation of somebody else on the same MTA, in its testing phase."""
+        path = Path(self.archive(version))
+        file = self.cloud._keep(path.name, path.read_bytes(), "")
+        body = {"processType": "BLUE_GREEN_DEPLOY", "parameters": {"appArchiveId": file.id, "mtaId": MTA}}
+        operation = self.cloud.controller.start(body, "colleague@example.com")
+        return self.cloud.controller.wait(operation.id, "ACTION_REQUIRED", "ERROR", "FINISHED")
+
+    def document(self) -> dict[str, Any]:
+        (file,) = (self.folder / "store" / "deployments").glob("*/*.json")
+        body: dict[str, Any] = json.loads(file.read_text())
+        return body
+
+    def texts(self) -> str:
+        return "\n".join(entry["text"] for entry in self.told)
+
+    def sent(self, method: str, path: str) -> int:
+        """How many requests came that contain *path*."""
+        return sum(request.method == method and path in request.target for request in self.cloud.requests)
+
+    def live_version(self) -> str:
+        """The version that answers on the approuter's live route."""
+        route = self.cloud.space.routes[f"my-org-dev-approuter.{self.cloud.space.domain}"]
+        return " ".join(sorted(app.version for app in self.cloud.space.apps.values() if app.guid in route.apps and app.state == "STARTED"))
