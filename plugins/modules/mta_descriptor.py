@@ -42,7 +42,7 @@ options:
       - Whether services get live URLs. A property of a module that is resolved to an idle URL and used by a service gets a live one beside it
         (C(mtx-url) gets C(mtx-live)), and the service refers to that one. A live property that is there is used.
       - A module with its own host gets a URL with that host. For a module with its own routes C(use-live-routes) is set, at an entry of its own
-        in C(provides) when modules use those routes, too.
+        in C(provides) when modules require the same.
     type: bool
     default: true
   keep_existing_routes:

@@ -225,9 +225,8 @@ class LivePlans:
         return own | {key for (name, _text), key in self.created.items() if name == provider.name}
 
     def _routes_are_shared(self, provider: Provider) -> bool:
-        properties = provider.properties
-        texts = [self.landscape.expand(string.text, provider) for string in properties.strings()] if properties else []
-        return not provider.uses_live_routes and bool(self.landscape.users(provider.name)) and any("${routes/" in text for text in texts)
+        """Whether modules require the entry: its flag would turn their idle routes into live ones."""
+        return not provider.uses_live_routes and bool(self.landscape.users(provider.name))
 
     def _use_live_routes(self, provider: Provider) -> None:
         if provider.uses_live_routes or provider.name in self.with_routes:

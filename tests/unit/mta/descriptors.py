@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import Source
 
@@ -351,5 +353,6 @@ modules:
 }
 
 
+@lru_cache(maxsize=64)
 def descriptor(text: str, name: str = "mta.yaml") -> Descriptor:
     return Descriptor.parse(Source(name, text))

@@ -15,6 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputE
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import Sessions
+from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,8 +101,9 @@ EXPECTED = {
     "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",
     "anchors": "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url ~{srv-api/srv-live}/dependencies",
     "own host": "      srv-live: ${protocol}://my-${space}.${default-live-domain}|      url: ~{srv-api/srv-live}/callback ~{srv-api/srv-live}",
-    "own routes": "    parameters:|      use-live-routes: true|      other-live: ${protocol}://${routes/0/route}|    parameters:|      use-live-routes: true"
-    "|      url: ~{srv-api/srv-url} ~{other-api/other-live}",
+    "own routes": "    parameters:|      use-live-routes: true"
+    "|  - name: other-api-live|    properties:|      other-live: ${protocol}://${routes/0/route}|    parameters:|      use-live-routes: true"
+    "|  - name: other-api-live|      url: ~{srv-api/srv-url} ~{other-api-live/other-live}",
     "routes that modules use": "  - name: srv-api-live|    properties:|      srv-live: https://${routes/0/route}|    parameters:|      use-live-routes: true"
     "|  - name: srv-api-live|      url: ~{srv-api-live/srv-live}/callback",
     "several providers": '        properties: {a-url: "${default-url}", a-uri: \'${default-uri}\', other: 1, a-live: "${default-live-url}", '
@@ -247,6 +249,33 @@ def test_base_and_extension_belong_together() -> None:
         make_safe(extension, Wanted(sessions=Sessions()), descriptor(HEAD))
 
 
+def resolved(text: str, idle: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the deploy service's stand-in makes of a descriptor: the configuration of services, and the environment of modules."""
+    plain = descriptor(text).root.plain()
+    phase = Resolved(plain, Surroundings("org", "space", "example.com", "me", idle))
+    services = [entry["name"] for entry in plain.get("resources") or () if "config" in entry.get("parameters", {})]
+    return {name: phase.config(name) for name in services}, {entry["name"]: phase.environment(entry["name"]) for entry in plain["modules"]}
+
+
+@pytest.mark.parametrize("form", sorted({*FORMS, "guide"} - {"directly", "approuter with empty lists"}))
+def test_services_are_configured_the_same_in_both_phases_and_modules_are_not_changed(form: str) -> None:
+    before = FORMS.get(form, GUIDE)
+    after = safe(before)
+    idle, live = resolved(after, True), resolved(after, False)
+    assert idle[0] == live[0]
+    assert "-idle" not in str(idle[0])
+    assert resolved(before, True)[1] == idle[1]
+    if form not in ("own host", "own routes", "several providers"):
+        assert resolved(before, False)[0] == live[0]
+
+
+def test_live_urls_are_those_of_the_live_routes() -> None:
+    for form in ("own host", "own routes", "routes that modules use"):
+        services, _environment = resolved(safe(FORMS[form]), True)
+        live = Resolved(descriptor(FORMS[form]).root.plain(), Surroundings("org", "space", "example.com", "me", idle=False)).hosts("srv")[0]
+        assert set(re.findall(r"https://([^/ ]+)", services["registry"]["url"])) == {live}
+
+
 words = st.sampled_from(["a", "srv", "b-c", "x1"])
 comments = st.sampled_from(["", "  # a comment: with ~{srv-api/srv-url}", " #"])
 quotes = st.sampled_from(["{}", "'{}'", '"{}"'])
@@ -277,6 +306,7 @@ def descriptors(draw: st.DrawFn) -> str:
         resources += [
             f"{pad}  parameters:",
             f"{pad}    config:",
+            f"{pad}      all:",
             f"{pad}      - k: [1, two]",
             f"{pad}        url: {value}{draw(comments)}",
             f"{pad}      - plain",
@@ -287,7 +317,7 @@ def descriptors(draw: st.DrawFn) -> str:
     return text + draw(st.sampled_from(["", "\n" if "\r" not in text else "\r\n"]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(descriptors())
 def test_however_it_is_written_only_the_intended_lines_change_and_once(text: str) -> None:
     result = safe(text)
@@ -295,10 +325,11 @@ def test_however_it_is_written_only_the_intended_lines_change_and_once(text: str
     assert all(re.search(r"url: +['\"]?~\{[\w-]+-api/[\w-]+-url\}/x", line) for line in gone)
     assert all(re.search(r"-live(-\d)?: \$\{|-live(-\d)?\}/x", line) for line in new)
     assert len(new) <= 2 * len(gone)
+    assert resolved(result, True)[0] == resolved(result, False)[0]
     before, after = descriptor(text).root.plain(), descriptor(result).root.plain()
     for module in after["modules"]:
         for provided in module["provides"]:
             provided["properties"] = {key: value for key, value in provided["properties"].items() if "live" not in str(value)}
     for one, other in zip(before.get("resources", []), after.get("resources", []), strict=True):
-        one["parameters"]["config"][0]["url"] = other["parameters"]["config"][0]["url"]
+        one["parameters"]["config"]["all"][0]["url"] = other["parameters"]["config"]["all"][0]["url"]
     assert before == after

@@ -13,8 +13,9 @@ from ansible_collections.zdm.landscape.plugins.filter.session_extension import F
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import SECRET_LENGTH, Sessions, masked
+from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import GUIDE, descriptor
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 session_extension = FilterModule().filters()["session_extension"]
@@ -30,13 +31,22 @@ def test_the_extension_gives_every_module_the_parameter() -> None:
     )
 
 
-def test_it_fits_the_descriptor_that_was_made_safe() -> None:
+def test_the_approuter_gets_strict_json_with_the_secret() -> None:
     base = descriptor(make_safe(descriptor(GUIDE), Wanted(sessions=Sessions(parameter="my-secret"))))
     extension = descriptor(session_extension(base.id, base.schema_version, base.approuters(), SECRET, "my-secret"), "s.mtaext")
-    assert extension.id == "incident-management-session"
     assert lint(base.extended([extension])) == []
+    deployed = merged(base.root.plain(), [extension.root.plain()])
+    environment = Resolved(deployed, Surroundings("org", "space", "example.com", "me", idle=True)).environment("approuter")
+    assert json.loads(environment["EXT_SESSION_MGT"]) == {
+        "instanceName": "incident-management-session-management",
+        "storageType": "redis",
+        "sessionSecret": SECRET,
+        "defaultRetryTimeout": 2000,
+        "backOffMultiplier": 50,
+    }
 
 
+@settings(max_examples=40)
 @given(PRINTABLE)
 def test_every_secret_that_is_taken_arrives_as_it_is(secret: str) -> None:
     if any(mark in secret for mark in ('"', "\\", "${", "~{")):
