@@ -26,7 +26,8 @@ SECRET = "VqO446NAgSd795NiBW7SXPvuKKH4pDso3qVcWC1GyLa2Zq6XASh0FNZ3b26ePlZe"
 PASSWORD = "s3cret-of-users"
 USERS = dict.fromkeys(("alice@example.com", "bob@example.com", "carla@example.com", "robot@example.com"), PASSWORD)
 ZONES = {"provider": "11111111-1111-1111-1111-111111111111", "t1": "t1", "t2": "t2", "t3": "t3"}
-APP = Client("sb-incidents!t1", "client-secret", ("Callback", "mtcallback", "mtdeployment"), ("http://*.localhost/**", "http://localhost:*/**", "http://127.0.0.1:*/**"))
+REDIRECTS = ("http://*.localhost/**", "http://localhost:*/**", "http://127.0.0.1:*/**")
+APP = Client("sb-incidents!t1", "client-secret", ("Callback", "mtcallback", "mtdeployment"), REDIRECTS)
 OUTSIDER = Client("sb-outsider!t1", "outsider-secret", ("uaa.resource",))
 WITH_CERTIFICATE = Client("sb-x509!t1", "", ("mtcallback",), certificate="controller")
 

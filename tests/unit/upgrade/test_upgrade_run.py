@@ -38,7 +38,9 @@ class ScriptedJob(Job):
         self._answers = list(answers)
 
     def poll(self) -> Progress:
-        answer = self._answers.pop(0) if self._answers else Progress({tenant: TenantState(UPGRADED) for tenant in self.tenants}, ended=True)
+        if not self._answers:
+            return Progress({tenant: TenantState(UPGRADED) for tenant in self.tenants}, ended=True)
+        answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
