@@ -240,6 +240,7 @@ def main() -> None:
         text = make_safe(before, want, base)
         after = Descriptor.parse(Source(params["path"], text))
         whole = base.extended([after]) if base else after
+        old = base.extended([before]) if base else before
         changed = text != before.source.text
         if changed and not module.check_mode:
             write(module, params["path"], text)
@@ -249,8 +250,8 @@ def main() -> None:
             session_modules=list(want.sessions.checked(whole).modules) if want.sessions else [],
             findings=[asdict(finding) for finding in lint(whole, want.longest_upgrade_ms, want.namespace)],
             diff={
-                "before": masked(before, before.source.text),
-                "after": masked(before, text),
+                "before": masked(old, before.source.text),
+                "after": masked(old, text),
                 "before_header": params["path"],
                 "after_header": params["path"],
             },

@@ -21,7 +21,7 @@ STEP = 2
 
 
 class Raw(str):
-    """A scalar that is already YAML; its lines after the first are indented below the key."""
+    """A string in single quotes that is already YAML; its lines after the first are indented below the key."""
 
 
 class Edits:
@@ -54,7 +54,7 @@ class Edits:
     def set(self, value: Value, scalar: str) -> None:
         """Replace a scalar or an alias by YAML that is given."""
         start = value.start + len(value.raw) - len(self._raw(value))
-        self._replace(start, value.end, scalar)
+        self._replace(start, value.start + len(value.raw.rstrip()), scalar)
 
     def put(self, parent: Value, key: str, tree: Any, after: Entry | None = None) -> None:
         """Add a key to a mapping, behind the entry *after* or at its end. An own key of that name must not exist.
@@ -64,7 +64,7 @@ class Edits:
         self._check(parent)
         own = [entry for entry in parent.mapping.values() if not entry.merged]
         if parent.flow:
-            text = self._flow({key: tree})[1:-1]
+            text = self.flow({key: tree})[1:-1]
             last = max((entry.value.end for entry in own), default=0)
             self._insert(last or parent.start + 1, 0, f", {text}" if last else text)
             return
@@ -81,7 +81,7 @@ class Edits:
         entry = parent.mapping.get(key)
         if entry is None or entry.merged:
             if entry and entry.value.mapping:
-                raise Refused(f"{parent.place}: {key} comes from an anchor that others may use.", f"Write {key} out in the {parent.get('name') or key}.")
+                raise Refused(f"{parent.place}: {key} comes from an anchor that others may use.", f"Write {key} out there, then run again.")
             self.put(parent, key, {child: tree})
         elif entry.value.data is None:
             self._fill(parent, entry, {child: tree})
@@ -89,7 +89,7 @@ class Edits:
             if entry.value.data or not entry.value.flow:
                 self.put(entry.value, child, tree)
             else:
-                self.set(entry.value, self._flow({child: tree}))
+                self.set(entry.value, self.flow({child: tree}))
         else:
             raise Refused(f"{entry.value.place}: {key} is not a mapping.", f"Correct {key}.")
 
@@ -104,9 +104,9 @@ class Edits:
             value = entry.value
             self._check(value)
             if not value.data:
-                self.set(value, self._flow([item]))
+                self.set(value, self.flow([item]))
             elif value.flow:
-                self._insert(value.items[-1].end, 0, f", {self._flow(item)}")
+                self._insert(value.items[-1].end, 0, f", {self.flow(item)}")
             else:
                 self._lines(value.end, value.column - 1, _block([item], value.column - 1))
         else:
@@ -127,7 +127,7 @@ class Edits:
     def _fill(self, parent: Value, entry: Entry, tree: Any) -> None:
         """Give a value to a key that has none, or ``null``."""
         if entry.value.end > entry.value.start:
-            self.set(entry.value, self._flow(tree))
+            self.set(entry.value, self.flow(tree))
         elif parent.flow:
             raise Refused(f"{parent.place}: a key without a value in a mapping in braces.", "Write null, or the value, there.")
         else:
@@ -166,14 +166,15 @@ class Edits:
         if (at, depth, text) not in self.inserted:
             self.inserted.append((at, depth, text))
 
-    def _flow(self, tree: Any) -> str:
+    def flow(self, tree: Any) -> str:
         """Flow YAML: JSON where the file is JSON, else without quotes around simple words."""
         if isinstance(tree, Raw):
-            return " ".join(tree.split())
+            line = " ".join(tree.split())
+            return json.dumps(line[1:-1].replace("''", "'"), ensure_ascii=False) if self.is_json else line
         if isinstance(tree, Mapping):
-            return "{" + ", ".join(f"{self._flow(key)}: {self._flow(value)}" for key, value in tree.items()) + "}"
+            return "{" + ", ".join(f"{self.flow(key)}: {self.flow(value)}" for key, value in tree.items()) + "}"
         if isinstance(tree, list):
-            return "[" + ", ".join(self._flow(item) for item in tree) + "]"
+            return "[" + ", ".join(self.flow(item) for item in tree) + "]"
         simple = isinstance(tree, str) and _SIMPLE.fullmatch(tree) and not _WORD.fullmatch(tree) and not self.is_json
         return str(tree) if simple else json.dumps(tree, ensure_ascii=False)
 

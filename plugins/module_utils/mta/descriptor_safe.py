@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor, required
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_edit import Edits, scalar
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_edit import STEP, Edits, scalar
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_urls import (
     PLACEHOLDER,
     REFERENCE,
@@ -283,9 +283,12 @@ def external_sessions(descriptor: Descriptor, sessions: Sessions, namespace: str
 def _set_environment(edits: Edits, value: Value, environment: dict[str, Any]) -> None:
     if isinstance(value.data, dict):
         raise Refused(f"{value.place}: {VARIABLE} is a mapping and not as wanted.", "Remove it, then run again: it is written as strict JSON.")
-    column = len(value.source.text[: value.start].rpartition("\n")[2]) - len(value.source.text[: value.start].rpartition("\n")[2].lstrip(" -"))
-    lines = scalar(written(environment)).split("\n")
-    edits.set(value, value.source.newline.join([lines[0], *(" " * (column + 2) + line for line in lines[1:])]))
+    if edits.is_json:
+        edits.set(value, edits.flow(written(environment)))
+        return
+    line = value.source.text[: value.start].rpartition("\n")[2]
+    pad = " " * (len(line) - len(line.lstrip(" -")) + STEP)
+    edits.set(value, f"{value.source.newline}{pad}".join(scalar(written(environment)).split("\n")))
 
 
 def keeps_routes(module: Value) -> bool:

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.zdm.landscape.plugins.module_utils.mta import descriptor_values
 from ansible_collections.zdm.landscape.plugins.modules import mta_descriptor, mta_descriptor_info
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE
 
@@ -87,6 +88,24 @@ def test_an_extension_with_its_descriptor(run: Run, file: Path, tmp_path: Path) 
     assert "'~{mtx-api/mtx-live}/x'" in extension.read_text()
     assert run(mta_descriptor, path=str(extension))["msg"].endswith("is an extension of incident-management. Give the descriptor that it extends as base.")
     assert run(mta_descriptor_info, extensions=[str(extension)])["error_count"] == 1
+
+
+def test_a_secret_in_an_extension_is_in_no_result(run: Run, file: Path, tmp_path: Path) -> None:
+    run(mta_descriptor, sessions={})
+    extension = tmp_path / "a.mtaext"
+    extension.write_text(
+        '_schema-version: "3.1"\nID: a\nextends: incident-management\n'
+        f"modules:\n  - name: approuter\n    parameters:\n      session-secret: {SECRET}\n      keep-existing-routes: false\n"
+    )
+    made = run(mta_descriptor, path=str(extension), base=str(file))
+    assert made["changed"]
+    assert SECRET in extension.read_text()
+    assert SECRET not in json.dumps(made)
+
+
+def test_a_host_without_the_yaml_library_is_told_what_to_install(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor_values, "HAS_RUAMEL", False)
+    assert run(mta_descriptor_info)["msg"] == "The Python package ruamel.yaml is missing. Install it where the module runs: pip install ruamel.yaml"
 
 
 def test_a_secret_in_the_descriptor_is_in_no_result(run: Run, file: Path) -> None:

@@ -153,6 +153,22 @@ def test_settings_that_are_right_stay_and_what_stops_the_approuter_goes() -> Non
     assert "incident-management-session-management" not in result.resources
 
 
+@pytest.mark.parametrize("style", ["'{}'", ">\n        {}", "|+\n        {}\n", ">-\n        {}", "&v '{}'", '!!str "{{}}"'])
+def test_a_variable_is_replaced_however_it_is_written(style: str) -> None:
+    text = GUIDE.replace("      TENANT_HOST_PATTERN", f"      EXT_SESSION_MGT: {style.format('{}')}\n      TENANT_HOST_PATTERN")
+    properties = descriptor(safe(text, sessions=Sessions())).modules["approuter"].plain()["properties"]
+    assert properties["TENANT_HOST_PATTERN"] == "^(.*)-${default-uri}"
+    assert json.loads(properties["EXT_SESSION_MGT"])["storageType"] == "redis"
+
+
+@pytest.mark.parametrize("properties", [{"TENANT_HOST_PATTERN": "x"}, {"EXT_SESSION_MGT": "{}"}])
+def test_json_stays_json(properties: dict[str, str]) -> None:
+    text = json.dumps({"_schema-version": "3.1", "ID": "app", "version": "1", "modules": [{"name": "r", "properties": properties}]})
+    result = json.loads(safe(text, sessions=Sessions()))
+    assert json.loads(result["modules"][0]["properties"]["EXT_SESSION_MGT"])["instanceName"] == "app-session-management"
+    assert [resource["name"] for resource in result["resources"]] == ["app-session-management"]
+
+
 def test_routes_that_are_given_up_on_purpose_are_kept() -> None:
     text = GUIDE.replace("routes: true", "routes: false")
     turned = changes(text, make_safe(descriptor(text), Wanted(live_urls=False)))
