@@ -349,3 +349,57 @@ def test_however_it_is_written_only_the_intended_lines_change_and_once(text: str
     for one, other in zip(before.get("resources", []), after.get("resources", []), strict=True):
         one["parameters"]["config"]["all"][0]["url"] = other["parameters"]["config"]["all"][0]["url"]
     assert before == after
+
+
+@st.composite
+def approuters(draw: st.DrawFn) -> str:
+    """A descriptor whose application router has each of its parts in a random form, in a random order."""
+    written = {
+        "parameters": [
+            "",
+            " ~",
+            " {}",
+            " {memory: 1G}",
+            "\n      memory: 1G  # comment",
+            "\n      <<: *base",
+            "\n      keep-existing-routes: no\n      # last\n",
+        ],
+        "requires": ["", " null", " []", " [{name: a}]", " [ ]  # none", "\n    - name: a", "\n      - name: a\n        group: x\n\n      # - name: b\n"],
+        "properties": [
+            " {TENANT_HOST_PATTERN: a}",
+            "\n      TENANT_HOST_PATTERN: |\n        a\n",
+            "\n      TENANT_HOST_PATTERN: a\n      E:",
+            "\n        TENANT_HOST_PATTERN: 'a\n\n          b'",
+        ],
+    }
+    parts = [f"    {key}:{draw(st.sampled_from(forms))}\n" for key, forms in written.items() if key == "properties" or draw(st.booleans())]
+    module = "modules:\n  - name: router\n" + "".join(draw(st.permutations(parts)))
+    resources = draw(
+        st.sampled_from(
+            ["", "resources:\n", "resources: []\n", "resources: [{name: a}]\n", "resources:\n- name: a\n  # end\n", "resources:\n    - {name: a}\n"]
+        )
+    )
+    text = "x: &base {disk: 1G}\n" + HEAD + "".join(draw(st.permutations([module, resources, "parameters: {p: 1}\n"])))
+    return text.rstrip("\n") + draw(st.sampled_from(["\n", "\n\n# end\n"]))
+
+
+@settings(max_examples=60)
+@given(approuters())
+def test_however_an_approuter_is_written_its_parts_are_added_and_nothing_else(text: str) -> None:
+    before, result = descriptor(text), descriptor(safe(text, sessions=Sessions()))
+    assert not [str(finding) for finding in lint(result) if finding.rule.startswith("session")]
+    gone, _new = changes(text.rstrip("\n") + "\n", result.source.text.rstrip("\n") + "\n")
+    assert all(re.search(r"\[|\{|~|null|routes: no", line) for line in gone)
+    after = result.root.plain()
+    router = after["modules"][0]
+    assert router["parameters"].pop("keep-existing-routes") is True
+    assert json.loads(router["properties"].pop("EXT_SESSION_MGT"))["sessionSecret"] == "${session-secret}"
+    assert router["requires"].pop() == {"name": "app-session-management"}
+    assert after["resources"].pop()["name"] == "app-session-management"
+    wanted = before.root.plain()
+    (wanted["modules"][0].get("parameters") or {}).pop("keep-existing-routes", None)
+    for one in (wanted, after):
+        for owner, keys in ((one, ("resources",)), (one["modules"][0], ("parameters", "requires"))):
+            for key in keys:
+                owner[key] = owner.get(key) or None
+    assert wanted == after
