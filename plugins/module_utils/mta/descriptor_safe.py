@@ -17,9 +17,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_urls 
     PLACEHOLDER,
     REFERENCE,
     USE_LIVE_ROUTES,
-    Landscape,
     Link,
     Provider,
+    Providers,
     Wrong,
     strings_of,
 )
@@ -86,9 +86,9 @@ def make_safe(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = 
 
 def live_urls(descriptor: Descriptor, edits: Edits) -> None:
     """Let every service's configuration name live URLs; see :func:`make_safe` for errors."""
-    plans = LivePlans(Landscape(descriptor), edits)
+    plans = LivePlans(Providers(descriptor), edits)
     for name, service in descriptor.services().items():
-        for link in plans.landscape.links(service):
+        for link in plans.provided.links(service):
             check_link(link, name)
             plans.mend(link, service)
         for value in service_strings(service):
@@ -120,12 +120,12 @@ def check_link(link: Link, owner: str) -> None:
 class LivePlans:
     """Mends references of services; every provided property gets at most one live property."""
 
-    def __init__(self, landscape: Landscape, edits: Edits) -> None:
-        self.landscape = landscape
+    def __init__(self, provided: Providers, edits: Edits) -> None:
+        self.provided = provided
         self.edits = edits
         self.created: dict[tuple[str, str], str] = {}
         self.with_routes: set[str] = set()
-        modules = landscape.descriptor.modules.values()
+        modules = provided.descriptor.modules.values()
         self.of_modules = {(string.source, string.written.start) for module in modules for string in module.strings()}
 
     def unshared(self, value: Value) -> Value:
@@ -142,7 +142,7 @@ class LivePlans:
         target, provider = link.target, link.provider
         if target is None or provider is None:
             return
-        wrongs = self.landscape.wrong_in(target, provider)
+        wrongs = self.provided.wrong_in(target, provider)
         if not wrongs:
             return
         if not provider.is_module or not target.text or REFERENCE.search(target.text):
@@ -168,7 +168,7 @@ class LivePlans:
 
     def _by_property(self, link: Link, target: Value, provider: Provider, service: Value) -> None:
         """A live property beside the idle one; the service refers to it."""
-        text = self.landscape.live_text(target.text, provider)
+        text = self.provided.live_text(target.text, provider)
         routes = "${routes/" in text
         name = provider.name
         if routes and self._routes_are_shared(provider):
@@ -196,7 +196,7 @@ class LivePlans:
         name = f"{provider.name}-live"
         if (name, text) in self.created:
             key = self.created[(name, text)]
-        elif name in self.landscape.providers:
+        elif name in self.provided.providers:
             raise Refused(f"{link.value.place}: {name} is provided already, without the live URL.", f"Add the live URL to {name} and refer to it.")
         else:
             key = self.created[(name, text)] = _free_name(link.path, set())
@@ -207,13 +207,13 @@ class LivePlans:
 
     def _existing(self, provider: Provider, text: str, target: Value) -> str | None:
         """A property that offers the live URL already, or will when its live placeholder is right."""
-        properties, wanted = provider.properties, self.landscape.expand(text, provider)
+        properties, wanted = provider.properties, self.provided.expand(text, provider)
         for key, entry in properties.mapping.items() if properties else ():
             if entry.value is target or not entry.value.text:
                 continue
-            wrongs = self.landscape.wrong(self.landscape.expand(entry.value.text, provider), provider)
-            live = self.landscape.live_text(entry.value.text, provider)
-            if self.landscape.expand(live, provider) == wanted and all(wrong.kind != "idle" for wrong in wrongs):
+            wrongs = self.provided.wrong(self.provided.expand(entry.value.text, provider), provider)
+            live = self.provided.live_text(entry.value.text, provider)
+            if self.provided.expand(live, provider) == wanted and all(wrong.kind != "idle" for wrong in wrongs):
                 for wrong in wrongs:
                     if wrong.kind == "live":
                         self.edits.replace_in(entry.value, wrong.placeholder, wrong.live or "")
@@ -226,12 +226,12 @@ class LivePlans:
 
     def _routes_are_shared(self, provider: Provider) -> bool:
         """Whether modules require the entry: its flag would turn their idle routes into live ones."""
-        return not provider.uses_live_routes and bool(self.landscape.users(provider.name))
+        return not provider.uses_live_routes and bool(self.provided.users(provider.name))
 
     def _use_live_routes(self, provider: Provider) -> None:
         if provider.uses_live_routes or provider.name in self.with_routes:
             return
-        if self.landscape.descriptor.major < 3:
+        if self.provided.descriptor.major < 3:
             raise Refused(f"{provider.entry.place}: {USE_LIVE_ROUTES} needs schema version 3.", "Raise _schema-version, or write the live URL out.")
         self.with_routes.add(provider.name)
         set_flag(self.edits, provider.entry, USE_LIVE_ROUTES)

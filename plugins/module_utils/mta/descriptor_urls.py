@@ -81,7 +81,7 @@ class Wrong:
     live: str | None
 
 
-class Landscape:
+class Providers:
     """The providers of one descriptor and what their properties resolve to."""
 
     def __init__(self, descriptor: Descriptor) -> None:

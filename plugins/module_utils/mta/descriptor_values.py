@@ -218,7 +218,7 @@ class _Builder:
             self._add(self._value(opened.event, opened.data, end, flow=flow, weight=opened.weight), opened.event.anchor)
         elif name == "ScalarEvent":
             end = event.end_mark.index
-            if event.style in ("|", ">") and "+" not in event_header(self.source.text, event):
+            if event.style in ("|", ">") and "+" not in _header(self.source.text, event):
                 end = event.start_mark.index + len(self.source.text[event.start_mark.index : end].rstrip())
             self._add(self._value(event, _scalar(event), end, style=event.style), event.anchor)
         elif name == "AliasEvent":
@@ -281,7 +281,7 @@ class _Builder:
                 opened.data.setdefault(name, Entry(entry.value, entry.key_start, entry.key_end, merged=True))
 
 
-def event_header(text: str, event: Any) -> str:
+def _header(text: str, event: Any) -> str:
     """The line in which a block scalar begins: its indicators."""
     return text[event.start_mark.index : event.end_mark.index].partition("\n")[0]
 

@@ -23,7 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_safe 
     service_strings,
     timeout_ms,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_urls import PLACEHOLDER, USE_LIVE_ROUTES, Landscape, Link, Wrong
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_urls import PLACEHOLDER, USE_LIVE_ROUTES, Link, Providers, Wrong
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint_session import session_findings
 
@@ -102,7 +102,7 @@ class _Lint:
         self.descriptor = descriptor
         self.longest_upgrade_ms = longest_upgrade_ms
         self.namespace = namespace
-        self.landscape = Landscape(descriptor)
+        self.provided = Providers(descriptor)
 
     def parts(self) -> list[Callable[[], Iterator[Finding]]]:
         return [self.services, self.modules, self.routes, self.sessions, self.callbacks, self.hooks]
@@ -113,10 +113,10 @@ class _Lint:
     def services(self) -> Iterator[Finding]:
         """Services that get a URL which dies at the end of the testing phase."""
         for name, service in self.descriptor.services().items():
-            for link in self.landscape.links(service):
+            for link in self.provided.links(service):
                 yield from self.reference(link, name)
                 target, provider = link.target, link.provider
-                wrongs = self.landscape.wrong_in(target, provider) if target is not None and provider else []
+                wrongs = self.provided.wrong_in(target, provider) if target is not None and provider else []
                 if wrongs:
                     fixable = self.fixable(link, service)
                     for wrong in wrongs:
@@ -135,7 +135,7 @@ class _Lint:
     def fixable(self, link: Link, service: Value) -> bool:
         """Whether ``mta_descriptor`` can mend this reference: it is tried."""
         try:
-            LivePlans(self.landscape, Edits(self.descriptor.source)).mend(link, service)
+            LivePlans(self.provided, Edits(self.descriptor.source)).mend(link, service)
         except ZdmError:
             return False
         return True
@@ -163,17 +163,17 @@ class _Lint:
         properties = link.provider.properties if link.provider else None
         if properties is None or link.provider is None:
             return False
-        texts = [self.landscape.expand(string.text, link.provider) for string in properties.strings()]
+        texts = [self.provided.expand(string.text, link.provider) for string in properties.strings()]
         return any("${default-live-" in text or ("${routes/" in text and link.provider.uses_live_routes) for text in texts)
 
     def modules(self) -> Iterator[Finding]:
         """Modules that call the live version while they are tested."""
         for name, module in self.descriptor.modules.items():
-            for link in self.landscape.links(module):
+            for link in self.provided.links(module):
                 yield from self.reference(link, name)
                 target, provider = link.target, link.provider
                 for string in target.strings() if target is not None else ():
-                    text = self.landscape.expand(string.text, provider) if provider else ""
+                    text = self.provided.expand(string.text, provider) if provider else ""
                     live = [match[0] for match in PLACEHOLDER.finditer(text) if match[1].startswith("default-live-")]
                     if provider and provider.uses_live_routes and "${routes/" in text:
                         live.append("a live route")
