@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import http.client
 import re
+import socket
 import ssl
 import threading
 from collections import defaultdict
@@ -93,19 +94,22 @@ class Browser:
     :param route: where requests to it go.
     :param authority: PEM file of the authority of the XSUAA's certificate.
     :param password: what the user fills into the form.
+    :param scheme: of the application's URLs, ``http`` or ``https``.
     """
 
-    def __init__(self, host: str, route: Route, authority: Path, user: str = "", password: str = "", timeout_s: float = 30.0) -> None:
-        self.host, self.route, self.user = host, route, user
+    def __init__(
+        self, host: str, route: Route, authority: Path, user: str = "", password: str = "", timeout_s: float = 30.0, scheme: str = "http"
+    ) -> None:
+        self.host, self.route, self.user, self.scheme = host, route, user, scheme
         self.cookies: dict[str, dict[str, str]] = defaultdict(dict)
         self._password, self._timeout_s = password, timeout_s
         self._tls = ssl.create_default_context(cafile=str(authority))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Page:
-        return self.send("GET", f"http://{self.host}{path}", headers)
+        return self.send("GET", f"{self.scheme}://{self.host}{path}", headers)
 
     def post(self, path: str, headers: Mapping[str, str] | None = None) -> Page:
-        return self.send("POST", f"http://{self.host}{path}", headers)
+        return self.send("POST", f"{self.scheme}://{self.host}{path}", headers)
 
     def ajax(self, path: str) -> Page:
         """What a script in a page asks for: it is told 401 instead of being led to the login."""
@@ -159,6 +163,8 @@ class Browser:
         if parts.netloc != self.host:
             return self._exchange(http.client.HTTPSConnection("localhost", parts.port, timeout=self._timeout_s, context=self._tls), method, url, headers, form)
         with self.route.take() as port:
+            if self.scheme == "https":
+                return self._exchange(http.client.HTTPSConnection(HOST, port, timeout=self._timeout_s, context=self._tls), method, url, headers, form)
             return self._exchange(http.client.HTTPConnection(HOST, port, timeout=self._timeout_s), method, url, headers, form)
 
     def _exchange(
@@ -181,6 +187,14 @@ class Browser:
         for cookie in answer.headers.get_all("set-cookie") or []:
             _keep(mine, cookie)
         return Page(url, answer.status, {name.lower(): value for name, value in answer.getheaders()}, text)
+
+
+class _RoutedTls(http.client.HTTPSConnection):
+    """TLS to a host whose name is not looked up."""
+
+    def connect(self) -> None:
+        plain = socket.create_connection((HOST, self.port), self.timeout)
+        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)  # type: ignore[attr-defined]
 
 
 def _keep(jar: dict[str, str], cookie: str) -> None:

@@ -54,7 +54,8 @@ class Certificates:
     controller: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Certificates:
+    def make(cls, folder: Path, *names: str) -> Certificates:
+        """:param names: host names that they are valid for, besides this machine's."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "landscape CA")])
         authority = (
@@ -64,7 +65,7 @@ class Certificates:
         def issue(common_name: str, usage: x509.ObjectIdentifier) -> Path:
             own = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-            address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
+            address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost"), *map(x509.DNSName, names)])
             certificate = (
                 _builder(subject, name, own, key).add_extension(address, critical=False).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             ).sign(key, hashes.SHA256())

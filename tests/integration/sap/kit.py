@@ -26,7 +26,7 @@ SECRET = "VqO446NAgSd795NiBW7SXPvuKKH4pDso3qVcWC1GyLa2Zq6XASh0FNZ3b26ePlZe"
 PASSWORD = "s3cret-of-users"
 USERS = dict.fromkeys(("alice@example.com", "bob@example.com", "carla@example.com", "robot@example.com"), PASSWORD)
 ZONES = {"provider": "11111111-1111-1111-1111-111111111111", "t1": "t1", "t2": "t2", "t3": "t3"}
-REDIRECTS = ("http://*.localhost/**", "http://localhost:*/**", "http://127.0.0.1:*/**")
+REDIRECTS = ("http://*.localhost/**", "http://localhost:*/**", "http://127.0.0.1:*/**", "https://*.localhost:*/**")
 APP = Client("sb-incidents!t1", "client-secret", ("Callback", "mtcallback", "mtdeployment"), REDIRECTS)
 OUTSIDER = Client("sb-outsider!t1", "outsider-secret", ("uaa.resource",))
 WITH_CERTIFICATE = Client("sb-x509!t1", "", ("mtcallback",), certificate="controller")
@@ -70,7 +70,7 @@ def running_site(redis: bool = True) -> Iterator[Site]:
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         processes = stack.enter_context(Processes(folder))
-        certificates = Certificates.make(folder)
+        certificates = Certificates.make(folder, "*.apps.localhost")
         xsuaa = stack.enter_context(Xsuaa(certificates, APPLICATION, [APP, OUTSIDER, WITH_CERTIFICATE], ZONES, USERS))
         live, idle = (stack.enter_context(Backend(xsuaa, version)) for version in ("1.0.0", "2.0.0"))
         site = Site(folder, processes, certificates, xsuaa, live, idle)
