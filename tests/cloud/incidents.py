@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..landscape.processes import Processes
@@ -71,6 +71,6 @@ class Incidents:
             raise KeyError(app_name)
         return app
 
-    def stop_all(self, names: Iterable[str] | None = None) -> None:
-        for name in list(self.running if names is None else names):
+    def stop_all(self) -> None:
+        for name in list(self.running):
             self.stop(name)
