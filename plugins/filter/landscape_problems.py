@@ -13,11 +13,16 @@ author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Names every wrong key of C(zdm_landscape) with its path, what is wrong and what is expected there.
   - Values of secrets are never shown.
+positional: section
 options:
   _input:
-    description: The description, C(zdm_landscape).
+    description: The description, C(zdm_landscape), or one section of it.
     type: dict
     required: true
+  section:
+    description: The section's key, when the input is one section.
+    type: str
+    choices: [deploy]
 """
 
 EXAMPLES = r"""
@@ -39,9 +44,9 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.config import problems
 
 
-def run(description: Any) -> list[str]:
+def run(description: Any, section: str = "") -> list[str]:
     """See DOCUMENTATION."""
-    return [str(problem) for problem in problems(description)]
+    return [str(problem) for problem in problems(description, section)]
 
 
 class FilterModule:

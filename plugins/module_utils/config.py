@@ -184,7 +184,9 @@ UPGRADE = mapping(
         "tenants": listing(NAME),
         "canary": NAME,
         "batch_size": number(1, "a whole number of tenants"),
+        "on_failure": one_of("stop", "continue"),
         "timeout": duration,
+        "poll_interval": duration,
         **_CERTIFICATES,
     },
     exactly_one("url", "module"),
@@ -202,10 +204,12 @@ DEPLOY = mapping(
         "upgrade": UPGRADE,
         "testing_deadline": duration,
         "timeout": duration,
+        "poll_interval": duration,
     },
 )
 STORE = by_kind({"file": mapping({"path": ABSOLUTE}, {"kind": one_of("file")})}, default="file")
 
+SECTIONS = {"deploy": DEPLOY}
 LANDSCAPE = mapping(
     {
         "name": NAME,
@@ -218,7 +222,7 @@ LANDSCAPE = mapping(
         "issuers": listing(ISSUER, 1),
         "health": listing(HEALTH),
         "policy": POLICY,
-        "deploy": DEPLOY,
+        **SECTIONS,
         "log_dir": text("an absolute path, or one that begins with ~", r"[/~][^\x00\r\n]*"),
     },
     _one_lease,
@@ -226,9 +230,12 @@ LANDSCAPE = mapping(
 )
 
 
-def problems(description: Any) -> list[Problem]:
-    """Everything that is wrong with a landscape's description, in its order; empty when it is right."""
-    return list(LANDSCAPE(description, ROOT))
+def problems(description: Any, section: str = "") -> list[Problem]:
+    """Everything that is wrong with a landscape's description, in its order; empty when it is right.
+
+    :param section: the description is only this section of one.
+    """
+    return list(SECTIONS[section](description, f"{ROOT}.{section}") if section else LANDSCAPE(description, ROOT))
 
 
 def expect_valid(description: Any) -> None:

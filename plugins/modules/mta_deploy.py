@@ -97,7 +97,7 @@ options:
     description:
       - What to do when the operation stops with an error.
       - With V(fail) it stays as it is. With V(retry) it is retried twice.
-      - With V(abort) it is aborted, unless it was resumed before and routes may be switched in part.
+      - With V(abort) it is aborted. When it was resumed before, routes may be switched in part, and it is retried instead.
     type: str
     choices: [fail, retry, abort]
     default: fail

@@ -91,7 +91,7 @@ def deadline_passed(goal: Goal, attempt: Attempt, now: datetime) -> bool:
 
 def _without_operation(goal: Goal, operations: Sequence[Operation], live: bool) -> Decision:
     """Somebody else's operation is never touched; one that has stopped without the MTA's lock is in nobody's way."""
-    foreign = [operation for operation in operations if operation.active and (operation.state != ERROR or operation.locked)]
+    foreign = [operation for operation in operations if operation.holds]
     if foreign:
         other = foreign[0]
         advice = (
@@ -133,7 +133,7 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
         return Decision(WAIT, own)
     if own.state == TESTING:
         return _testing(goal, attempt, own, now)
-    if goal.retries > 0:
+    if goal.retries > 0 and (attempt.resumed or not goal.abort_on_error):
         return Decision(RETRY, own)
     if goal.abort_on_error and not attempt.resumed and not attempt.upgrade:
         return Decision(ABORT, own, "it has stopped with an error")

@@ -115,7 +115,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     goal = Goal(
         state=state,
         fingerprint=mark,
-        retries=RETRIES if params["on_error"] == "retry" else 0,
+        retries=0 if params["on_error"] == "fail" else RETRIES,
         abort_on_error=params["on_error"] == "abort",
         deadline_ms=parse_ms(params["testing_deadline"], "testing_deadline"),
         abort_on_deadline=params["on_testing_deadline"] == "abort",
