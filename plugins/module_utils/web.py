@@ -19,13 +19,13 @@ from ansible.module_utils.urls import ConnectionError as AnsibleConnectionError
 from ansible.module_utils.urls import open_url
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
 
-_MAX_BYTES = 10_000_000
+_MAX_BYTES = 50_000_000
 _SHOWN_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of whatever status. ``body`` may be cut off after ten million bytes."""
+    """One answer of whatever status. ``body`` may be cut off after fifty million bytes."""
 
     url: str
     status: int

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils import login as login_engine
 from ansible_collections.zdm.landscape.plugins.module_utils.login import Result, log_in
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 
@@ -119,7 +120,8 @@ def test_what_is_wrong_after_the_login(servers: tuple[Server, Server], page: Ans
     assert login(app).verdict == verdict
 
 
-def test_a_callback_that_fails_and_a_login_without_end(servers: tuple[Server, Server]) -> None:
+def test_a_callback_that_fails_and_a_login_without_end(servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login_engine, "_HOPS", 6)
     app, provider = servers
     provider.pages = lambda request: to(f"http://127.0.0.1:{app.port}/callback?code=1")
     app.pages = lambda request: Answer(500, "") if request.path == "/callback" else to(provider.url)

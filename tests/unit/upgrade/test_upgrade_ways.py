@@ -99,8 +99,9 @@ def test_who_else_upgrades_is_read_from_the_list_of_jobs(server: Server) -> None
     ]
     server.pages = lambda request: Answer(200, jobs)
     assert [found.id for found in sidecar(server).running(["t1", "t2"])] == ["1"]
-    server.pages = lambda request: Answer(404, {"error": {"message": "no such service"}})
-    assert sidecar(server).running(["t1"]) == []
+    for status in (403, 404):
+        server.pages = lambda request, status=status: Answer(status, {"error": {"message": "not for you"}})
+        assert sidecar(server).running(["t1"]) == []
 
 
 def test_answers_of_something_else_than_a_sidecar(server: Server) -> None:
