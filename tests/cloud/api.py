@@ -161,6 +161,11 @@ class Api:
             parameters(request, "per_page", "page")
             app = self._app(parts[1], account)
             return self._page(request, [self._route(route) for route in self._space.routes_of(app.name)])
+        if parts == ["routes"]:
+            query = parameters(request, "app_guids", "hosts", "space_guids", "per_page", "page")
+            routes = list(self._space.routes.values()) if account.role != NOBODY else []
+            found = [route for route in routes if "app_guids" not in query or set(route.apps) & set(query["app_guids"][0].split(","))]
+            return self._page(request, [self._route(route) for route in found if route.host in _list(query, "hosts", route.host)])
         if len(parts) == 2 and parts[0] == "jobs" and parts[1] in self.jobs:
             states = self.jobs[parts[1]]
             return Answer(200, {"guid": parts[1], "state": states.pop(0) if len(states) > 1 else states[0]})

@@ -143,9 +143,10 @@ class Cloud(StandIn):
         named = re.search(rb'name="file"; *filename="([^"]+)"', head)
         if not named:
             return Answer(400, 'There is no field "file" with a file name')
-        return Answer(201, self._keep(named[1].decode(), content.removesuffix(b"\r\n"), query.get("namespace", [""])[0]).view(self.space.guid))
+        return Answer(201, self.upload(named[1].decode(), content.removesuffix(b"\r\n"), query.get("namespace", [""])[0]).view(self.space.guid))
 
-    def _keep(self, name: str, content: bytes, namespace: str) -> File:
+    def upload(self, name: str, content: bytes, namespace: str = "") -> File:
+        """A file that is there, however it came."""
         file = File(name, content, hashlib.md5(content, usedforsecurity=False).hexdigest().upper(), namespace)
         self.controller.files[file.id] = file
         return file
@@ -168,7 +169,7 @@ class Cloud(StandIn):
             except OSError as error:
                 job.update(status="ERROR", error=str(error))
                 return
-            file = self._keep(Path(urlsplit(url).path).name, content, "")
+            file = self.upload(Path(urlsplit(url).path).name, content)
             job.update(status="FINISHED", bytes_processed=len(content), file=file.view(self.space.guid))
 
         threading.Thread(target=fetch, name="fetch", daemon=True).start()

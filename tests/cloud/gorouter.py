@@ -81,7 +81,9 @@ class Gorouter:
         )  # fmt: skip
         application = web.Application(client_max_size=1 << 30)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, shutdown_timeout=1)
+        self._runner = web.AppRunner(
+            application, access_log=None, auto_decompress=False, shutdown_timeout=1, max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, 0, ssl_context=self._tls)
         await site.start()

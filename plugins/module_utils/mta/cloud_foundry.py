@@ -22,6 +22,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_tokens imp
 IDLE, LIVE = "-idle", "-live"
 _GONE = 404
 _JOB_S = 300.0
+_BATCH = 50
+"""Applications whose routes are asked for at once: their guids must fit into a URL."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,12 @@ class CloudFoundry:
         """The MTA's applications by their label, sorted by name."""
         label = f"mta_id={md5_label(mta_id)}," + (f"mta_namespace={md5_label(namespace)}" if namespace else "!mta_namespace")
         query = urlencode({"space_guids": self.target.space_guid, "label_selector": label, "per_page": 100})
-        found = [self._app(body) for body in self._pages(f"/v3/apps?{query}")]
-        return sorted(found, key=lambda app: app.name)
+        found = list(self._pages(f"/v3/apps?{query}"))
+        routes: list[Route] = []
+        for start in range(0, len(found), _BATCH):
+            guids = ",".join(str(body["guid"]) for body in found[start : start + _BATCH])
+            routes += [_route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")]
+        return sorted((_app(body, routes) for body in found), key=lambda app: app.name)
 
     def remove(self, leftovers: Iterable[Leftover]) -> list[str]:
         """Delete what may be removed, routes first; returns the applications' names. What is already gone is no error.
@@ -160,13 +166,6 @@ class CloudFoundry:
             raise InputError(f"{user} can't see any {kind}, so {kind} {name!r} neither.", f"Give {user} a role there, or correct api and credentials.")
         advice = f"Correct cloud_foundry.{'org' if kind == 'organization' else 'space'}, or give {user} the role SpaceDeveloper there."
         raise InputError(f"There is no {kind} {name!r} that {user} can see; there are: {', '.join(seen)}.", advice)
-
-    def _app(self, body: Mapping[str, Any]) -> App:
-        routes = tuple(_route(route) for route in self._pages(f"/v3/apps/{body['guid']}/routes?per_page=100"))
-        name = str(body["name"])
-        annotations = (body.get("metadata") or {}).get("annotations") or {}
-        module = _module(str(annotations.get("mta_module") or "")) or name.removesuffix(IDLE).removesuffix(LIVE)
-        return App(str(body["guid"]), name, module, str(body.get("state") or ""), routes)
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         while path:
@@ -235,6 +234,13 @@ def _why_kept(app: App, apps: list[App]) -> str:
         return "no other application of this module is there"
     busy = [route.url for route in app.routes if not route.host.endswith(IDLE) or route.apps - {app.guid}]
     return f"it serves {', '.join(busy)}" if busy else ""
+
+
+def _app(body: Mapping[str, Any], routes: Iterable[Route]) -> App:
+    guid, name = str(body["guid"]), str(body["name"])
+    annotations = (body.get("metadata") or {}).get("annotations") or {}
+    module = _module(str(annotations.get("mta_module") or "")) or name.removesuffix(IDLE).removesuffix(LIVE)
+    return App(guid, name, module, str(body.get("state") or ""), tuple(route for route in routes if guid in route.apps))
 
 
 def _route(body: Mapping[str, Any]) -> Route:

@@ -73,7 +73,7 @@ class Upload(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-Body = Callable[[], bytes | Upload]
+Body = Callable[[], "bytes | Upload"]
 
 
 def shown(url: str) -> str:

@@ -59,6 +59,11 @@ class Operation:
         return self.state in ACTIVE
 
     @property
+    def holds(self) -> bool:
+        """Whether it has the MTA's lock or is about to take it; one that has stopped without it is in nobody's way."""
+        return self.active and (self.state != ERROR or self.locked)
+
+    @property
     def errors(self) -> list[str]:
         return [message.text for message in self.messages if message.type == "ERROR"]
 

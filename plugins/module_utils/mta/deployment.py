@@ -42,6 +42,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_resul
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
 
 Tell = Callable[[Mapping[str, Any]], None]
+
+
 class Deployment:
     """One MTA in one space.
 
@@ -234,9 +236,10 @@ class Deployment:
         """Tell an abort that nobody has asked this run for."""
         if self._goal.state == to.AS_ABORTED or not self._joined:
             return
+        if not self._logs:
+            self._save_logs(own)
         details = self._details(own)
-        if self._removes():
-            details["removed"] = self._cloud.remove(self._leftovers())
+        details["removed"] = self._remove()
         advice = f"The live version was not touched{self._left(details)} The same command starts afresh."
         if "testing phase" in self._why:
             raise Timeout(f"Operation {own.id} is aborted: {self._why}.", advice, **details)
@@ -266,8 +269,8 @@ class Deployment:
             self.document.update(told=self._told)
             self._warn_deadline()
         removed: list[str] = []
-        if self._goal.state == to.AS_ABORTED and self._removes():
-            removed = self._cloud.remove(self._leftovers())
+        if self._goal.state == to.AS_ABORTED:
+            removed = self._remove()
             self._changed = self._changed or bool(removed)
         return self._result(self._outcome(decision), own, removed)
 
@@ -325,6 +328,16 @@ class Deployment:
 
     def _removes(self) -> bool:
         return bool(self._wanted.params.get("remove_leftovers"))
+
+    def _remove(self) -> list[str]:
+        """Delete the leftovers if that was asked for, and nobody has begun to use them meanwhile."""
+        if not self._removes():
+            return []
+        busy = next((found for found in self._service.operations(self.place.mta_id) if found.namespace == self.place.namespace and found.holds), None)
+        if busy:
+            self._say(f"Leftovers stay: {busy.shown} is under way.", "WARNING")
+            return []
+        return self._cloud.remove(self._leftovers())
 
     def _leftovers(self) -> list[Leftover]:
         return leftovers_of(self._cloud.apps(self.place.mta_id, self.place.namespace))

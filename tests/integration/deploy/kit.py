@@ -99,16 +99,24 @@ class Bench:
         """Have this version live."""
         self.run("deployed", version)
 
+    def standing(self, version: str = "1.0.0") -> None:
+        """Have this version live, deployed by our user but not by the module: nothing is in the store."""
+        operation = self._begin(version, "ci@example.com")
+        self.cloud.controller.wait(operation.id, "FINISHED")
+
+    def _begin(self, version: str, user: str) -> Operation:
+        path = Path(self.archive(version))
+        file = self.cloud.upload(path.name, path.read_bytes())
+        body = {"processType": "BLUE_GREEN_DEPLOY", "parameters": {"appArchiveId": file.id, "mtaId": MTA}}
+        return self.cloud.controller.start(body, user)
+
     def operations(self) -> list[Operation]:
         """All of the cloud's operations, in the order of their start."""
         return sorted(self.cloud.controller.operations.values(), key=lambda operation: operation.started_at)
 
     def foreign(self, version: str = "9.0.0") -> Operation:
         """An operation of somebody else on the same MTA, in its testing phase."""
-        path = Path(self.archive(version))
-        file = self.cloud._keep(path.name, path.read_bytes(), "")
-        body = {"processType": "BLUE_GREEN_DEPLOY", "parameters": {"appArchiveId": file.id, "mtaId": MTA}}
-        operation = self.cloud.controller.start(body, "colleague@example.com")
+        operation = self._begin(version, "colleague@example.com")
         return self.cloud.controller.wait(operation.id, "ACTION_REQUIRED", "ERROR", "FINISHED")
 
     def document(self) -> dict[str, Any]:

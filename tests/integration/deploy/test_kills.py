@@ -59,7 +59,7 @@ def _runs(bench: Bench) -> Iterator[Runs]:
 
 
 def test_a_deployment_that_is_killed_after_each_request(bench: Bench, runs: Runs) -> None:
-    bench.deployed()
+    bench.standing()
     requests, alive = LOGIN, True
     while alive:
         requests += 1
@@ -70,11 +70,11 @@ def test_a_deployment_that_is_killed_after_each_request(bench: Bench, runs: Runs
         assert len(bench.operations()) - before == 1, requests
         assert bench.live_version() == version, requests
         assert bench.operations()[-1].states.count("ACTION_REQUIRED") == 1, requests
-    assert requests > LOGIN + 15
+    assert requests > LOGIN + 12
 
 
 def test_an_abort_that_is_killed_after_each_request(bench: Bench, runs: Runs) -> None:
-    bench.deployed()
+    bench.standing()
     archive = bench.archive("1.1.0")
     for requests in range(LOGIN + 1, LOGIN + 9):
         bench.run("testing", "1.1.0")

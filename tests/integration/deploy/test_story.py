@@ -66,7 +66,7 @@ def test_a_service_that_got_the_idle_url_leads_to_404_after_the_switch(bench: Be
     def registry() -> str:
         return str(bench.cloud.space.services["registry"].config["appUrls"]["getDependencies"])
 
-    bench.deployed()
+    bench.standing()
     assert bench.cloud.space.answers(registry())
     bench.run("testing", archive=bench.archive("1.1.0", unsafe))
     assert bench.cloud.space.answers(registry())
@@ -78,7 +78,7 @@ def test_a_service_that_got_the_idle_url_leads_to_404_after_the_switch(bench: Be
 
 
 def test_the_environment_names_the_idle_host_until_the_switch(bench: Bench) -> None:
-    bench.deployed()
+    bench.standing()
     bench.run("testing", "1.1.0")
     apps = bench.cloud.space.apps
     assert apps["approuter-idle"].env["TENANT_HOST_PATTERN"] == "^(.*)-my-org-dev-approuter-idle.apps.localhost"
@@ -89,7 +89,7 @@ def test_the_environment_names_the_idle_host_until_the_switch(bench: Bench) -> N
 
 def test_an_abort_leaves_what_the_next_deployment_uses(bench: Bench) -> None:
     assert bench.run("aborted", mta_id=MTA).outcome == "absent"
-    bench.deployed()
+    bench.standing()
     bench.run("testing", "1.1.0")
     aborted = bench.run("aborted", "1.1.0")
     assert (aborted.outcome, aborted.changed, bench.operations()[1].state) == ("aborted", True, "ABORTED")
@@ -108,7 +108,7 @@ def test_an_abort_leaves_what_the_next_deployment_uses(bench: Bench) -> None:
 
 
 def test_leftovers_are_removed_on_request_and_live_stays(bench: Bench) -> None:
-    bench.deployed()
+    bench.standing()
     bench.run("testing", "1.1.0")
     aborted = bench.run("aborted", mta_id=MTA, remove_leftovers=True)
     assert aborted.leftovers["removed"] == ["approuter-idle", "mtx-idle"]
@@ -120,7 +120,7 @@ def test_leftovers_are_removed_on_request_and_live_stays(bench: Bench) -> None:
 
 
 def test_an_idle_application_with_a_live_route_is_never_removed(bench: Bench) -> None:
-    bench.deployed()
+    bench.standing()
     bench.run("testing", "1.1.0")
     bench.cloud.space.map("my-org-dev-approuter.apps.localhost", "approuter-idle")
     kept = bench.run("aborted", mta_id=MTA, remove_leftovers=True).leftovers
@@ -147,7 +147,7 @@ def test_the_previous_archive_is_the_way_back(bench: Bench) -> None:
     ],
 )
 def test_options_reach_the_service_as_it_wants_them(bench: Bench, options: dict[str, Any], process: str, parameters: dict[str, str]) -> None:
-    bench.deployed()
+    bench.standing()
     assert bench.run("deployed", "1.1.0", **options).outcome == "deployed"
     operation = bench.operations()[1]
     assert operation.type == process
@@ -221,7 +221,7 @@ def test_predictions_change_nothing(bench: Bench) -> None:
 
 
 def test_information_for_a_person(bench: Bench) -> None:
-    bench.deployed()
+    bench.standing()
     bench.run("testing", "1.1.0")
     info = read_info(CloudFoundry(bench.cloud.options()), bench.store, MTA, "")
     (operation,) = info.operations

@@ -54,6 +54,11 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (replace(TESTING, retries=1), ATTEMPT, [OURS["ERROR"]], to.RETRY),
         (replace(TESTING, abort_on_error=True), ATTEMPT, [OURS["ERROR"]], to.ABORT),
         (replace(DEPLOYED, abort_on_error=True), replace(ATTEMPT, resumed=True), [OURS["ERROR"]], to.FAIL),
+        (replace(DEPLOYED, abort_on_error=True, retries=1), replace(ATTEMPT, resumed=True), [OURS["ERROR"]], to.RETRY),
+        (replace(DEPLOYED, abort_on_error=True, retries=1), ATTEMPT, [OURS["ERROR"]], to.ABORT),
+        (replace(DEPLOYED, abort_on_error=True), replace(ATTEMPT, upgrade="begun"), [OURS["ERROR"]], to.FAIL),
+        (ABORTED, replace(ATTEMPT, upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.REFUSE),
+        (replace(ABORTED, abort_upgraded=True), replace(ATTEMPT, upgrade="done"), [OURS["ACTION_REQUIRED"]], to.ABORT),
         (TESTING, ATTEMPT, [OURS["FINISHED"]], to.SETTLE),
         (TESTING, ATTEMPT, [OURS["ABORTED"]], to.SETTLE),
         (TESTING, ATTEMPT, [], to.SETTLE),
@@ -108,6 +113,7 @@ attempts = st.none() | st.builds(
     seen=st.frozensets(st.sampled_from(string.ascii_lowercase)),
     operation=st.sampled_from(["", *string.ascii_lowercase]),
     resumed=st.booleans(),
+    upgrade=st.sampled_from(["", "begun", "done"]),
     testing_since=st.none() | st.integers(0, 120).map(lambda minutes: NOW - timedelta(minutes=minutes)),
     ended=st.booleans(),
 )
@@ -122,7 +128,7 @@ goals = st.builds(
 
 
 @given(goals, attempts, operations_, st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_only_our_own_operation_is_acted_on(goal: Goal, attempt: Attempt | None, operations: list[Operation], live: bool) -> None:
     decision = decide(goal, attempt, operations, NOW, live=live)
     if decision.step in ACTING:
@@ -138,6 +144,7 @@ def test_only_our_own_operation_is_acted_on(goal: Goal, attempt: Attempt | None,
         assert attempt.fingerprint == goal.fingerprint
     if decision.step == to.ABORT and attempt and goal.state != "aborted":
         assert goal.abort_on_error or goal.abort_on_deadline
+        assert not attempt.upgrade
 
 
 class Service:
@@ -156,7 +163,7 @@ class Service:
 
 
 @given(st.lists(st.sampled_from(["answered", "lost", "never sent", "killed before", "killed after"]), min_size=1, max_size=8), st.integers(0, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_never_two_operations_at_once(fates: list[str], pause_s: int) -> None:
     """Runs follow each other, each with its fate at the start request and each going on from the document that the one before has left."""
     service, now = Service(), NOW
