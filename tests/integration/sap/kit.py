@@ -47,15 +47,17 @@ class Site:
         name, data = f"mtx-{version}", self.folder / "tenants"
         return Sidecar(name, self.processes, self.folder / name, environment, self.certificates.authority, version=version, data=data)
 
-    def approuter(self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", xsuaa: Mapping[str, Any] | None = None) -> Approuter:
-        """Launch an approuter; whose name ends in ``idle`` stands before the new version of the service.
+    def approuter(self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", tenant_host: str = "") -> Approuter:
+        """Launch an approuter; one whose name ends in ``idle`` stands before the new version of the service.
 
         :param sessions: EXT_SESSION_MGT; sessions stay in its memory when it is empty.
+        :param tenant_host: TENANT_HOST_PATTERN of an approuter for all tenants.
         """
         backend = self.backends["idle" if name.endswith("idle") else "live"]
-        environment = approuter_environment(
-            xsuaa or self.xsuaa.credentials(APP.id), [destination("srv-api", backend.url)], redis=redis or self.redis.credentials(), sessions=sessions
-        )
+        pattern = {"TENANT_HOST_PATTERN": tenant_host} if tenant_host else {}
+        xsuaa = self.xsuaa.credentials(APP.id, shared=bool(tenant_host))
+        destinations = [destination("srv-api", backend.url)]
+        environment = approuter_environment(xsuaa, destinations, redis=redis or self.redis.credentials(), sessions=sessions, **pattern)
         approuter = Approuter(name, self.processes, self.folder / name, environment, self.certificates.authority)
         approuter.launch()
         return approuter
@@ -70,7 +72,7 @@ def running_site(redis: bool = True) -> Iterator[Site]:
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         processes = stack.enter_context(Processes(folder))
-        certificates = Certificates.make(folder, "*.apps.localhost")
+        certificates = Certificates.make(folder, "*.apps.localhost", "t1.localhost", "t2.localhost")
         xsuaa = stack.enter_context(Xsuaa(certificates, APPLICATION, [APP, OUTSIDER, WITH_CERTIFICATE], ZONES, USERS))
         live, idle = (stack.enter_context(Backend(xsuaa, version)) for version in ("1.0.0", "2.0.0"))
         site = Site(folder, processes, certificates, xsuaa, live, idle)

@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.tests.integration.sap.kit import PASSWORD
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, wait_until
 
 PAGE = "/api/incidents"
+TENANTS = "^(.*)-incidents.localhost"
 ENOUGH = 12
 """Requests of every user after the switch."""
 
@@ -41,6 +42,8 @@ def approuters(site: Site) -> dict[str, Approuter]:
         "memory-live": site.approuter("memory-live"),
         "memory-idle": site.approuter("memory-idle"),
         "wrong-password": site.approuter("wrong-password", sessions=sessions(), redis=wrong),
+        "tenants-live": site.approuter("tenants-live", sessions=sessions(), tenant_host=TENANTS),
+        "tenants-idle": site.approuter("tenants-idle", sessions=sessions(), tenant_host=TENANTS),
         "redis-down": site.approuter("redis-down", sessions=sessions(), redis=down),
     }
     for approuter in started.values():
@@ -87,6 +90,16 @@ def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(
     assert json.loads(browsers[0].post(PAGE, {"X-CSRF-Token": tokens[0]}).text)["version"] == "2.0.0"
     assert leads_to_login.wants_login
     assert json.loads(late.login(PAGE, leads_to_login).text)["user"] == late.user
+
+
+def test_every_tenant_logs_in_at_its_own_zone_and_stays(site: Site, approuters: dict[str, Approuter]) -> None:
+    route = Route(approuters["tenants-live"].port)
+    browsers = [Browser(f"{tenant}-incidents.localhost", route, site.certificates.authority, "alice@example.com", PASSWORD) for tenant in ("t1", "t2")]
+    assert [json.loads(browser.login(PAGE).text)["zone"] for browser in browsers] == ["t1", "t2"]
+    route.move(approuters["tenants-idle"].port)
+    assert [json.loads(browser.get(PAGE).text) for browser in browsers] == [
+        {"version": "2.0.0", "method": "GET", "path": PAGE, "user": "alice@example.com", "zone": zone} for zone in ("t1", "t2")
+    ]
 
 
 def test_sessions_in_memory_are_lost_at_the_switch(site: Site, approuters: dict[str, Approuter]) -> None:
