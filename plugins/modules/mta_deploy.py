@@ -252,6 +252,11 @@ previous:
     - Only C(version) is known when it was not deployed by this module.
   returned: success
   type: dict
+msg:
+  description: In check mode, the next step. On failure, what is wrong and what to do.
+  returned: in check mode, and on failure
+  type: str
+  sample: "incidents: starts an operation."
 details:
   description: On failure, what is known of C(operation), C(logs) (files), C(previous) and C(leftovers).
   returned: failure
@@ -321,8 +326,7 @@ def deploy(module: Any, stack: ExitStack) -> dict[str, Any]:
     cloud = CloudFoundry(params["cloud_foundry"])
     if module.check_mode:
         result, text = Deployment(cloud, store, request, lambda _entry: None).predict()
-        module.warn(text)
-        return asdict(result)
+        return {**asdict(result), "msg": text}
     log = DeploymentLog(params["log_dir"], params["run_id"], module.no_log_values)
     stack.callback(log.close)
     return asdict(Deployment(cloud, store, request, log.write).run())

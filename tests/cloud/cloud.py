@@ -194,7 +194,8 @@ class Cloud(StandIn):
                 for operation in self.controller.operations.values()
                 if operation.mta_id in query.get("mtaId", [operation.mta_id]) and operation.state in query.get("state", [operation.state])
             ]
-        return Answer(200, sorted(found, key=lambda view: str(view["startedAt"]), reverse=True))
+        found.sort(key=lambda view: str(view["startedAt"]), reverse=True)
+        return Answer(200, found[: int(query["last"][0])] if "last" in query else found)
 
     def _operation(self, request: Request, operation: Operation, part: str | None, log: str | None) -> Answer:
         if request.method != "GET":

@@ -46,6 +46,7 @@ def test_check_mode_diff_and_results(bench: Bench, run: Run) -> None:
     archive = bench.archive("1.1.0")
     predicted = run(archive=archive, check=True)
     assert (predicted["changed"], predicted["outcome"], bench.live_version()) == (True, "deployed", "1.0.0")
+    assert predicted["msg"] == f"{MTA}: starts an operation."
     assert (predicted["diff"]["before"], predicted["diff"]["after"]) == ("1.0.0\n", "1.1.0\n")
     testing = run(archive=archive, state="testing")
     assert (testing["changed"], testing["outcome"], testing["diff"]["after"]) == (True, "testing", "1.0.0\n")
