@@ -200,6 +200,8 @@ class Deploy:
             self._space.map(url, idle)
         app = self._space.apps[idle]
         app.env = {key: value if isinstance(value, str) else json.dumps(value) for key, value in resolved.environment(module).items()}
+        if name in self._space.apps:  # left by an abort in the middle of a switch
+            self._space.delete(name)
         self._space.stop(idle)
         self._say(f'Renaming application "{idle}" to "{name}"...')
         self._space.rename(idle, name)

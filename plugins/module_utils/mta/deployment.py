@@ -240,7 +240,9 @@ class Deployment:
             self._save_logs(own)
         details = self._details(own)
         details["removed"] = self._remove()
-        advice = f"The live version was not touched{self._left(details)} The same command starts afresh."
+        attempt = self.document.attempt
+        live = "Routes may be switched in part, so look which version answers" if attempt and attempt.resumed else "The live version was not touched"
+        advice = f"{live}{self._left(details)} The same command starts afresh."
         if "testing phase" in self._why:
             raise Timeout(f"Operation {own.id} is aborted: {self._why}.", advice, **details)
         if self._why:

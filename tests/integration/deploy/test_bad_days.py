@@ -307,6 +307,25 @@ def test_aborted_by_somebody_else_while_we_wait_and_between_two_runs(live: Bench
     assert started(live) == 3
 
 
+def test_aborted_by_somebody_else_while_routes_are_switched(live: Bench) -> None:
+    live.run("testing", "1.1.0")
+    there = live.cloud.faults.hold_at("switch approuter")
+
+    def abort() -> None:
+        there.wait(20)
+        live.cloud.controller.act(live.operations()[1].id, "abort")
+        live.cloud.faults.release()
+
+    thread = threading.Thread(target=abort)
+    thread.start()
+    with pytest.raises(DeploymentFailed, match="aborted by somebody else") as failure:
+        live.run("deployed", "1.1.0")
+    thread.join()
+    assert "look which version answers; it has left approuter-idle, approuter-live, mtx-live" in failure.value.advice
+    assert live.run("deployed", "1.1.0").outcome == "deployed"
+    assert sorted(live.cloud.space.apps) == ["approuter", "mtx"]
+
+
 def test_an_operation_that_the_service_knows_no_longer(live: Bench) -> None:
     live.run("testing", "1.1.0")
     first = live.operations()[1].id
