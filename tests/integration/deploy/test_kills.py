@@ -76,11 +76,11 @@ def test_a_deployment_that_is_killed_after_each_request(bench: Bench, runs: Runs
 def test_an_abort_that_is_killed_after_each_request(bench: Bench, runs: Runs) -> None:
     bench.standing()
     archive = bench.archive("1.1.0")
-    for requests in range(LOGIN + 1, LOGIN + 9):
+    for requests in range(LOGIN + 1, LOGIN + 7):
         bench.run("testing", "1.1.0")
         assert runs.killed_after(requests, "aborted", archive)
         result = bench.run("aborted", mta_id=MTA)
         assert result.outcome == "aborted", requests
         assert bench.operations()[-1].states == ["RUNNING", "ACTION_REQUIRED", "ABORTED"], requests
         assert bench.live_version() == "1.0.0", requests
-    assert len(bench.operations()) == 9
+    assert len(bench.operations()) == 7
