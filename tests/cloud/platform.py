@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,6 +75,7 @@ class Platform:
         self.folder = folder
         self.session_secret = secrets.token_hex(_SECRETS)
         self.password = secrets.token_urlsafe(12)
+        self._runs = count(1)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -170,7 +172,7 @@ class Platform:
     def begin(self, archive: Path, *arguments: str, playbook: str = "deploy") -> Process:
         """Start the playbook; :meth:`end` waits for it. Without :meth:`end` no application of the space is started or stopped."""
         command = [str(ansible_playbook()), "-i", str(self.inventory), f"zdm.landscape.{playbook}", "-e", f"mta_archive={archive}", *arguments]
-        return self.processes.start(f"playbook-{playbook}", command, env=self.environment)
+        return self.processes.start(f"playbook-{next(self._runs)}", command, env=self.environment)
 
     def end(self, process: Process) -> Played:
         self.work(lambda: process.popen.poll() is not None)
