@@ -216,6 +216,10 @@ class Platform:
             url = f"{self.apps.sidecar(MTX).url}/-/cds/saas-provisioning/tenant/{tenant}"
             urlopen(Outgoing(url, json.dumps(body).encode(), headers, method="PUT"), timeout=60).close()
 
+    def states(self) -> list[str]:
+        """The states of all operations, in the order in which they were started."""
+        return [operation.state for operation in self.cloud.controller.operations.values()]
+
     def upgraded(self) -> list[str]:
         """The tenants whose tables have the newer schema."""
         sidecar = next(app for app in self.apps.running.values() if isinstance(app, Sidecar))

@@ -90,7 +90,7 @@ def _drop(*path: Any) -> Callable[[dict[str, Any]], None]:
 WRONG = [
     (_drop("deploy", "cloud_foundry", "space"), "zdm_landscape.deploy.cloud_foundry.space is missing"),
     (_set("deploy", "cloud_foundry", "api", value="api.cf.example.com"), "zdm_landscape.deploy.cloud_foundry.api is no URL"),
-    (_set("deploy", "sessions", "secret", value="hunter2"), "zdm_landscape.deploy.sessions.secret does not have the right form; expected a string of at least 64"),
+    (_set("deploy", "sessions", "secret", value="hunter2"), "deploy.sessions.secret does not have the right form; expected a string of at least 64"),
     (_set("deploy", "checks", 0, "url", value="https://a.example.com/"), "zdm_landscape.deploy.checks[0] has url and module; expected exactly one"),
     (_set("deploy", "checks", 1, "status", value=1000), "zdm_landscape.deploy.checks[1].status is 1000; expected a status of HTTP"),
     (_set("deploy", "checks", 0, "retries", value=0), "zdm_landscape.deploy.checks[0].retries is 0; expected a whole number of attempts"),

@@ -146,7 +146,7 @@ def test_a_canary_that_fails_stops_in_the_testing_phase(platform: Platform, user
     assert played.code == 2
     assert "simulated HDI deployment failure" in played.text
     assert "waits in its testing phase; it was not aborted" in played.text
-    assert [operation.state for operation in platform.cloud.controller.operations.values()][-1] == "ACTION_REQUIRED"
+    assert platform.states()[-1] == "ACTION_REQUIRED"
     refused = platform.play(platform.archive("2.0.0"), "-e", "mta_state=aborted")
     assert refused.code == 2
     assert "may not fit their schema" in refused.text
@@ -167,7 +167,7 @@ def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(platform: Platfo
     assert (found["outcome"], found["previous"]["version"]) == ("deployed", "1.0.0")
     assert {tenant: state["status"] for tenant, state in found["tenants"].items()} == dict.fromkeys(TENANTS, "upgraded")
     assert platform.upgraded() == list(TENANTS)
-    assert len([operation for operation in platform.cloud.controller.operations.values() if operation.state == "FINISHED"]) == 2
+    assert platform.states().count("FINISHED") == 2
     urls = platform.space.services[REGISTRY].config["appUrls"]
     assert urls["getDependencies"].startswith(f"https://{platform.host(MTX)}/")
     users.wait("2.0.0")

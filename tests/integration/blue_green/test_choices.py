@@ -1,0 +1,83 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What only a person can decide: the role stops, says what the choices are, and each of them works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from ansible_collections.zdm.landscape.tests.cloud.incidents import SRV
+from ansible_collections.zdm.landscape.tests.cloud.platform import CANARY, Platform
+from ansible_collections.zdm.landscape.tests.integration.blue_green.test_way import RED, Users, report, reporting
+from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+
+pytestmark = pytest.mark.thorough
+TASKS = """
+- name: Only the idle version is good
+  ansible.builtin.assert:
+    that: mta_blue_green_phase == 'idle'
+    fail_msg: "{{ mta_blue_green_routes | zdm.landscape.route_url('%s', mta_blue_green_phase) }} shows an error"
+"""
+
+
+@pytest.fixture(scope="module", name="platform")
+def _platform() -> Iterator[Platform]:
+    with temporary_folder() as folder, Platform(folder) as running:
+        played = running.play(running.archive())
+        assert played.code == 0, played.output
+        running.subscribe()
+        yield running
+
+
+@pytest.fixture(scope="module", name="users")
+def _users(platform: Platform) -> Iterator[Users]:
+    with ExitStack() as stack:
+        yield Users(platform, stack)
+
+
+def test_live_that_does_not_fit_the_canary_any_more(platform: Platform, users: Users) -> None:
+    platform.configure(canary_checks=[{**RED, "ca_file": str(platform.certificates.authority)}])
+    played = platform.play(platform.archive("2.0.0"))
+    assert played.code == 2
+    assert "waits in its testing phase; it was not aborted" in played.text
+    assert platform.states()[-1] == "ACTION_REQUIRED"
+    assert platform.upgraded() == [CANARY]
+    users.wait("1.0.0")
+
+
+def test_the_choice_to_abort_all_the_same(platform: Platform, users: Users) -> None:
+    arguments = ("-e", "mta_state=aborted", "-e", "mta_abort_upgraded=true", "-e", "mta_remove_leftovers=true")
+    played = platform.play(platform.archive("2.0.0"), *arguments, *reporting(platform))
+    assert played.code == 0, played.output
+    assert report(platform)["outcome"] == "aborted"
+    assert sorted(report(platform)["leftovers"]["removed"]) == ["approuter-idle", "incident-management-mtx-idle", f"{SRV}-idle"]
+    assert platform.states()[-1] == "ABORTED"
+    users.wait("1.0.0")
+    again = platform.play(platform.archive("2.0.0"), *arguments)
+    assert (again.code, "changed=0" in again.text) == (0, True), again.output
+
+
+def test_tests_of_the_user_that_are_red_on_live_name_the_way_back(platform: Platform, users: Users) -> None:
+    platform.configure()
+    tasks = platform.folder / "smoke.yml"
+    tasks.write_text(TASKS % SRV)
+    played = platform.play(platform.archive("2.0.0"), "-e", f"mta_blue_green_tasks={tasks}")
+    assert played.code == 2
+    assert f"https://{platform.host(SRV)} shows an error" in played.text
+    assert "The new version is live." in played.text
+    assert "The version before was 1.0.0" in played.text
+    assert "mta_version_rule=ALL" in played.text
+    users.wait("2.0.0")
+
+
+def test_the_way_back(platform: Platform, users: Users) -> None:
+    """The previous archive again; the tenants keep their schema, so nobody is upgraded."""
+    platform.configure(upgrade=None)
+    played = platform.play(platform.archive(), "-e", "mta_version_rule=ALL", *reporting(platform))
+    assert played.code == 0, played.output
+    assert (report(platform)["outcome"], report(platform)["previous"]["version"]) == ("deployed", "2.0.0")
+    users.wait("1.0.0")
+    users.assert_undisturbed()

@@ -1,0 +1,72 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook is killed in every task of the role; the same command finishes what it began, with one operation, while users work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from ansible_collections.zdm.landscape.tests.cloud.platform import TENANTS, Platform
+from ansible_collections.zdm.landscape.tests.integration.blue_green.test_way import Users
+from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+
+pytestmark = pytest.mark.thorough
+PLACES = [
+    "Refuse a wrong description]",
+    "Lint the descriptor]",
+    "Write the session secret]",
+    "is started\n",
+    'Creating application "incident-management-mtx-idle"',
+    "entered testing phase",
+    "Check the idle version]",
+    "Log in through the idle approuter]",
+    "Make certain that the tenants can be upgraded]",
+    "Note that tenants are being upgraded]",
+    "upgrades 1 tenant",
+    "Check the live version]",
+    "upgrades 3 tenants",
+    "Note that all tenants are upgraded]",
+    "Make the new version live]",
+    'Renaming application "approuter-idle" to "approuter"',
+    "Note what is live]",
+    "Log in through the live approuter]",
+]
+"""Texts that the playbook prints: names of tasks, and messages of those that take longer."""
+
+
+@pytest.fixture(scope="module", name="platform")
+def _platform() -> Iterator[Platform]:
+    with temporary_folder() as folder, Platform(folder) as running:
+        played = running.play(running.archive())
+        assert played.code == 0, played.output
+        running.subscribe()
+        yield running
+
+
+@pytest.fixture(scope="module", name="users")
+def _users(platform: Platform) -> Iterator[Users]:
+    with ExitStack() as stack:
+        yield Users(platform, stack)
+
+
+@pytest.mark.parametrize("number", range(len(PLACES)), ids=[place.strip(" ]\n") for place in PLACES])
+def test_killed_and_run_again(platform: Platform, users: Users, number: int) -> None:
+    archive = platform.archive(f"2.0.{number}")
+    finished = platform.states().count("FINISHED")
+    running = platform.begin(archive)
+    platform.work(lambda: PLACES[number] in running.tail(200_000))
+    os.killpg(running.pid, signal.SIGKILL)
+    assert platform.end(running).code == -signal.SIGKILL
+    played = platform.play(archive)
+    assert played.code == 0, played.output
+    assert platform.states().count("FINISHED") == finished + 1
+    assert set(platform.states()) == {"FINISHED"}
+    assert platform.upgraded() == list(TENANTS)
+    assert not list((platform.folder / "log").glob("*.session"))
+    users.wait(f"2.0.{number}")
+    users.assert_undisturbed()
