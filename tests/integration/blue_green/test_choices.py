@@ -69,14 +69,13 @@ def test_tests_of_the_user_that_are_red_on_live_name_the_way_back(platform: Plat
     assert f"https://{platform.host(SRV)} shows an error" in played.text
     assert "The new version is live." in played.text
     assert "The version before was 1.0.0" in played.text
-    assert "mta_version_rule=ALL" in played.text
+    assert "mta_version_rule=ALL -e mta_upgrade=false" in played.text
     users.wait("2.0.0")
 
 
 def test_the_way_back(platform: Platform, users: Users) -> None:
     """The previous archive again; the tenants keep their schema, so nobody is upgraded."""
-    platform.configure(upgrade=None)
-    played = platform.play(platform.archive(), "-e", "mta_version_rule=ALL", *reporting(platform))
+    played = platform.play(platform.archive(), "-e", "mta_version_rule=ALL", "-e", "mta_upgrade=false", *reporting(platform))
     assert played.code == 0, played.output
     assert (report(platform)["outcome"], report(platform)["previous"]["version"]) == ("deployed", "2.0.0")
     users.wait("1.0.0")
