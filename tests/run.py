@@ -21,18 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from landscape import debian
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
 BIN = BUILD / "venv" / "bin"
 COLLECTION = BUILD / "ansible_collections" / "zdm" / "landscape"
-
-SERVERS = {
-    "haproxy": ("haproxy", ("/usr/sbin/haproxy", "/usr/local/sbin/haproxy")),
-    "mariadbd": ("mariadb-server", ("/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd")),
-    "postgres": ("postgresql", ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres")),
-    "redis-server": ("redis-server", ("/usr/bin/redis-server", "/usr/local/bin/redis-server")),
-}
-"""Program → Debian package and the usual places beside PATH."""
 
 
 @dataclass
@@ -189,41 +183,11 @@ BESIDE = ("sanity", "molecule")
 NEED_SERVERS = {"unit", "integration", "kill", "molecule", "thorough", "chaos"}
 
 
-def missing_servers() -> dict[str, str]:
-    """Programs that are neither on PATH nor in their usual place, with their Debian package."""
-    search = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
-
-    def there(program: str, places: tuple[str, ...]) -> bool:
-        return bool(shutil.which(program, path=search)) or any(list(Path("/").glob(place.lstrip("/"))) for place in places)
-
-    return {program: package for program, (package, places) in SERVERS.items() if not there(program, places)}
-
-
 def install_servers() -> None:
-    """As root install what is missing, without starting a system service; else say what is missing."""
-    missing = missing_servers()
-    if not missing:
-        return
-    packages = sorted(missing.values())
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print(f"Missing: {', '.join(sorted(missing))}. Install them (Debian: apt-get install {' '.join(packages)}); tests that need them fail or are skipped.")
-        return
-    print(f"Installing {' '.join(packages)}", flush=True)
-    policy = Path("/usr/sbin/policy-rc.d")
-    own_policy = not policy.exists()
-    if own_policy:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
-        if subprocess.run(install, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
-            subprocess.run(["apt-get", "update", "-q"], env=env, stdout=subprocess.DEVNULL, check=False)
-            if subprocess.run(install, env=env, stdout=subprocess.DEVNULL, check=False).returncode:
-                print(f"apt-get could not install {' '.join(packages)}: tests that need them fail.")
-    finally:
-        if own_policy:
-            policy.unlink()
+    """As root install what is missing; else say what is missing."""
+    lacking = debian.install()
+    if lacking:
+        print(f"{debian.advice(lacking)}; tests that need them fail or are skipped.")
 
 
 def arguments() -> argparse.Namespace:

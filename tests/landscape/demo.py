@@ -1,39 +1,34 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``./demo``: one switch and one reverse of a tenant on the embedded landscape, while requests flow."""
+"""``./demo``: one switch and one reverse of a tenant on the embedded landscape, while requests flow; ``deploy`` is the deployment's demo."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import platform
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from ..cloud import demo as deployment
 from .landscape import Landscape
-from .processes import ServerError, remove_folder, work_folder
+from .processes import ServerError, remove_folder
 from .report import Outcome, summary
+from .terminal import FOLDER, alone, clear, perform, shown, step
 from .traffic import Traffic
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDER = CHECKOUT / ".demo"
+RESULT = FOLDER / "result.json"
+COMMANDS = """\
+commands:
+  run     move a tenant to another id and back on a whole landscape, under traffic; result in .demo/result.json (the default)
+  deploy  deploy new versions of a multi-tenant application blue-green while users work; result in .demo/deploy.json
+  clean   remove what the others left
+"""
 CALM_S = 5.0
 """Traffic before the switch, between switch and reverse, and after the reverse."""
-
-
-class Ended(BaseException):
-    """The demo was asked to end; everything is stopped on the way out."""
 
 
 class Demo:
@@ -101,82 +96,43 @@ class Demo:
         return {"python": platform.python_version(), "ansible-core": version("ansible-core"), **haproxy, **databases}
 
 
-@contextmanager
-def step(text: str) -> Iterator[None]:
-    """Print what is done and how long it took."""
-    print(f"» {text}", flush=True)
-    begin = time.monotonic()
-    yield
-    print(f"    {time.monotonic() - begin:.1f} s", flush=True)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    # once is enough: a second signal must not disturb the clean-up
-    for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(again, signal.SIG_IGN)
-    raise Ended(signal.Signals(number).name)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Only one demo at a time in this checkout."""
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit("A demo runs in this checkout already.")
-        yield
-
-
 def clean() -> None:
-    """Remove the data of the last run; it may lie under the system's temporary folder."""
-    record = FOLDER / "folder"
-    if record.exists():
-        remove_folder(Path(record.read_text()))
-    for name in ("data", "result.json", "folder", "venezia--venezia-scp"):
-        path = FOLDER / name
-        if path.is_dir():
-            remove_folder(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove the data of the last run."""
+    clear(FOLDER, RESULT, FOLDER / "venezia--venezia-scp")
 
 
-def demonstrate(rows: int, rate: float) -> int:
-    clean()
-    folder = work_folder(FOLDER / "data")
-    (FOLDER / "folder").write_text(str(folder))
+def show(folder: Path, rows: int, rate: float) -> bool:
+    """The demo in a folder of its own; says whether all went well."""
     landscape = Landscape(folder, rows=rows)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
     try:
         outcome = Demo(landscape, rate).run()
-    except Ended as end:
-        print(f"\nEnded by {end}; everything is stopped.", file=sys.stderr)
-        return 130
-    except (ServerError, OSError, subprocess.SubprocessError) as error:
-        print(f"\n{error}\nLogs are in {folder}/logs.", file=sys.stderr)
-        return 1
     finally:
         landscape.down()
-    (FOLDER / "result.json").write_text(json.dumps(outcome.as_dict(), indent=2) + "\n")
+    RESULT.write_text(json.dumps(outcome.as_dict(), indent=2) + "\n")
     print(summary(outcome))
-    print(f"All figures: {os.path.relpath(FOLDER / 'result.json', CHECKOUT)}. The plan and its SQL: {os.path.relpath(FOLDER, CHECKOUT)}/venezia--venezia-scp.")
-    return 0 if outcome.ok else 1
+    print(f"All figures: {shown(RESULT)}. The plan and its SQL: {shown(FOLDER / 'venezia--venezia-scp')}.")
+    return outcome.ok
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./demo", description="Move a tenant to another id and back on a real landscape, under traffic.")
-    parser.add_argument("command", nargs="?", choices=["run", "clean"], default="run")
-    parser.add_argument("--rows", type=int, default=100_000, help="rows of the tenant in each PostgreSQL database (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=210.0, help="requests per second (default %(default)s)")
+    kept_lines = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="./demo", description="Zero downtime, shown on this machine.", formatter_class=kept_lines, epilog=COMMANDS)
+    parser.add_argument("command", nargs="?", choices=["run", "deploy", "clean"], default="run")
+    group = parser.add_argument_group("options of run")
+    group.add_argument("--rows", type=int, default=100_000, help="rows of the tenant in each PostgreSQL database (default %(default)s)")
+    group.add_argument("--rate", type=float, default=210.0, help="requests per second (default %(default)s)")
     arguments = parser.parse_args()
     with alone():
         if arguments.command == "clean":
             clean()
+            deployment.clean()
             remove_folder(FOLDER)
             return 0
-        return demonstrate(arguments.rows, arguments.rate)
+        if arguments.command == "deploy":
+            deployment.clean()
+            return perform(deployment.PLACE, deployment.show)
+        clean()
+        return perform(FOLDER, lambda folder: show(folder, arguments.rows, arguments.rate))
 
 
 if __name__ == "__main__":
