@@ -204,7 +204,6 @@ def test_status_after_a_crash_says_what_to_run(stage: Scene) -> None:
     assert "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp" in output
     play(stage, "migrate")
     stage.assert_agreed(stage.landscape.target, replay=False)
-    play(stage, "status")
     play(stage, "reverse")
     stage.assert_agreed(stage.landscape.source)
 
@@ -222,7 +221,6 @@ CONFIRM = ("-e", "tenant_finalize_confirm=venezia")
 def test_finalize_is_refused_while_the_source_is_live_and_without_confirmation(stage: Scene) -> None:
     with unchanged(stage):
         assert "zdm.landscape.abort" in play(stage, "finalize", *CONFIRM, code=2)
-        assert "tenant_finalize_confirm=venezia" in play(stage, "finalize", code=2)
         assert "tenant_finalize_confirm=venezia" in play(stage, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2)
 
 
@@ -245,7 +243,6 @@ def test_finalize_leaves_the_live_rows_and_the_mapping_alone(stage: Scene) -> No
 def test_after_finalize_there_is_no_way_back(stage: Scene) -> None:
     with unchanged(stage):
         assert "changed=0" in play(stage, "finalize", *CONFIRM)
-        assert "changed=0" in play(stage, "migrate")
         assert "Finalized 20" in play(stage, "status")
         assert "the way back has ended" in re.sub(r"\s+", " ", play(stage, "reverse", code=2))
 
