@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from ansible_collections.zdm.landscape.tests.cloud.incidents import SRV
 from ansible_collections.zdm.landscape.tests.cloud.platform import CANARY, Platform
-from ansible_collections.zdm.landscape.tests.integration.blue_green.test_way import RED, Users, report, reporting
-from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+from ansible_collections.zdm.landscape.tests.cloud.users import Users
+from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, red_check, report, reporting, running_platform, users_at_work
 
 pytestmark = pytest.mark.thorough
 TASKS = """
@@ -25,27 +24,24 @@ TASKS = """
 
 @pytest.fixture(scope="module", name="platform")
 def _platform() -> Iterator[Platform]:
-    with temporary_folder() as folder, Platform(folder) as running:
-        played = running.play(running.archive())
-        assert played.code == 0, played.output
-        running.subscribe()
-        yield running
+    with running_platform(deployed=True) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="module", name="users")
 def _users(platform: Platform) -> Iterator[Users]:
-    with ExitStack() as stack:
-        yield Users(platform, stack)
+    with users_at_work(platform) as users:
+        yield users
 
 
 def test_live_that_does_not_fit_the_canary_any_more(platform: Platform, users: Users) -> None:
-    platform.configure(canary_checks=[{**RED, "ca_file": str(platform.certificates.authority)}])
+    platform.configure(canary_checks=[red_check(platform)])
     played = platform.play(platform.archive("2.0.0"))
     assert played.code == 2
     assert "waits in its testing phase; it was not aborted" in played.text
     assert platform.states()[-1] == "ACTION_REQUIRED"
     assert platform.upgraded() == [CANARY]
-    users.wait("1.0.0")
+    assert_live(users, "1.0.0")
 
 
 def test_the_choice_to_abort_all_the_same(platform: Platform, users: Users) -> None:
@@ -55,7 +51,7 @@ def test_the_choice_to_abort_all_the_same(platform: Platform, users: Users) -> N
     assert report(platform)["outcome"] == "aborted"
     assert sorted(report(platform)["leftovers"]["removed"]) == ["approuter-idle", "incident-management-mtx-idle", f"{SRV}-idle"]
     assert platform.states()[-1] == "ABORTED"
-    users.wait("1.0.0")
+    assert_live(users, "1.0.0")
     again = platform.play(platform.archive("2.0.0"), *arguments)
     assert (again.code, "changed=0" in again.text) == (0, True), again.output
 
@@ -70,7 +66,7 @@ def test_tests_of_the_user_that_are_red_on_live_name_the_way_back(platform: Plat
     assert "The new version is live." in played.text
     assert "The version before was 1.0.0" in played.text
     assert "mta_version_rule=ALL -e mta_upgrade=false" in played.text
-    users.wait("2.0.0")
+    assert_live(users, "2.0.0")
 
 
 def test_the_way_back(platform: Platform, users: Users) -> None:
@@ -78,5 +74,4 @@ def test_the_way_back(platform: Platform, users: Users) -> None:
     played = platform.play(platform.archive(), "-e", "mta_version_rule=ALL", "-e", "mta_upgrade=false", *reporting(platform))
     assert played.code == 0, played.output
     assert (report(platform)["outcome"], report(platform)["previous"]["version"]) == ("deployed", "2.0.0")
-    users.wait("1.0.0")
-    users.assert_undisturbed()
+    assert_live(users, "1.0.0")

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from ansible_collections.zdm.landscape.tests.cloud.platform import TENANTS, Platform
-from ansible_collections.zdm.landscape.tests.integration.blue_green.test_way import Users
-from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+from ansible_collections.zdm.landscape.tests.cloud.users import Users
+from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, running_platform, users_at_work
 
 pytestmark = pytest.mark.thorough
 PLACES = [
@@ -41,17 +40,14 @@ PLACES = [
 
 @pytest.fixture(scope="module", name="platform")
 def _platform() -> Iterator[Platform]:
-    with temporary_folder() as folder, Platform(folder) as running:
-        played = running.play(running.archive())
-        assert played.code == 0, played.output
-        running.subscribe()
-        yield running
+    with running_platform(deployed=True) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="module", name="users")
 def _users(platform: Platform) -> Iterator[Users]:
-    with ExitStack() as stack:
-        yield Users(platform, stack)
+    with users_at_work(platform) as users:
+        yield users
 
 
 @pytest.mark.parametrize("number", range(len(PLACES)), ids=[place.strip(" ]\n") for place in PLACES])
@@ -59,7 +55,7 @@ def test_killed_and_run_again(platform: Platform, users: Users, number: int) -> 
     archive = platform.archive(f"2.0.{number}")
     finished = platform.states().count("FINISHED")
     running = platform.begin(archive)
-    platform.work(lambda: PLACES[number] in running.tail(200_000))
+    platform.work(lambda: PLACES[number] in running.tail(200_000) or running.popen.poll() is not None)
     os.killpg(running.pid, signal.SIGKILL)
     assert platform.end(running).code == -signal.SIGKILL
     played = platform.play(archive)
@@ -68,5 +64,4 @@ def test_killed_and_run_again(platform: Platform, users: Users, number: int) -> 
     assert set(platform.states()) == {"FINISHED"}
     assert platform.upgraded() == list(TENANTS)
     assert not list((platform.folder / "log").glob("*.session"))
-    users.wait(f"2.0.{number}")
-    users.assert_undisturbed()
+    assert_live(users, f"2.0.{number}")

@@ -5,79 +5,30 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from ansible_collections.zdm.landscape.tests.cloud.browser import Browser, Page, Worker
+import yaml
+from ansible_collections.zdm.landscape.tests.chaos.scene import scene
 from ansible_collections.zdm.landscape.tests.cloud.incidents import APPROUTER, MTX, REGISTRY, SRV
-from ansible_collections.zdm.landscape.tests.cloud.platform import CANARY, MTA, PAGE, ROBOT, TENANTS, USERS, Platform
-from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder, wait_until
-
-RED = {"module": SRV, "path": "/public/health", "assert": "version == 'red'", "retries": 1}
-
-
-class Users:
-    """People who read and change all the time, each with the session and the CSRF token of one login."""
-
-    def __init__(self, platform: Platform, stack: ExitStack) -> None:
-        self.versions: set[str] = set()
-        self._browsers = [platform.browser(user) for user in USERS if user != ROBOT]
-        tokens = [browser.csrf_token(PAGE) for browser in self._browsers if browser.login(PAGE)]
-        self._sessions = self._cookies()
-        self._workers = [stack.enter_context(Worker(browser, self._work(token))) for browser, token in zip(self._browsers, tokens, strict=True)]
-
-    def _cookies(self) -> list[str]:
-        return [browser.cookies[browser.host]["JSESSIONID"] for browser in self._browsers]
-
-    def _work(self, token: str) -> Callable[[Browser], Page]:
-        turn = itertools.count()
-
-        def work(browser: Browser) -> Page:
-            path = f"{PAGE}?wait_ms=100"
-            page = browser.post(path, {"X-CSRF-Token": token}) if next(turn) % 2 else browser.get(path)
-            if page.status == 200 and not page.wants_login:
-                self.versions.add(json.loads(page.text)["version"])
-            return page
-
-        return work
-
-    def wait(self, version: str) -> None:
-        """Wait until everybody works with this version, and nobody with another."""
-        self.versions.clear()
-        before = [worker.pages for worker in self._workers]
-        wait_until(lambda: all(worker.pages > pages + 2 for worker, pages in zip(self._workers, before, strict=True)), "everybody works")
-        assert self.versions == {version}
-
-    def assert_undisturbed(self) -> None:
-        assert [worker.failures for worker in self._workers] == [[] for _worker in self._workers]
-        assert self._cookies() == self._sessions
+from ansible_collections.zdm.landscape.tests.cloud.platform import CANARY, MTA, PAGE, TENANTS, Platform
+from ansible_collections.zdm.landscape.tests.cloud.users import Users
+from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, red_check, report, reporting, running_platform, users_at_work
 
 
 @pytest.fixture(scope="module", name="platform")
 def _platform() -> Iterator[Platform]:
-    with temporary_folder() as folder, Platform(folder) as running:
-        yield running
+    with running_platform(deployed=False) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="module", name="users")
 def _users(platform: Platform) -> Iterator[Users]:
-    with ExitStack() as stack:
-        yield Users(platform, stack)
-
-
-def report(platform: Platform) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((platform.folder / "report.json").read_text())
-    return found
-
-
-def reporting(platform: Platform) -> tuple[str, str]:
-    return "-e", f"mta_report={platform.folder / 'report.json'}"
+    with users_at_work(platform) as users:
+        yield users
 
 
 def assert_no_secret_is_kept(platform: Platform) -> None:
@@ -112,15 +63,15 @@ def test_a_first_deployment_is_live_at_once(platform: Platform) -> None:
 
 
 def test_a_red_smoke_test_aborts_and_live_is_as_it_was(platform: Platform, users: Users) -> None:
-    users.wait("1.0.0")
-    platform.configure(checks=[{**RED, "ca_file": str(platform.certificates.authority)}])
+    assert_live(users, "1.0.0")
+    platform.configure(checks=[red_check(platform)])
     played = platform.play(platform.archive("2.0.0"), *reporting(platform))
     assert played.code == 2
     assert "aborted before a tenant was upgraded, and the live version was not touched" in played.text
     assert f"{SRV}-idle" in played.text
     assert report(platform)["outcome"] == "aborted"
     assert platform.upgraded() == []
-    users.wait("1.0.0")
+    assert_live(users, "1.0.0")
     assert_no_secret_is_kept(platform)
 
 
@@ -135,7 +86,7 @@ def test_a_session_store_that_does_not_work_is_found_by_the_login(platform: Plat
     assert played.code == 2
     assert "Log in through the idle approuter" in played.text
     assert "The deployment was aborted" in played.text
-    users.wait("1.0.0")
+    assert_live(users, "1.0.0")
 
 
 def test_a_canary_that_fails_stops_in_the_testing_phase(platform: Platform, users: Users) -> None:
@@ -150,7 +101,7 @@ def test_a_canary_that_fails_stops_in_the_testing_phase(platform: Platform, user
     refused = platform.play(platform.archive("2.0.0"), "-e", "mta_state=aborted")
     assert refused.code == 2
     assert "may not fit their schema" in refused.text
-    users.wait("1.0.0")
+    assert_live(users, "1.0.0")
 
 
 def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(platform: Platform, users: Users) -> None:
@@ -170,7 +121,7 @@ def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(platform: Platfo
     assert platform.states().count("FINISHED") == 2
     urls = platform.space.services[REGISTRY].config["appUrls"]
     assert urls["getDependencies"].startswith(f"https://{platform.host(MTX)}/")
-    users.wait("2.0.0")
+    assert_live(users, "2.0.0")
 
 
 def test_what_is_live_already_is_only_tested(platform: Platform, users: Users) -> None:
@@ -180,6 +131,24 @@ def test_what_is_live_already_is_only_tested(platform: Platform, users: Users) -
     assert report(platform)["outcome"] == "unchanged"
 
 
-def test_nobody_noticed(platform: Platform, users: Users) -> None:
-    users.assert_undisturbed()
+def test_migrate_deploys_first_and_then_moves_a_tenant(platform: Platform, users: Users) -> None:
+    """One command: the new version is live before the tenant's data moves, and neither the users of one nor those of the other notice."""
+    with scene(rows=200, chaos=False, staged=False) as stage:
+        described = stage.landscape.inventory.parent / "group_vars" / "all" / "landscape.yml"
+        description = yaml.safe_load(described.read_text())
+        description["zdm_landscape"]["deploy"] = platform.deploy_options()
+        described.write_text(yaml.safe_dump(description))
+        tenants = json.dumps({"migrate_db_from_tenant": stage.landscape.source.subdomain, "migrate_db_to_tenant": stage.landscape.target.subdomain})
+        platform.inventory = stage.landscape.inventory
+        red = platform.play(platform.archive("2.0.1", safe=False), "-e", tenants, playbook="migrate")
+        assert red.code == 2
+        assert (stage.status().phase, stage.status().live.id) == ("I", stage.landscape.source.id), "nothing moves onto a version that is not live"
+        played = platform.play(platform.archive("2.0.1"), "-e", tenants, playbook="migrate")
+        assert played.code == 0, played.output
+        assert played.text.index("incidents 2.0.1: deployed") < played.text.index("venezia--venezia-scp: the id")
+        stage.assert_agreed(stage.landscape.target, replay=False)
+    assert_live(users, "2.0.1")
+
+
+def test_no_secret_is_kept(platform: Platform) -> None:
     assert_no_secret_is_kept(platform)

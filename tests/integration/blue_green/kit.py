@@ -1,0 +1,59 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of deployments by the role share: a platform with a first version, users at work, and what they must not notice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible_collections.zdm.landscape.tests.cloud.incidents import SRV
+from ansible_collections.zdm.landscape.tests.cloud.platform import PAGE, ROBOT, USERS, Platform
+from ansible_collections.zdm.landscape.tests.cloud.users import Users
+from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+
+ENOUGH = 3
+"""Requests of every user."""
+
+
+@contextmanager
+def running_platform(*, deployed: bool) -> Iterator[Platform]:
+    """:param deployed: whether the first version is live and has tenants."""
+    with temporary_folder() as folder, Platform(folder) as platform:
+        if deployed:
+            played = platform.play(platform.archive())
+            assert played.code == 0, played.output
+            platform.subscribe()
+        yield platform
+
+
+@contextmanager
+def users_at_work(platform: Platform) -> Iterator[Users]:
+    with Users([platform.browser(user) for user in USERS if user != ROBOT], PAGE) as users:
+        yield users
+
+
+def assert_live(users: Users, version: str) -> None:
+    """Everybody works with *version* and nobody with another, and nobody has noticed anything so far."""
+    users.wait_answers(version, ENOUGH)
+    before = users.answered
+    users.wait_answers(version, ENOUGH)
+    assert {name for name, count in users.answered.items() if count > before.get(name, 0)} == {version}
+    assert (users.failures, users.lost_sessions) == ([], 0)
+
+
+def red_check(platform: Platform) -> dict[str, Any]:
+    """A check that no version passes."""
+    return {"module": SRV, "path": "/public/health", "assert": "version == 'red'", "retries": 1, "ca_file": str(platform.certificates.authority)}
+
+
+def report(platform: Platform) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((platform.folder / "report.json").read_text())
+    return found
+
+
+def reporting(platform: Platform) -> tuple[str, str]:
+    return "-e", f"mta_report={platform.folder / 'report.json'}"
