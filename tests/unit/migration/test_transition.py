@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize, is_finalized
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import Staged, remove, stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import Staged, catch_up, remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
@@ -60,6 +60,33 @@ def test_a_second_stage_applies_what_was_logged(small: Small, to: Any) -> None:
     before = written(small)
     assert again(small) == Staged()
     assert written(small) == before
+
+
+def test_right_before_a_window_the_log_of_every_participant_is_applied(live: Small) -> None:
+    live.participants[1].logged = 300
+    assert catch_up(live.journal(), live.parties(), live.participants) == {"bills": 0, "rating": 300}
+    assert live.log.of("take_over", "follow", "prelude") == ["take_over", "follow"] * 2
+    followed = live.journal().body["followed"]
+    assert (followed["keys"], live.journal().phase) == (300, "I")
+    catch_up(live.journal(), live.parties(), live.participants)
+    assert live.journal().body["followed"] == followed, "nothing was applied, so nothing was measured"
+    live.assert_agreed(B)
+
+
+def test_a_signal_while_the_log_is_applied_opens_no_window_and_the_same_command_goes_on(live: Small) -> None:
+    for participant in live.participants:
+        participant.logged = 500
+
+    def interrupted(_entry: dict[str, Any]) -> None:
+        raise Timeout("interrupted", "Run it again.")
+
+    with pytest.raises(Timeout, match="interrupted"):
+        catch_up(live.journal(), live.parties(), live.participants, interrupted)
+    assert [participant.logged for participant in live.participants] == [0, 500]
+    assert live.journal().phase == "I"
+    assert not live.log.of("lease", "prelude")
+    assert catch_up(live.journal(), live.parties(), live.participants) == {"bills": 0, "rating": 500}, "nobody drives the migration any more"
+    live.assert_agreed(B)
 
 
 def test_the_log_is_not_applied_while_another_run_is_alive(live: Small) -> None:
