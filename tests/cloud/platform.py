@@ -196,7 +196,8 @@ class Platform:
     @property
     def environment(self) -> Mapping[str, str]:
         path = os.pathsep.join(filter(None, [str(APPS / "names"), os.environ.get("PYTHONPATH")]))
-        return {**ansible_environment(self.folder), "PYTHONPATH": path}
+        # what a module that is killed leaves goes with the folder
+        return {**ansible_environment(self.folder), "PYTHONPATH": path, "TMPDIR": str(self.folder)}
 
     # -- who uses it ----------------------------------------------------------------------------------
 
