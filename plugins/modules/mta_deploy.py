@@ -93,6 +93,12 @@ options:
     type: str
     choices: [testing, deployed, aborted]
     default: deployed
+  operation:
+    description:
+      - Id of the only operation to go on with. The task fails when it has ended without going live, or when another one is under way; nothing is started.
+      - Give it after the tests of a version that waits in its testing phase. Without it a version whose operation somebody has aborted meanwhile would be
+        started anew and, with O(state=deployed), go live untested.
+    type: str
   on_error:
     description:
       - What to do when the operation stops with an error.
@@ -117,6 +123,8 @@ options:
       - Notes how far the upgrade of the tenants by this archive is. Write V(begun) before the first tenant is upgraded, V(done) after the last.
       - From V(begun) on the version that is live may not fit the tenants' schema, so nothing aborts by itself any more, and O(state=aborted)
         is refused unless O(abort_upgraded=true).
+      - Between V(begun) and V(done) a job may be open, so O(state=deployed) does not resume.
+      - With O(state=testing) V(begun) is noted only while the version is in its testing phase; RV(upgrade) tells.
     type: str
     choices: [begun, done]
   abort_upgraded:
@@ -292,6 +300,7 @@ OWN: dict[str, Any] = {
     "upload_timeout": {"type": "str"},
     "task_timeout": {"type": "str"},
     "state": {"type": "str", "choices": ["testing", "deployed", "aborted"], "default": "deployed"},
+    "operation": {"type": "str"},
     "on_error": {"type": "str", "choices": ["fail", "retry", "abort"], "default": "fail"},
     "testing_deadline": {"type": "str", "default": "1h"},
     "on_testing_deadline": {"type": "str", "choices": ["abort", "leave"], "default": "abort"},

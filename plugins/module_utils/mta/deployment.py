@@ -21,7 +21,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service i
     ERROR,
     FINISHED,
     RUNNING,
-    TESTING,
     Deployed,
     DeployService,
     Operation,
@@ -136,10 +135,11 @@ class Deployment:
         self._operations = operations
         now = datetime.now(UTC)
         own = next((operation for operation in operations if operation.id == pending), Operation(""))
-        if note and attempt and own.active:
-            since = attempt.testing_since or (now if own.state == TESTING else None)
+        if attempt and own.active:
             self._told = max(self._told, attempt.told)
-            attempt = self.document.update(started_at=own.started_at, state=own.state, testing_since=since, told=self._told)
+            attempt = to.seen(attempt, own, now)
+            if note:
+                self.document.keep(replace(attempt, told=self._told))
         self._seen = own
         return decide(self._goal, attempt, operations, now, live=self._is_live(operations))
 
@@ -172,6 +172,7 @@ class Deployment:
             identity = self._service.start(wanted.request(self._files[0], self._files[1:]))
         except OutcomeUnknown as error:
             self._say(f"{error.message} Looking whether it was started.", "WARNING")
+            self.document.update(lost_at=datetime.now(UTC))
             return
         except ZdmError:
             self.document.update(ended=True, state="REFUSED")
@@ -197,15 +198,16 @@ class Deployment:
         self._await(own.id, lambda state: state != RUNNING)
 
     def _act(self, decision: Decision) -> None:
-        own = _of(decision)
-        self._joined = self._changed = True
-        if decision.step == to.ABORT and self._goal.state != to.AS_ABORTED:
-            self._why = decision.reason
+        own, attempt = _of(decision), self.document.attempt
+        self._changed = True
+        earlier = not self._joined and attempt is not None and attempt.requested == to.ABORT == decision.step
+        if decision.step == to.ABORT and self._goal.state != to.AS_ABORTED and not earlier:
+            self._why = self._why or decision.reason
             self._save_logs(self._read(own.id))
+        self._joined = not earlier  # What an earlier run has decided is no failure of this one.
         if decision.step == to.RETRY:
             self._goal = replace(self._goal, retries=self._goal.retries - 1)
-        attempt = self.document.attempt
-        self.document.update(requested=decision.step, resumed=decision.step == to.RESUME or (attempt is not None and attempt.resumed))
+        self.document.ask(decision.step, resumed=decision.step == to.RESUME)
         self._say(f"{decision.step.capitalize()} of operation {own.id}{f': {decision.reason}' if decision.reason else ''}")
         if not self._service.act(own.id, decision.step):
             self._pause()
@@ -374,16 +376,19 @@ class Deployment:
             leftovers={**leftover_facts(leftovers), "removed": removed or []},
             previous=self._previous(),
             version_before=self._before.version if self._before else "",
-            upgrade=self._upgrade(),
+            upgrade=self._upgrade(outcome),
         )
 
-    def _upgrade(self) -> str:
-        """How far the tenants' upgrade by this archive is; what the caller knows of it is written first."""
+    def _upgrade(self, outcome: str) -> str:
+        """How far the tenants' upgrade by this archive is; what the caller knows of it is written first.
+
+        Nothing begins in a testing phase that is over.
+        """
         attempt = self.document.attempt
         if attempt is None or attempt.fingerprint != self._goal.fingerprint:
             return ""
-        noted = str(self._wanted.params.get("upgrade") or "")
-        if noted and not self._predicts:
+        noted, state = self._goal.upgrade, self._goal.state
+        if noted and not self._predicts and (noted == to.UPGRADE_DONE or state != to.AS_TESTING or outcome == state):
             attempt = self.document.update(upgrade=noted)
         return attempt.upgrade
 

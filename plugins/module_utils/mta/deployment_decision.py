@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import format_ms
@@ -18,6 +18,8 @@ WAIT, RESUME, RETRY, ABORT = "wait", "resume", "retry", "abort"
 SETTLE, DONE, REFUSE, FAIL = "settle", "done", "refuse", "fail"
 
 AS_TESTING, AS_DEPLOYED, AS_ABORTED = "testing", "deployed", "aborted"
+UPGRADE_BEGUN, UPGRADE_DONE = "begun", "done"
+"""How far the upgrade of the tenants by a version is."""
 SKEW = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 
@@ -39,7 +41,11 @@ class Goal:
     abort_upgraded: bool = False
     """Whether to abort although tenants are upgraded."""
     settle_ms: int = 20_000
-    """How long an operation may take to be seen after its start request was sent."""
+    """How long an operation may take to be seen after its start request was sent, or after the answer to it was lost."""
+    upgrade: str = ""
+    """What the caller knows of the upgrade of the tenants."""
+    operation: str = ""
+    """The only operation to go on with; none is started then."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,26 @@ def decide(goal: Goal, attempt: Attempt | None, operations: Sequence[Operation],
     :param live: whether what the goal brings is live already, and came by us.
     """
     if attempt is None or attempt.ended:
-        return _without_operation(goal, operations, live)
+        return _without_operation(goal, attempt, operations, live)
     if not attempt.operation:
         return _lost_start(goal, attempt, operations, now)
     own = next((operation for operation in operations if operation.id == attempt.operation), Operation(attempt.operation))
     if not own.active:
         return Decision(SETTLE, own)
+    if goal.operation and goal.operation != own.id:
+        reason = f"Operation {goal.operation} has ended, and the {own.shown} is another one."
+        return Decision(REFUSE, own, reason, "Run the whole command again: it tests that one.")
     if goal.fingerprint and goal.fingerprint != attempt.fingerprint:
         advice = "Finish it first: deploy that archive with state deployed, or abort it with state aborted and its mta_id."
         return Decision(REFUSE, own, f"Another archive or other extension descriptors ({attempt.archive.get('name')}) are in {own.shown}.", advice)
     return _own(goal, attempt, own, now)
+
+
+def seen(attempt: Attempt, own: Operation, now: datetime) -> Attempt:
+    """The attempt with what is seen of its operation. One that has left its testing phase was resumed, by whomever."""
+    since = attempt.testing_since or (now if own.state == TESTING else None)
+    left = attempt.testing_since is not None and own.state in (RUNNING, ERROR) and attempt.requested != ABORT
+    return replace(attempt, started_at=own.started_at, state=own.state, testing_since=since, resumed=attempt.resumed or left)
 
 
 def candidates(attempt: Attempt, operations: Iterable[Operation]) -> list[Operation]:
@@ -89,7 +105,7 @@ def deadline_passed(goal: Goal, attempt: Attempt, now: datetime) -> bool:
     return attempt.testing_since is not None and now - attempt.testing_since > timedelta(milliseconds=goal.deadline_ms)
 
 
-def _without_operation(goal: Goal, operations: Sequence[Operation], live: bool) -> Decision:
+def _without_operation(goal: Goal, attempt: Attempt | None, operations: Sequence[Operation], live: bool) -> Decision:
     """Somebody else's operation is never touched; one that has stopped without the MTA's lock is in nobody's way."""
     foreign = [operation for operation in operations if operation.holds]
     if foreign:
@@ -101,7 +117,13 @@ def _without_operation(goal: Goal, operations: Sequence[Operation], live: bool) 
         return Decision(REFUSE, other, f"The {other.shown} holds the MTA {other.mta_id} and is not ours; it is not touched.", advice)
     if goal.state == AS_ABORTED:
         return Decision(DONE)
-    return Decision(DONE, reason="it is live already") if live else Decision(START)
+    if live:
+        return Decision(DONE, reason="it is live already")
+    if goal.operation:
+        end = f" ({attempt.state})" if attempt and attempt.operation == goal.operation else ""
+        reason = f"Operation {goal.operation} has ended{end}, and not by us."
+        return Decision(REFUSE, None, reason, "Ask who ended it, then run the whole command again: it starts afresh.")
+    return Decision(START)
 
 
 def _possible(operation: Operation) -> tuple[str, ...]:
@@ -116,7 +138,7 @@ def _lost_start(goal: Goal, attempt: Attempt, operations: Sequence[Operation], n
         return Decision(REFUSE, found[0], f"The answer to our start request was lost and {len(found)} operations may be ours: {names}.", advice)
     if found:
         return Decision(ADOPT, found[0])
-    young = now - attempt.at < timedelta(milliseconds=goal.settle_ms)
+    young = now - (attempt.lost_at or attempt.at) < timedelta(milliseconds=goal.settle_ms)
     return Decision(LOOK if young else FORGET)
 
 
@@ -141,6 +163,16 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
 
 
 def _testing(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
+    """No resume while a job may be upgrading tenants. What was asked for before is asked for again: it may be on its way."""
+    if attempt.upgrade == UPGRADE_BEGUN and goal.upgrade != UPGRADE_DONE:
+        if goal.state == AS_TESTING:
+            return Decision(DONE, own)
+        reason = f"The upgrade of tenants for the version in {own.shown} has begun and is not known to be done; a job may still run."
+        return Decision(REFUSE, own, reason, "Upgrade the tenants again, which waits for such a job, then use state deployed with upgrade done.")
+    if attempt.resumed:
+        return Decision(RESUME, own)
+    if attempt.requested == ABORT and not attempt.upgrade:
+        return Decision(ABORT, own, "an earlier run has asked for it")
     if goal.abort_on_deadline and not attempt.upgrade and deadline_passed(goal, attempt, now):
         return Decision(ABORT, own, f"its testing phase is longer than {format_ms(goal.deadline_ms)}")
     return Decision(RESUME, own) if goal.state == AS_DEPLOYED else Decision(DONE, own)

@@ -29,6 +29,7 @@ FORMAT = 1
 class Attempt:
     """One attempt to deploy.
 
+    :param lost_at: when it was known that the answer to the start request is lost.
     :param seen: the operations that the service knew before the start request.
     :param first: whether the MTA was not deployed before.
     :param operation: its id, once it is known.
@@ -45,6 +46,7 @@ class Attempt:
     type: str
     cf_user: str
     at: datetime
+    lost_at: datetime | None = None
     seen: frozenset[str] = frozenset()
     first: bool = False
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -114,19 +116,27 @@ class DeploymentDocument:
 
     def update(self, **changes: Any) -> Attempt:
         """Change the attempt; nothing is written when all is as it was."""
-        if self.attempt is None:
-            raise ValueError("there is no attempt")
-        changed = replace(self.attempt, **changes)
-        if changed != self.attempt:
-            self.attempt = changed
+        return self.keep(replace(self._present(), **changes))
+
+    def keep(self, attempt: Attempt) -> Attempt:
+        """Replace the attempt; nothing is written when it is the same."""
+        if attempt != self.attempt:
+            self.attempt = attempt
             self._write()
-        return changed
+        return attempt
+
+    def ask(self, action: str, *, resumed: bool) -> None:
+        """Write what is about to be asked for. Always: what another run has noted meanwhile must forbid it.
+
+        :raises Conflict: another run was faster; ask for nothing.
+        """
+        attempt = self._present()
+        self.attempt = replace(attempt, requested=action, resumed=attempt.resumed or resumed)
+        self._write()
 
     def went_live(self, state: str, started_at: str) -> None:
         """The attempt's operation has finished: its archive is live."""
-        if self.attempt is None:
-            raise ValueError("there is no attempt")
-        attempt = self.attempt = replace(self.attempt, state=state, started_at=started_at, ended=True)
+        attempt = self.attempt = replace(self._present(), state=state, started_at=started_at, ended=True)
         if self.live.get("fingerprint") != attempt.fingerprint:
             self.previous = self.live
         self.live = {
@@ -152,6 +162,11 @@ class DeploymentDocument:
         self.live, self.previous = dict(body.get("live") or {}), dict(body.get("previous") or {})
         self.attempt = _attempt(body["attempt"], found.path) if body.get("attempt") else None
 
+    def _present(self) -> Attempt:
+        if self.attempt is None:
+            raise ValueError("there is no attempt")
+        return self.attempt
+
     def _write(self) -> None:
         self._revision = self._store.put(DEPLOYMENTS, self.place.name, self.body(), self._revision).revision
 
@@ -167,16 +182,16 @@ def whoami() -> str:
 
 def _attempt_body(attempt: Attempt) -> dict[str, Any]:
     body = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-    since = attempt.testing_since.isoformat() if attempt.testing_since else None
-    return {**body, "archive": dict(attempt.archive), "seen": sorted(attempt.seen), "at": attempt.at.isoformat(), "testing_since": since}
+    times = {name: time.isoformat() if (time := getattr(attempt, name)) else None for name in ("at", "lost_at", "testing_since")}
+    return {**body, **times, "archive": dict(attempt.archive), "seen": sorted(attempt.seen)}
 
 
 def _attempt(body: Any, path: str) -> Attempt:
     try:
-        at, since = instant(body["at"]), instant(str(body.get("testing_since") or ""))
+        at, lost, since = instant(body["at"]), instant(str(body.get("lost_at") or "")), instant(str(body.get("testing_since") or ""))
         if at is None:
             raise ValueError("at")
         known = {name: body[name] for name in Attempt.__dataclass_fields__ if name in body}
-        return Attempt(**{**known, "at": at.astimezone(UTC), "testing_since": since, "seen": frozenset(body.get("seen") or ())})
+        return Attempt(**{**known, "at": at.astimezone(UTC), "lost_at": lost, "testing_since": since, "seen": frozenset(body.get("seen") or ())})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} can't be understood: {error} is missing or wrong.", "Restore it from its backup.") from error

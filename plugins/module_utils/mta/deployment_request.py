@@ -121,6 +121,8 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         abort_on_deadline=params["on_testing_deadline"] == "abort",
         abort_upgraded=bool(params.get("abort_upgraded")),
         settle_ms=SETTLE_POLLS * poll_ms,
+        upgrade=params.get("upgrade") or "",
+        operation=params.get("operation") or "",
     )
     mta_id = archive.mta_id if archive else str(params["mta_id"])
     return Wanted(params, mta_id, archive, tuple(extensions), goal, parse_ms(params["timeout"], "timeout"), poll_ms)

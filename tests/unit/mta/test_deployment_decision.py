@@ -72,6 +72,24 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (TESTING, replace(ATTEMPT, operation=""), [operation("ancient", "RUNNING", minutes=60)], to.FORGET),
         (TESTING, replace(ATTEMPT, operation=""), [operation("one", "RUNNING"), operation("two", "ERROR")], to.REFUSE),
         (TESTING, replace(ATTEMPT, operation="", at=NOW), [], to.LOOK),
+        (TESTING, replace(ATTEMPT, operation="", lost_at=NOW - timedelta(seconds=5)), [], to.LOOK),
+        # tenants are being upgraded: an open job is never followed by a resume
+        (DEPLOYED, replace(ATTEMPT, upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.REFUSE),
+        (DEPLOYED, replace(ATTEMPT, upgrade="begun", resumed=True), [OURS["ACTION_REQUIRED"]], to.REFUSE),
+        (TESTING, replace(ATTEMPT, upgrade="begun", resumed=True), [OURS["ACTION_REQUIRED"]], to.DONE),
+        (DEPLOYED, replace(ATTEMPT, upgrade="done"), [OURS["ACTION_REQUIRED"]], to.RESUME),
+        (replace(DEPLOYED, upgrade="done"), replace(ATTEMPT, upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.RESUME),
+        # what was asked for may still arrive, so it is asked for again
+        (TESTING, replace(ATTEMPT, resumed=True, requested="resume"), [OURS["ACTION_REQUIRED"]], to.RESUME),
+        (TESTING, replace(ATTEMPT, requested="abort"), [OURS["ACTION_REQUIRED"]], to.ABORT),
+        (DEPLOYED, replace(ATTEMPT, requested="abort"), [OURS["ACTION_REQUIRED"]], to.ABORT),
+        (TESTING, replace(ATTEMPT, requested="abort", upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.DONE),
+        # with one operation and no other
+        (replace(DEPLOYED, operation="ours"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.RESUME),
+        (replace(DEPLOYED, operation="ours"), replace(ATTEMPT, ended=True, state="ABORTED"), [OURS["ABORTED"]], to.REFUSE),
+        (replace(DEPLOYED, operation="first"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.REFUSE),
+        (replace(ABORTED, operation="first"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.REFUSE),
+        (replace(ABORTED, operation="ours"), replace(ATTEMPT, ended=True, state="ABORTED"), [OURS["ABORTED"]], to.DONE),
     ],
 )
 def test_the_table(goal: Goal, attempt: Attempt | None, operations: list[Operation], step: str) -> None:
@@ -96,6 +114,26 @@ def test_the_deadline_of_the_testing_phase(state: str) -> None:
     assert decide(replace(goal, abort_on_deadline=False), attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step != to.ABORT
 
 
+@pytest.mark.parametrize(
+    ("attempt", "state", "resumed"),
+    [
+        (ATTEMPT, "RUNNING", False),
+        (ATTEMPT, "ERROR", False),
+        (replace(ATTEMPT, testing_since=NOW), "ACTION_REQUIRED", False),
+        (replace(ATTEMPT, testing_since=NOW), "RUNNING", True),
+        (replace(ATTEMPT, testing_since=NOW), "ERROR", True),
+        (replace(ATTEMPT, testing_since=NOW, requested="abort"), "RUNNING", False),
+    ],
+)
+def test_what_has_left_its_testing_phase_was_resumed_by_whomever(attempt: Attempt, state: str, resumed: bool) -> None:
+    """Its routes may be switched, so that nothing aborts it by itself."""
+    seen = to.seen(attempt, OURS[state], NOW)
+    assert (seen.resumed, seen.state) == (resumed, state)
+    goal = Goal("testing", "print", abort_on_error=True)
+    if state == "ERROR":
+        assert (decide(goal, seen, [OURS[state]], NOW, live=False).step == to.ABORT) is not resumed
+
+
 states = st.sampled_from(["RUNNING", "ACTION_REQUIRED", "ERROR", "FINISHED", "ABORTED"])
 operations_ = st.lists(
     st.builds(operation, st.sampled_from(string.ascii_lowercase), states, st.sampled_from([US, THEM]), locked=st.booleans(), minutes=st.integers(0, 30)),
@@ -112,6 +150,7 @@ attempts = st.none() | st.builds(
     st.integers(0, 20).map(lambda minutes: NOW - timedelta(minutes=minutes)),
     seen=st.frozensets(st.sampled_from(string.ascii_lowercase)),
     operation=st.sampled_from(["", *string.ascii_lowercase]),
+    requested=st.sampled_from(["", "abort", "resume", "retry"]),
     resumed=st.booleans(),
     upgrade=st.sampled_from(["", "begun", "done"]),
     testing_since=st.none() | st.integers(0, 120).map(lambda minutes: NOW - timedelta(minutes=minutes)),
@@ -124,6 +163,8 @@ goals = st.builds(
     st.integers(0, 2),
     st.booleans(),
     abort_on_deadline=st.booleans(),
+    upgrade=st.sampled_from(["", "begun", "done"]),
+    operation=st.sampled_from(["", *string.ascii_lowercase]),
 )
 
 
@@ -143,8 +184,12 @@ def test_only_our_own_operation_is_acted_on(goal: Goal, attempt: Attempt | None,
     if decision.step in (to.RESUME, to.RETRY, to.WAIT) and goal.fingerprint and attempt:
         assert attempt.fingerprint == goal.fingerprint
     if decision.step == to.ABORT and attempt and goal.state != "aborted":
-        assert goal.abort_on_error or goal.abort_on_deadline
+        assert goal.abort_on_error or goal.abort_on_deadline or attempt.requested == to.ABORT
         assert not attempt.upgrade
+    if decision.step == to.RESUME and attempt:
+        assert attempt.upgrade != "begun" or goal.upgrade == "done"
+    if decision.step in (*ACTING, to.START) and goal.operation and attempt and decision.step != to.SETTLE:
+        assert attempt.operation == goal.operation
 
 
 class Service:

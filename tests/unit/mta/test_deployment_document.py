@@ -18,7 +18,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.file import Fi
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLACE = Place("0b9c7e2e-guid", "shop.mta_1", "")
-ATTEMPT = Attempt("print", {"name": "a.mtar", "version": "1.0.0"}, [{"name": "a.mtaext"}], "DEPLOY", "ci", NOW, seen=frozenset({"b", "a"}), testing_since=NOW)
+ARCHIVE, EXTENSIONS = {"name": "a.mtar", "version": "1.0.0"}, [{"name": "a.mtaext"}]
+ATTEMPT = Attempt("print", ARCHIVE, EXTENSIONS, "DEPLOY", "ci", NOW, lost_at=NOW, seen=frozenset({"b", "a"}), testing_since=NOW)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -51,6 +52,21 @@ def test_nothing_is_written_where_nothing_changes(tmp_path: Path) -> None:
     before = file.stat().st_mtime_ns
     document.update(state=ATTEMPT.state)
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_request_is_asked_for_only_once_the_other_run_is_heard(tmp_path: Path) -> None:
+    """Also one that was asked for before: another run may have noted meanwhile that tenants are being upgraded."""
+    store = FileStore(tmp_path)
+    document = DeploymentDocument(store, PLACE).read()
+    document.begin(ATTEMPT)
+    document.ask("abort", resumed=False)
+    again, other = DeploymentDocument(store, PLACE).read(), DeploymentDocument(store, PLACE).read()
+    other.update(upgrade="begun")
+    with pytest.raises(Conflict):
+        again.ask("abort", resumed=False)
+    other.ask("resume", resumed=True)
+    assert other.attempt
+    assert (other.attempt.requested, other.attempt.resumed, other.attempt.upgrade) == ("resume", True, "begun")
 
 
 def test_documents_that_can_not_be_used(tmp_path: Path) -> None:
