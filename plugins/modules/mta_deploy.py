@@ -124,6 +124,7 @@ options:
       - From V(begun) on the version that is live may not fit the tenants' schema, so nothing aborts by itself any more, and O(state=aborted)
         is refused unless O(abort_upgraded=true).
       - Between V(begun) and V(done) a job may be open, so O(state=deployed) does not resume.
+      - After a first deployment it is V(done), as nobody can be subscribed yet.
       - With O(state=testing) V(begun) is noted only while the version is in its testing phase; RV(upgrade) tells.
     type: str
     choices: [begun, done]

@@ -104,9 +104,11 @@ options:
     type: bool
     default: true
   state:
-    description: The only state there is.
+    description:
+      - With V(upgraded) the tenants are upgraded.
+      - With V(settled) nobody is; the task waits until no upgrade of the tenants is under way, for example before a deployment is aborted.
     type: str
-    choices: [upgraded]
+    choices: [upgraded, settled]
     default: upgraded
   log_dir:
     description: Folder of the log C(deployments.jsonl), from which the progress is shown while the module runs on the controller.
@@ -215,7 +217,7 @@ SPEC: dict[str, Any] = {
     "poll_interval": {"type": "str", "default": "5s"},
     "ca_file": {"type": "path"},
     "validate_certs": {"type": "bool", "default": True},
-    "state": {"type": "str", "choices": ["upgraded"], "default": "upgraded"},
+    "state": {"type": "str", "choices": ["upgraded", "settled"], "default": "upgraded"},
     "log_dir": {"type": "path", "default": LOG_DIR},
     "run_id": {"type": "str"},
 }
@@ -233,17 +235,19 @@ def main() -> None:
 
 
 def upgrade(module: Any, params: Mapping[str, Any]) -> None:
-    """Check everything, then upgrade, or say who would be."""
+    """Check everything, then upgrade or wait, or say who would be upgraded."""
     timeout_ms, poll_ms = parse_ms(params["timeout"], "timeout"), parse_ms(params["poll_interval"], "poll_interval")
     way = build_way(params)
     who = plan(way.tenants(), params["tenants"], params["canary"] or "", params["batch_size"])
+    settle = params["state"] == "settled"
     if module.check_mode:
-        planned = Outcome({tenant: TenantState(PLANNED) for tenant in who.tenants})
-        module.exit_json(changed=bool(who.tenants), **facts(planned, who))
+        planned = Outcome({} if settle else {tenant: TenantState(PLANNED) for tenant in who.tenants})
+        planned.open_job = ", ".join(job.id for job in way.running(who.tenants))
+        module.exit_json(changed=bool(planned.tenants), **facts(planned, who))
     log = DeploymentLog(params["log_dir"], params["run_id"], module.no_log_values)
     try:
         run = Run(way, who, timeout_ms, poll_ms, params["on_failure"] == "continue", lambda text: log.write({"text": text}))
-        outcome = run.carry_out()
+        outcome = run.settle() if settle else run.carry_out()
     finally:
         log.close()
     result = {"changed": bool(outcome.of(UPGRADED)), **facts(outcome, who)}

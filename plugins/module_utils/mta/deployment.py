@@ -27,7 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service i
     instant,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_decision import Decision, Goal, decide
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import Attempt, DeploymentDocument, Place
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import UPGRADE_DONE, Attempt, DeploymentDocument, Place
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_info import leftover_facts
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import Wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import (
@@ -388,7 +388,7 @@ class Deployment:
         if attempt is None or attempt.fingerprint != self._goal.fingerprint:
             return ""
         noted, state = self._goal.upgrade, self._goal.state
-        if noted and not self._predicts and (noted == to.UPGRADE_DONE or state != to.AS_TESTING or outcome == state):
+        if noted and not self._predicts and (noted == UPGRADE_DONE or state != to.AS_TESTING or outcome == state):
             attempt = self.document.update(upgrade=noted)
         return attempt.upgrade
 

@@ -11,15 +11,13 @@ from datetime import datetime, timedelta
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import format_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service import ERROR, RUNNING, TESTING, Operation, instant
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import Attempt
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import UPGRADE_BEGUN, UPGRADE_DONE, Attempt
 
 START, ADOPT, LOOK, FORGET = "start", "adopt", "look", "forget"
 WAIT, RESUME, RETRY, ABORT = "wait", "resume", "retry", "abort"
 SETTLE, DONE, REFUSE, FAIL = "settle", "done", "refuse", "fail"
 
 AS_TESTING, AS_DEPLOYED, AS_ABORTED = "testing", "deployed", "aborted"
-UPGRADE_BEGUN, UPGRADE_DONE = "begun", "done"
-"""How far the upgrade of the tenants by a version is."""
 SKEW = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 

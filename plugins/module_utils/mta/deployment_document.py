@@ -23,6 +23,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service i
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Document, Store
 
 FORMAT = 1
+UPGRADE_BEGUN, UPGRADE_DONE = "begun", "done"
+"""How far the upgrade of the tenants by a version is."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,10 @@ class DeploymentDocument:
         self._write()
 
     def went_live(self, state: str, started_at: str) -> None:
-        """The attempt's operation has finished: its archive is live."""
-        attempt = self.attempt = replace(self._present(), state=state, started_at=started_at, ended=True)
+        """The attempt's operation has finished: its archive is live. After a first deployment there is nobody to upgrade."""
+        before = self._present()
+        upgrade = UPGRADE_DONE if before.first else before.upgrade
+        attempt = self.attempt = replace(before, state=state, started_at=started_at, upgrade=upgrade, ended=True)
         if self.live.get("fingerprint") != attempt.fingerprint:
             self.previous = self.live
         self.live = {

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import MAY_HAVE_BEGUN, Api
 from ansible_collections.zdm.landscape.plugins.module_utils.web import shown
 
 SAAS_RIGHTS = "to be of the saas-registry binding of the application"
@@ -152,6 +152,8 @@ class _RegistryJob(Job):
             return
         try:
             answer = self._api.write("PATCH", self._registry.update_path(entry))
+            if answer.status in MAY_HAVE_BEGUN:
+                raise Unreachable(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the registry is there.")
         except Unreachable as error:
             if not self._places:
                 raise

@@ -102,6 +102,15 @@ class Run:
             self.outcome.problem = UpgradeFailed(f"Not upgraded: {self._reasons(failed)}", f"Mend the cause. {_AGAIN}")
         return self.outcome
 
+    def settle(self) -> Outcome:
+        """Upgrade nobody; wait until no upgrade of the plan's tenants is under way."""
+        self._deadline = self.clock() + self.timeout_ms / 1000
+        try:
+            self._wait_for_others()
+        except ZdmError as error:
+            self.outcome.problem = error
+        return self.outcome
+
     def _upgrade(self, batch: Sequence[str]) -> None:
         job = self._start(batch)
         self.outcome.open_job = job.id

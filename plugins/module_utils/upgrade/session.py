@@ -19,6 +19,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, W
 ATTEMPTS = 5
 PAUSE_S = 0.2
 """The pause before the second attempt; it doubles."""
+MAY_HAVE_BEGUN = (502, 503, 504)
+"""A gateway's answers: what is behind it may have taken the request."""
 _BUSY = (429, 500, 502, 503, 504)
 
 

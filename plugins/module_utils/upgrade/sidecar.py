@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import MAY_HAVE_BEGUN, Api
 from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, shown
 
 RIGHTS = "the scope mtcallback (or cds.Subscriber) of the application"
@@ -80,11 +80,13 @@ class Sidecar(Way):
         # Without it a request would last as long as all the upgrades, and a proxy would cut it off.
         headers = {"Prefer": "respond-async"}
         answer = self._api.write("POST", f"{_PROVISIONING}/upgrade", {"tenants": list(tenants)}, headers)
-        if answer.status in (502, 503, 504):
+        if answer.status in MAY_HAVE_BEGUN:
             raise Unreachable(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the sidecar runs.")
         if answer.status != 202:
             raise Refused(f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.reason}.", "Look at the sidecar's log.")
         found = _object(answer)
+        if not found.get("ID"):
+            raise Unreachable(f"{shown(answer.url)} does not say which job it has started.", "Check that url is the sidecar's.")
         return SidecarJob(self._api, str(found["ID"]), [str(tenant) for tenant in found.get("tenants") or tenants])
 
 

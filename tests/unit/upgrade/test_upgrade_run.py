@@ -121,6 +121,28 @@ def test_no_batch_is_smaller_than_one(size: int) -> None:
         plan(["t1"], None, "", size)
 
 
+def settle(way: FakeWay, timeout_ms: int = 10_000) -> Outcome:
+    clock = Clock()
+    return Run(way, plan(way.tenants(), None, "", 2), timeout_ms, 10, False, [].append, clock.time, clock.sleep).settle()
+
+
+def test_what_is_under_way_is_followed_to_its_end_and_nobody_is_upgraded() -> None:
+    way = FakeWay()
+    way.others = [[ScriptedJob("one", ["t1"], [Progress({"t1": BUSY})])], [ScriptedJob("two", ["t2"])]]
+    outcome = settle(way)
+    assert (outcome.problem, outcome.open_job, way.started, way.others) == (None, "", [], [])
+    assert outcome.tenants == {}
+
+
+def test_what_does_not_end_in_time_is_named() -> None:
+    way = FakeWay()
+    way.others = [[ScriptedJob("one", ["t1"], [Progress({"t1": BUSY})] * 100)]]
+    outcome = settle(way)
+    assert isinstance(outcome.problem, Timeout)
+    assert (outcome.open_job, way.started) == ("one", [])
+    assert "neither resume nor abort" in outcome.problem.advice
+
+
 def test_nobody_is_nobody() -> None:
     way = FakeWay()
     assert run(way, tenants=[]).tenants == {}

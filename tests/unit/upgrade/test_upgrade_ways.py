@@ -123,7 +123,10 @@ def test_a_full_queue_starts_nothing_and_a_proxy_that_gave_up_tells_nothing(serv
     server.pages = lambda request: Answer(504, "gateway timeout")
     with pytest.raises(Unreachable):
         sidecar(server).start(["t1"])
-    assert len(server.requests) == 2, "a start is never repeated below the run"
+    server.pages = lambda request: Answer(202, {"status": "QUEUED"})
+    with pytest.raises(Unreachable, match="which job"):
+        sidecar(server).start(["t1"])
+    assert len(server.requests) == 3, "a start is never repeated below the run"
 
 
 def test_questions_are_repeated_while_the_sidecar_is_busy(server: Server) -> None:
@@ -133,6 +136,19 @@ def test_questions_are_repeated_while_the_sidecar_is_busy(server: Server) -> Non
     server.pages = lambda request: Answer(503, "starting")
     with pytest.raises(Unreachable, match="503"):
         sidecar(server).tenants()
+
+
+def test_a_gateway_that_gave_up_does_not_tell_whether_an_update_began(server: Server) -> None:
+    """A tenant of which it is not known has not failed: it may still be upgraded."""
+    listed = {"subscriptions": [{"consumerTenantId": tenant, "state": "SUBSCRIBED"} for tenant in ("t1", "t2")], "morePages": False}
+    updates = [Answer(504, "gateway timeout"), Answer(202, None, {"Location": "/jobs/1"}), Answer(504, "gateway timeout")]
+    server.pages = lambda request: Answer(200, listed) if request.method == "GET" else updates.pop(0)
+    way = build_way({"via": "saas_registry", "app_name": "app", "url": server.url, "token": "given"})
+    with pytest.raises(Unreachable, match="504"):
+        way.start(["t1", "t2"])
+    server.pages = lambda request: Answer(200, {"state": "SUCCEEDED"} if "/jobs/" in request.path else listed) if request.method == "GET" else updates.pop(0)
+    found = way.start(["t1", "t2"]).poll()
+    assert {tenant: state.status for tenant, state in found.tenants.items()} == {"t1": UPGRADED, "t2": UNKNOWN}
 
 
 @pytest.fixture(name="xsuaa", scope="module")
