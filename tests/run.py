@@ -185,7 +185,7 @@ NEED_SERVERS = {"unit", "integration", "kill", "molecule", "thorough", "chaos"}
 
 def install_servers() -> None:
     """As root install what is missing; else say what is missing."""
-    lacking = debian.install()
+    lacking = debian.install(debian.SERVERS)
     if lacking:
         print(f"{debian.advice(lacking)}; tests that need them fail or are skipped.")
 

@@ -26,7 +26,7 @@ PLACE = FOLDER / "deploy"
 RESULT = FOLDER / "deploy.json"
 SESSIONS = 2
 """Sessions of each user."""
-ANSWERS = 6
+ANSWERS = 4
 """That many requests of every user a version must answer before it is replaced, and after it has come."""
 _PARTS = """\
     real:      @sap/approuter {approuter} (two at a time, sessions in Redis), CAP MTX sidecar {cds-mtxs} over SQLite, redis-server

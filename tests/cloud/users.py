@@ -16,7 +16,7 @@ from typing import Self
 from ..landscape.processes import wait_until
 from .browser import Browser, LoginFailed, Page, Worker
 
-WAIT_MS = 300
+WAIT_MS = 500
 """How long the application works on each request: at any time every user has one in flight."""
 
 

@@ -21,7 +21,7 @@ SERVERS = {
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing(programs: Iterable[str] = SERVERS) -> dict[str, str]:
+def missing(programs: Iterable[str]) -> dict[str, str]:
     """Those of *programs* that are neither on PATH nor in their usual place, with their Debian package."""
     search = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
 
@@ -31,7 +31,7 @@ def missing(programs: Iterable[str] = SERVERS) -> dict[str, str]:
     return {program: SERVERS[program][0] for program in programs if not there(program)}
 
 
-def install(programs: Iterable[str] = SERVERS) -> dict[str, str]:
+def install(programs: Iterable[str]) -> dict[str, str]:
     """As root install those of *programs* that are missing, without starting a system service.
 
     :returns: what is still missing, with its Debian package.
