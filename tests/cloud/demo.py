@@ -114,7 +114,7 @@ def require_programs() -> None:
     :raises ServerError: something is missing; it names all of it and Debian's packages.
     """
     problems = []
-    lacking = debian.install(["redis-server"])
+    lacking = debian.install(["redis-server", "npm"])
     if lacking:
         problems.append(f"{debian.advice(lacking)}.")
     try:

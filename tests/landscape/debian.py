@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The servers that a machine must bring itself: which are missing, and their installation on Debian."""
+"""The servers, and npm, that a machine must bring itself: which are missing, and their installation on Debian."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SERVERS = {
     "mariadbd": ("mariadb-server", ("/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd")),
     "postgres": ("postgresql", ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres")),
     "redis-server": ("redis-server", ("/usr/bin/redis-server", "/usr/local/bin/redis-server")),
+    "npm": ("npm", ("/usr/bin/npm", "/usr/local/bin/npm")),
 }
 """Program → Debian package and the usual places beside PATH."""
 _POLICY = Path("/usr/sbin/policy-rc.d")

@@ -75,6 +75,7 @@ def test_a_red_smoke_test_aborts_and_live_is_as_it_was(platform: Platform, users
     assert_no_secret_is_kept(platform)
 
 
+@pytest.mark.thorough
 def test_a_session_store_that_does_not_work_is_found_by_the_login(platform: Platform, users: Users) -> None:
     platform.configure()
     service = platform.space.services[f"{MTA}-session-management"]
