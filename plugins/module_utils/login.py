@@ -18,7 +18,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import Request
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown
 from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, Web, shown
 
 OK = "logged_in"
@@ -201,8 +201,7 @@ class _Browser:
         for name, literal, _expression, source in _SCRIPT_COOKIE.findall(page.text):
             value = {"hash": "", "href": quote(path, safe="")}.get(source, literal.partition(";")[0])
             message["Set-Cookie"] = f"{name}={value}; path=/"
-        if self._web.cookies is not None:
-            self._web.cookies.extract_cookies(_Scripted(message), Request(page.url))  # type: ignore[arg-type]
+        self._web.cookies.extract_cookies(_Scripted(message), Request(page.url))  # type: ignore[arg-type]
 
     def _get(self, url: str) -> Answer:
         return self._send("GET", url)
@@ -216,7 +215,7 @@ class _Browser:
         try:
             answer = self._web.send(method, url, headers, body)
             status = answer.status
-        except Unreachable as error:
+        except OutcomeUnknown as error:
             raise _Broken(APP_DOWN if urlsplit(url).netloc == self._app else IDP_UNREACHABLE, error.message) from error
         finally:
             self.hops.append(Hop(method, shown(url), status, round((time.monotonic() - start) * 1000)))
@@ -251,7 +250,7 @@ def log_in(url: str, username: str, password: str, *, ca_file: str | None = None
     :param url: the page; its host is the approuter's.
     :param timeout_ms: how long one answer may take.
     """
-    web = Web(ca_file, validate_certs, timeout_ms, cookies=_jar(url), agent=_AGENT)
+    web = Web(ca_file, validate_certs, timeout_ms / 1000, cookies=_jar(url), agent=_AGENT)
     browser = _Browser(web, url, username, password)
     try:
         browser.login()

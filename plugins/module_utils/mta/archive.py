@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.urls import open_url
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import AGENT, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.web import AGENT, shown
 
 try:
     import yaml
@@ -64,7 +64,8 @@ class Archive:
 
     def facts(self) -> dict[str, Any]:
         """What a document may keep of it."""
-        return {key: value for key, value in asdict(self).items() if key in ("name", "path", "digest", "md5", "mta_id", "version")}
+        known = {key: value for key, value in asdict(self).items() if key in ("name", "digest", "md5", "mta_id", "version")}
+        return {**known, "path": self.source if _is_url(self.source) else self.path}
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def opened_archive(location: str) -> Iterator[Archive]:
     :raises InputError: there is none, or it is no MTA archive.
     :raises Unreachable: the URL does not answer.
     """
-    if urlsplit(location).scheme not in ("http", "https"):
+    if not _is_url(location):
         yield read_archive(os.path.expanduser(location), location)
         return
     with tempfile.TemporaryDirectory(prefix="zdm-mtar-") as folder:
@@ -152,6 +153,10 @@ def fingerprint(archive: Archive, extensions: Sequence[Extension], modules: Sequ
     chosen = [f"{key}={','.join(sorted(names)) if names else '*'}" for key, names in (("modules", modules), ("resources", resources))]
     parts = [archive.digest, *(extension.digest for extension in extensions), *chosen]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _is_url(location: str) -> bool:
+    return urlsplit(location).scheme in ("http", "https")
 
 
 def _check_name(name: str, where: str) -> None:

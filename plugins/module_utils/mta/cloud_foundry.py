@@ -16,8 +16,9 @@ from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Timeout, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import Answer, Http, Signed, Tokens
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_tokens import CliLogin, chosen_source, token_source, user_of
+from ansible_collections.zdm.landscape.plugins.module_utils.tokens import Signed, Tokens
+from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, Web
 
 IDLE, LIVE = "-idle", "-live"
 _GONE = 404
@@ -101,16 +102,16 @@ class CloudFoundry:
     :raises Unreachable: the API does not answer.
     """
 
-    def __init__(self, options: Mapping[str, Any], http: Http | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], web: Web | None = None) -> None:
         timeout_s = parse_ms(options.get("timeout") or "30s", "cloud_foundry.timeout") / 1000
-        self.http = http or Http(options.get("ca_file"), options.get("validate_certs") is not False, timeout_s)
+        self.web = web or Web(options.get("ca_file"), options.get("validate_certs") is not False, timeout_s)
         login: CliLogin | None = None
         if chosen_source(options) == "cf_home":
-            login = CliLogin(self.http, options.get("cf_home") or os.environ.get("CF_HOME") or "~")
+            login = CliLogin(self.web, options.get("cf_home") or os.environ.get("CF_HOME") or "~")
         api = _api(options, login)
         links = self._root(api)
-        self.tokens: Tokens = login or token_source(options, self.http, _link(links, "login") or _link(links, "uaa"))
-        self.signed = Signed(self.http, self.tokens)
+        self.tokens: Tokens = login or token_source(options, self.web, _link(links, "login") or _link(links, "uaa"))
+        self.signed = Signed(self.web, self.tokens)
         self._api = api
         org, space = _names(options, login)
         guid = self._space(org, space)
@@ -145,7 +146,7 @@ class CloudFoundry:
         return removed
 
     def _root(self, api: str) -> dict[str, Any]:
-        answer = self.http.ask("GET", f"{api}/", {"Accept": "application/json"})
+        answer = self.web.ask("GET", f"{api}/", {"Accept": "application/json"})
         body = answer.json() if answer.ok else None
         if not isinstance(body, dict) or not (_link(body, "login") or _link(body, "uaa")):
             raise InputError(f"{api} is no API of Cloud Foundry: GET / answers with status {answer.status}.", "Correct cloud_foundry.api.")
@@ -194,13 +195,13 @@ class CloudFoundry:
                 return
             if state == "FAILED" or time.monotonic() > ends:
                 raise Timeout(f"The {what} is not deleted: its job is {state}.", "Look at the job, delete it with the cf CLI, or run the command again.")
-            self.http.sleep(self.http.pause_s)
+            self.web.sleep(self.web.pause_s)
 
     def _expected(self, answer: Answer, what: str) -> Answer:
         if answer.status == 403:
-            raise Refused(f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.text()}", "Give the user the role SpaceDeveloper.")
+            raise Refused(f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}", "Give the user the role SpaceDeveloper.")
         if not answer.ok:
-            raise Unreachable(f"Cloud Foundry answers to {what} with status {answer.status}: {answer.text()}", "See Cloud Foundry's log, then run it again.")
+            raise Unreachable(f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}", "See Cloud Foundry's log, then run it again.")
         return answer
 
 

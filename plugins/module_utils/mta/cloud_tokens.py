@@ -5,103 +5,28 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import Http, Tokens
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.tokens import GivenToken, Grant, Tokens, claims, fresh, grant
+from ansible_collections.zdm.landscape.plugins.module_utils.web import Web
 
 CLI_CLIENT = "cf"
 """The public client of the cf CLI; its secret is empty."""
-SPARE_S = 30
-"""A token that ends sooner is renewed before it is used."""
 _SOURCES = ("token", "client_id", "username", "cf_home")
-
-
-def claims(token: str) -> dict[str, Any]:
-    """What a JWT says, unverified: Cloud Foundry verifies it. Empty for an opaque token."""
-    parts = token.split(".")
-    try:
-        body = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))) if len(parts) == 3 else {}
-    except (ValueError, binascii.Error):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def user_of(token: str) -> str:
     """How the deploy service calls the token's user: ``user_name``, or the client of client credentials; empty when unknown."""
     said = claims(token)
     return str(said.get("user_name") or said.get("client_id") or "")
-
-
-def _fresh(token: str) -> bool:
-    ends = claims(token).get("exp")
-    return bool(token) and (not isinstance(ends, int | float) or ends - time.time() > SPARE_S)
-
-
-@dataclass
-class GivenToken:
-    """A token that the caller brought."""
-
-    value: str
-
-    def token(self) -> str:
-        return self.value
-
-    def renewed(self) -> str:
-        raise Refused("The given token is refused: it has expired, or it is of another Cloud Foundry.", "Give a new one, or let the module log in by itself.")
-
-
-@dataclass
-class Grant:
-    """Tokens from UAA for a password or for client credentials.
-
-    :param url: UAA's token endpoint, without ``/oauth/token``.
-    :param form: the grant's fields.
-    """
-
-    http: Http
-    url: str
-    form: dict[str, str]
-    client: str = CLI_CLIENT
-    secret: str = ""
-    _value: str = ""
-
-    def token(self) -> str:
-        if not _fresh(self._value):
-            self._value = str(grant(self.http, self.url, self.form, self.client, self.secret)["access_token"])
-        return self._value
-
-    def renewed(self) -> str:
-        self._value = ""
-        return self.token()
-
-
-def grant(http: Http, url: str, form: Mapping[str, str], client: str, secret: str) -> dict[str, Any]:
-    """Ask UAA for a token.
-
-    :raises Refused: user, password, client or refresh token are wrong.
-    :raises Unreachable: UAA does not answer.
-    """
-    basic = base64.b64encode(f"{client}:{secret}".encode()).decode()
-    headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    answer = http.ask("POST", f"{url.rstrip('/')}/oauth/token", headers, lambda: urlencode(form).encode())
-    if answer.status in (400, 401, 403):
-        raise Refused(f"UAA gives no token for {form['grant_type']}: {answer.text()}.", "Correct the credentials in cloud_foundry, or log in with cf login.")
-    body = answer.json() if answer.ok else {}
-    if not isinstance(body, dict) or not body.get("access_token"):
-        raise Unreachable(f"UAA answers with status {answer.status} and no token.", "Check the API's URL.")
-    return body
 
 
 @dataclass
@@ -111,7 +36,7 @@ class CliLogin:
     :param home: what ``CF_HOME`` is for the CLI, the folder that holds ``.cf``.
     """
 
-    http: Http
+    web: Web
     home: str
     config: dict[str, Any] = field(init=False)
 
@@ -124,7 +49,7 @@ class CliLogin:
 
     def token(self) -> str:
         value = str(self.config.get("AccessToken") or "").rpartition(" ")[2]
-        return value if _fresh(value) else self.renewed()
+        return value if fresh(value) else self.renewed()
 
     def renewed(self) -> str:
         url = str(self.config.get("AuthorizationEndpoint") or self.config.get("UaaEndpoint") or "")
@@ -136,7 +61,7 @@ class CliLogin:
             form = {"grant_type": "refresh_token", "refresh_token": refresh}
         else:
             raise InputError(f"{self.file} holds no refresh token.", "Log in with cf login.")
-        got = grant(self.http, url, form, client, secret)
+        got = grant(self.web, url, form, client, secret)
         self.config["AccessToken"] = f"{got.get('token_type') or 'bearer'} {got['access_token']}"
         if got.get("refresh_token") and got["refresh_token"] != refresh:
             self.config["RefreshToken"] = got["refresh_token"]
@@ -194,7 +119,7 @@ def chosen_source(options: Mapping[str, Any]) -> str:
     return given[0] if given else "cf_home"
 
 
-def token_source(options: Mapping[str, Any], http: Http, uaa: str) -> Tokens:
+def token_source(options: Mapping[str, Any], web: Web, uaa: str) -> Tokens:
     """The source that the options name, except the CLI's login.
 
     :param uaa: the login endpoint in the API's root document.
@@ -203,8 +128,8 @@ def token_source(options: Mapping[str, Any], http: Http, uaa: str) -> Tokens:
     if source == "token":
         return GivenToken(str(options["token"]).rpartition(" ")[2])
     if source == "client_id":
-        return Grant(http, uaa, {"grant_type": "client_credentials"}, options["client_id"], options["client_secret"])
+        return Grant(web, uaa, {"grant_type": "client_credentials"}, options["client_id"], options["client_secret"])
     form = {"grant_type": "password", "username": options["username"], "password": options["password"]}
     if options.get("origin"):
         form["login_hint"] = json.dumps({"origin": options["origin"]})
-    return Grant(http, uaa, form)
+    return Grant(web, uaa, form, CLI_CLIENT)

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import BUSY, Answer
+from ansible_collections.zdm.landscape.plugins.module_utils.web import BUSY, Answer
 
 DEPLOY, BLUE_GREEN = "DEPLOY", "BLUE_GREEN_DEPLOY"
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
@@ -154,7 +154,7 @@ class DeployService:
         :raises Unreachable: it can't be uploaded; nothing was started.
         """
         problem = ""
-        for attempt in range(self._signed.http.attempts):
+        for attempt in range(self._signed.web.attempts):
             for known in self._list(f"{self._space}/files{_namespace(namespace)}"):
                 if known.get("digest") == md5 and known.get("name") == Path(path).name and (known.get("namespace") or "") == namespace:
                     return str(known["id"])
@@ -165,9 +165,9 @@ class DeployService:
             else:
                 if answer.status not in BUSY:
                     return _uploaded(self._expected(answer, f"the upload of {Path(path).name}").json(), path, md5)
-                problem = f"it answers with status {answer.status}: {answer.text()}"
-            if attempt + 1 < self._signed.http.attempts:
-                self._signed.http.sleep(self._signed.http.pause_s * 2**attempt)
+                problem = f"it answers with status {answer.status}: {answer.reason}"
+            if attempt + 1 < self._signed.web.attempts:
+                self._signed.web.sleep(self._signed.web.pause_s * 2**attempt)
         raise Unreachable(f"{Path(path).name} can't be uploaded: {problem}", "Nothing was started, live is as it was: run the same command again.")
 
     def start(self, body: Mapping[str, Any]) -> str:
@@ -178,7 +178,7 @@ class DeployService:
         """
         answer = self._post(f"{self._space}/operations", json.dumps(body).encode())
         if answer.status in BUSY:
-            raise OutcomeUnknown(f"The deploy service answers to the start with status {answer.status}: {answer.text()}", "Look for the operation.")
+            raise OutcomeUnknown(f"The deploy service answers to the start with status {answer.status}: {answer.reason}", "Look for the operation.")
         location = str(self._expected(answer, "the start of the operation").headers.get("Location") or "")
         identity = location.partition("?")[0].rstrip("/").rpartition("/")[2]
         if not identity:
@@ -224,11 +224,11 @@ class DeployService:
         url, boundary = f"{self._space}/files{_namespace(namespace)}", secrets.token_hex(16)
         with open(path, "rb") as file:
             headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(Part(file, boundary).length)}
-            return self._with_csrf(lambda csrf: self._signed.once("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S))
+            return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S))
 
     def _post(self, url: str, body: bytes) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        return self._with_csrf(lambda csrf: self._signed.once("POST", url, {**headers, **csrf}, lambda: body))
+        return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: body))
 
     def _with_csrf(self, send: Any) -> Answer:
         """Send with a token against cross-site requests; one that is refused is fetched anew, and the request, which was not executed, repeated."""
@@ -252,10 +252,10 @@ class DeployService:
     def _expected(self, answer: Answer, what: str) -> Answer:
         target = self._cloud.target
         if answer.status == 403:
-            message = f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}: {answer.text()}"
+            message = f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}: {answer.reason}"
             raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
         if not answer.ok:
-            raise Refused(f"The deploy service refuses {what} with status {answer.status}: {answer.text()}", "Correct what it names; nothing was started.")
+            raise Refused(f"The deploy service refuses {what} with status {answer.status}: {answer.reason}", "Correct what it names; nothing was started.")
         return answer
 
 

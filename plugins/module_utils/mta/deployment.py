@@ -15,7 +15,6 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta import deployment_decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry, Leftover, leftovers_of, routes_by_module
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import CloudAway
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service import (
     ABORTED,
     ERROR,
@@ -39,6 +38,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_resul
     previous_archive,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
+from ansible_collections.zdm.landscape.plugins.module_utils.web import Away
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -92,7 +92,7 @@ class Deployment:
             try:
                 decision = self._decide()
                 result = steps[decision.step](decision)
-            except CloudAway as error:
+            except Away as error:
                 self._away(error)
             else:
                 if result is not None:
@@ -307,10 +307,10 @@ class Deployment:
             self._failed = own
         return own
 
-    def _away(self, error: CloudAway) -> None:
+    def _away(self, error: Away) -> None:
         """An API that is away for a while stops nothing where our operation goes on.
 
-        :raises CloudAway: there is none.
+        :raises Away: there is none.
         """
         attempt = self.document.attempt
         if attempt is None or not attempt.operation or (attempt.ended and not self._joined):

@@ -88,7 +88,8 @@ class Way(ABC):
     def start(self, tenants: Sequence[str]) -> Job:
         """Start to upgrade *tenants*, asynchronously.
 
-        :raises Unreachable: there is no answer, and the upgrade may have begun.
+        :raises OutcomeUnknown: there is no answer, and the upgrade may have begun.
+        :raises Unreachable: there is none that tells.
         :raises Refused: it is refused, nothing has begun.
         """
 

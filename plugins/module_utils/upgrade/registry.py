@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import MAY_HAVE_BEGUN, Api
-from ansible_collections.zdm.landscape.plugins.module_utils.web import shown
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
+from ansible_collections.zdm.landscape.plugins.module_utils.web import MAY_HAVE_BEGUN, shown
 
 SAAS_RIGHTS = "to be of the saas-registry binding of the application"
 MANAGER_RIGHTS = "to be of the subscription-manager binding of the application"
@@ -153,8 +153,8 @@ class _RegistryJob(Job):
         try:
             answer = self._api.write("PATCH", self._registry.update_path(entry))
             if answer.status in MAY_HAVE_BEGUN:
-                raise Unreachable(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the registry is there.")
-        except Unreachable as error:
+                raise OutcomeUnknown(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the registry is there.")
+        except OutcomeUnknown as error:
             if not self._places:
                 raise
             self._states[tenant] = TenantState(UNKNOWN, f"it is not known whether its update began: {error.message}")

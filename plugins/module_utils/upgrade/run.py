@@ -137,7 +137,7 @@ class Run:
         while True:
             try:
                 return self.way.start(batch)
-            except Unreachable as error:
+            except (OutcomeUnknown, Unreachable) as error:
                 self.outcome.open_job = LOST_START
                 self.tell(f"the start of an upgrade was not answered: {error.message}")
                 self._pause(error, "a job whose start was not answered")
@@ -181,7 +181,7 @@ class Run:
                     return progress
             self._pause(problem, f"job {job.id}")
 
-    def _pause(self, problem: Unreachable | None, what: str) -> None:
+    def _pause(self, problem: ZdmError | None, what: str) -> None:
         if self.clock() >= self._deadline:
             if not what and problem is not None:
                 raise problem

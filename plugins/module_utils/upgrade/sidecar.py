@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import MAY_HAVE_BEGUN, Api
-from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
+from ansible_collections.zdm.landscape.plugins.module_utils.web import MAY_HAVE_BEGUN, Answer, shown
 
 RIGHTS = "the scope mtcallback (or cds.Subscriber) of the application"
 _PROVISIONING = "/-/cds/saas-provisioning"
@@ -81,7 +81,7 @@ class Sidecar(Way):
         headers = {"Prefer": "respond-async"}
         answer = self._api.write("POST", f"{_PROVISIONING}/upgrade", {"tenants": list(tenants)}, headers)
         if answer.status in MAY_HAVE_BEGUN:
-            raise Unreachable(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the sidecar runs.")
+            raise OutcomeUnknown(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the sidecar runs.")
         if answer.status != 202:
             raise Refused(f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.reason}.", "Look at the sidecar's log.")
         found = _object(answer)

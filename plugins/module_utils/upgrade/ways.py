@@ -9,29 +9,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.tokens import Signed
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.registry import MANAGER_RIGHTS, SAAS_RIGHTS, SaasRegistry, SubscriptionManager
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api, Credentials, Tokens
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api, token_source
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.sidecar import RIGHTS, Sidecar
 from ansible_collections.zdm.landscape.plugins.module_utils.web import Web, checked_url
 
 WAYS = ("sidecar", "saas_registry", "subscription_manager")
-_REQUEST_MS = 30_000
 
 
-def build_way(options: Mapping[str, Any]) -> Way:
+def build_way(options: Mapping[str, Any], web: Web | None = None) -> Way:
     """The way that the options name.
 
     :raises InputError: they don't fit together.
     """
-    web = Web(options.get("ca_file"), options.get("validate_certs") is not False, _REQUEST_MS)
-    names = ("token", "token_url", "client_id", "client_secret", "cert_file", "key_file")
-    tokens = Tokens(Credentials(**{name: options.get(name) or "" for name in names}), web)
+    web = web or Web(options.get("ca_file"), options.get("validate_certs") is not False)
+    signed = Signed(web, token_source(options, web))
     url, via, app_name = checked_url(options["url"], "url"), options["via"], options.get("app_name") or ""
     if via == "sidecar":
-        return Sidecar(Api(web, url, tokens, RIGHTS))
+        return Sidecar(Api(signed, url, RIGHTS))
     if not app_name:
         raise InputError(f"app_name is missing: {via} keeps many applications.", "Give appName or app_name, as the service key has it.")
     if via == "saas_registry":
-        return SaasRegistry(Api(web, url, tokens, SAAS_RIGHTS), app_name)
-    return SubscriptionManager(Api(web, url, tokens, MANAGER_RIGHTS), app_name)
+        return SaasRegistry(Api(signed, url, SAAS_RIGHTS), app_name)
+    return SubscriptionManager(Api(signed, url, MANAGER_RIGHTS), app_name)

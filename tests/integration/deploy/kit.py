@@ -14,11 +14,11 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import Http
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import Deployment
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import Result
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.web import Web
 from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
 from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
 from ansible_collections.zdm.landscape.tests.cloud.controller import Operation
@@ -91,8 +91,8 @@ class Bench:
         with ExitStack() as stack:
             archive = stack.enter_context(opened_archive(given["archive"])) if given["archive"] else None
             request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
-            http = Http(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
-            cloud = CloudFoundry(options or self.cloud.options(), http)
+            web = Web(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
+            cloud = CloudFoundry(options or self.cloud.options(), web)
             return Deployment(cloud, self.store, request, lambda entry: self.told.append(dict(entry))), stack.pop_all()
 
     def deployed(self, version: str = "1.0.0") -> None:

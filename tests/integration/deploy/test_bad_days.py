@@ -192,7 +192,7 @@ def test_a_given_token_that_expires_is_told(live: Bench) -> None:
     token = live.cloud.uaa.tokens("ci@example.com")["access_token"]
     assert live.run("testing", "1.1.0", options=live.cloud.options(token=f"bearer {token}")).outcome == "testing"
     live.cloud.uaa.expire()
-    with pytest.raises(Refused, match="token is refused"):
+    with pytest.raises(Refused, match="does not accept the token"):
         live.run("deployed", "1.1.0", options=live.cloud.options(token=token))
 
 

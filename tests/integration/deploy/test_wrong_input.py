@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_http import Http
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import DeploymentFailed
+from ansible_collections.zdm.landscape.plugins.module_utils.web import Web
 from ansible_collections.zdm.landscape.tests.cloud.mtar import zipped
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import Bench
 
@@ -24,7 +24,7 @@ CI = "ci@example.com"
     [
         ({"org": "other"}, InputError, "There is no organization 'other' that ci@example.com can see; there are: my-org."),
         ({"space": "prod"}, InputError, "There is no space 'prod' that ci@example.com can see; there are: dev."),
-        ({"password": "wrong"}, Refused, "UAA gives no token for password: Bad credentials"),
+        ({"password": "wrong"}, Refused, "UAA gives no token for password to cf: Bad credentials"),
         ({"api": "https://localhost:1"}, Unreachable, "GET https://localhost:1/ gets no answer"),
         ({"api": "http://localhost"}, InputError, "cloud_foundry.api http://localhost is not a URL of https"),
         ({"deploy_service": None}, InputError, "The deploy service's URL does not follow"),
@@ -42,7 +42,7 @@ def test_a_wrong_cloud_foundry(bench: Bench, changes: dict[str, Any], error: typ
 
 def test_a_certificate_that_nobody_trusts(bench: Bench) -> None:
     with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
-        CloudFoundry({**bench.cloud.options(), "ca_file": None}, Http(attempts=1))
+        CloudFoundry({**bench.cloud.options(), "ca_file": None}, Web(attempts=1))
 
 
 def test_a_user_without_any_role_and_one_who_may_only_look(bench: Bench) -> None:

@@ -43,6 +43,13 @@ def test_a_wrong_descriptor_is_refused(tmp_path: Path, text: str, message: str) 
     assert "a.mtar" in raised.value.message
 
 
+def test_an_archive_from_a_url_is_remembered_by_its_url(tmp_path: Path) -> None:
+    """Its file is gone when somebody wants to go back to it."""
+    path = str(write_mtar(tmp_path, DESCRIPTOR))
+    assert read_archive(path, "https://host.example/shop.mtar").facts()["path"] == "https://host.example/shop.mtar"
+    assert read_archive(path, "~/shop.mtar").facts()["path"] == path
+
+
 def test_urls_are_shown_without_their_secrets() -> None:
     with pytest.raises(Unreachable) as away, opened_archive("http://me:secret@127.0.0.1:9/a.mtar?sig=secret"):
         pass
