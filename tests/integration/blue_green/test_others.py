@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.tests.cloud.platform import CANARY, MTX, TENANTS, Platform, Played
+from ansible_collections.zdm.landscape.tests.cloud.platform import TENANTS, Platform, Played
 from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import running_platform
 
 pytestmark = pytest.mark.thorough
@@ -61,20 +59,6 @@ def test_what_somebody_aborts_during_its_tests_does_not_go_live(platform: Platfo
     assert "has ended (ABORTED), and not by us" in played.text
     assert "the live version was not touched" in played.text
     assert (platform.states(), platform.upgraded()) == (["FINISHED", "ABORTED"], [])
-
-
-def test_an_abort_waits_for_the_upgrade_that_is_open(platform: Platform) -> None:
-    running = platform.begin(platform.archive("2.0.0"))
-    platform.work(lambda: "entered testing phase" in running.tail(200_000))
-    platform.apps.sidecar(f"{MTX}-idle").behave(slow_ms=25_000)
-    platform.work(lambda: "upgrades 1 tenant" in running.tail(200_000))
-    os.killpg(running.pid, signal.SIGKILL)
-    platform.end(running)
-    assert platform.upgraded() == []
-    played = platform.play(platform.archive("2.0.0"), "-e", "mta_state=aborted", "-e", "mta_abort_upgraded=true")
-    assert played.code == 0, played.output
-    assert f"still upgrades {CANARY}: waiting for its end" in played.text
-    assert (platform.states()[-1], platform.upgraded()) == ("ABORTED", [CANARY])
 
 
 def test_what_somebody_resumes_during_its_tests_is_upgraded_live(platform: Platform) -> None:
