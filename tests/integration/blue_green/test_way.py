@@ -67,6 +67,7 @@ def test_a_red_smoke_test_aborts_and_live_is_as_it_was(platform: Platform, users
     platform.configure(checks=[red_check(platform)])
     played = platform.play(platform.archive("2.0.0"), *reporting(platform))
     assert played.code == 2
+    assert "it yields false" in played.text.partition("Say why")[2]
     assert "aborted before a tenant was upgraded, and the live version was not touched" in played.text
     assert f"{SRV}-idle" in played.text
     assert report(platform)["outcome"] == "aborted"
