@@ -178,7 +178,7 @@ PARTS: dict[str, Callable[[], Count]] = {
     "sanity": sanity,
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
-    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape"),
+    "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", workers=3),
     "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")), workers=4),
     "molecule": molecule,
 }

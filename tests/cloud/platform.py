@@ -182,6 +182,15 @@ class Platform:
                 raise ServerError("A secret is in the playbook's output.")
         return Played(int(process.popen.returncode), output)
 
+    def wait_for(self, process: Process, text: str) -> None:
+        """Wait until the playbook prints *text*.
+
+        :raises ServerError: it ends without it.
+        """
+        self.work(lambda: text in process.tail(200_000) or process.popen.poll() is not None)
+        if text not in process.tail(200_000):
+            raise ServerError(f"The playbook ended without {text!r}: {process.tail(4_000)}")
+
     def play(self, archive: Path, *arguments: str, playbook: str = "deploy") -> Played:
         """Run the playbook to its end."""
         return self.end(self.begin(archive, *arguments, playbook=playbook))

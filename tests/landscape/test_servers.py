@@ -78,7 +78,7 @@ def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> Non
             assert len(processes_in(folder)) > 4  # PostgreSQL has children of its own
         finally:
             parent.send_signal(number)
-            parent.wait(30)
+            parent.wait(90)
             parent.stdout.close()
         wait_until(lambda: not processes_in(folder), f"the processes {processes_in(folder)} end", 20)
 

@@ -55,7 +55,7 @@ def test_killed_and_run_again(platform: Platform, users: Users, number: int) -> 
     archive = platform.archive(f"2.0.{number}")
     finished = platform.states().count("FINISHED")
     running = platform.begin(archive)
-    platform.work(lambda: PLACES[number] in running.tail(200_000) or running.popen.poll() is not None)
+    platform.wait_for(running, PLACES[number])
     os.killpg(running.pid, signal.SIGKILL)
     assert platform.end(running).code == -signal.SIGKILL
     played = platform.play(archive)

@@ -92,8 +92,9 @@ def test_a_session_store_that_does_not_work_is_found_by_the_login(platform: Plat
 
 
 def test_a_canary_that_fails_stops_in_the_testing_phase(platform: Platform, users: Users) -> None:
+    platform.configure()
     running = platform.begin(platform.archive("2.0.0"))
-    platform.work(lambda: "entered testing phase" in running.tail(20_000))
+    platform.wait_for(running, "entered testing phase")
     platform.apps.sidecar(f"{MTX}-idle").behave(fail_tenants=[CANARY])
     played = platform.end(running)
     assert played.code == 2
@@ -109,7 +110,7 @@ def test_a_canary_that_fails_stops_in_the_testing_phase(platform: Platform, user
 def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(platform: Platform, users: Users) -> None:
     platform.apps.sidecar(f"{MTX}-idle").behave(slow_ms=1500)
     running = platform.begin(platform.archive("2.0.0"))
-    platform.work(lambda: "upgrades 1 tenant" in running.tail(20_000))
+    platform.wait_for(running, "upgrades 1 tenant")
     os.killpg(running.pid, signal.SIGKILL)
     assert platform.end(running).code == -signal.SIGKILL
     assert [path.stat().st_mode & 0o777 for path in (platform.folder / "log").glob("*.session/*")] == [0o600]
@@ -133,6 +134,7 @@ def test_what_is_live_already_is_only_tested(platform: Platform, users: Users) -
     assert report(platform)["outcome"] == "unchanged"
 
 
+@pytest.mark.thorough
 def test_migrate_deploys_first_and_then_moves_a_tenant(platform: Platform, users: Users) -> None:
     """One command: the new version is live before the tenant's data moves, and neither the users of one nor those of the other notice."""
     with scene(rows=200, chaos=False, staged=False) as stage:
