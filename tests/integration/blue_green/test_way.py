@@ -127,6 +127,7 @@ def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(platform: Platfo
     assert_live(users, "2.0.0")
 
 
+@pytest.mark.thorough
 def test_what_is_live_already_is_only_tested(platform: Platform, users: Users) -> None:
     played = platform.play(platform.archive("2.0.0"), *reporting(platform))
     assert played.code == 0, played.output

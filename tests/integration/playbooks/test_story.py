@@ -197,6 +197,7 @@ def test_reverse(stage: Scene) -> None:
     stage.assert_agreed(stage.landscape.source)
 
 
+@pytest.mark.thorough
 def test_status_after_a_crash_says_what_to_run(stage: Scene) -> None:
     killed = stage.run("--stop", "SIGKILL", "after", "lease:router-2")
     assert killed.code == -9
@@ -240,6 +241,7 @@ def test_finalize_leaves_the_live_rows_and_the_mapping_alone(stage: Scene) -> No
     stage.assert_agreed(stage.landscape.target, replay=False)
 
 
+@pytest.mark.thorough
 def test_after_finalize_there_is_no_way_back(stage: Scene) -> None:
     with unchanged(stage):
         assert "changed=0" in play(stage, "finalize", *CONFIRM)
