@@ -42,7 +42,7 @@ def assert_live(users: Users, version: str) -> None:
     before = users.answered
     users.wait_answers(version, ENOUGH)
     assert {name for name, count in users.answered.items() if count > before.get(name, 0)} == {version}
-    assert (users.failures, users.lost_sessions) == ([], 0)
+    assert (users.failures, users.lost_sessions) == ([], 0), f"{users.failures[:3]}, lost sessions: {users.lost_sessions}"
 
 
 def red_check(platform: Platform) -> dict[str, Any]:
