@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,7 +71,7 @@ def _first(encoded: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(encoded, keep_blank_values=True).items()}
 
 
-class StandIn:
+class StandIn(ABC):
     """Answers requests with :meth:`answer`, as a context manager; ``requests`` is what came, in order.
 
     :param certificate: a PEM file with certificate and key: the server speaks TLS.
@@ -89,8 +90,9 @@ class StandIn:
         self.port = int(self._server.server_address[1])
         self.url = f"{'https' if certificate else 'http'}://localhost:{self.port}"
 
+    @abstractmethod
     def answer(self, request: Request) -> Answer:
-        raise NotImplementedError
+        """What this service says to the request."""
 
     def _answer_and_note(self, request: Request) -> Answer:
         self.requests.append(request)

@@ -102,7 +102,7 @@ def read_archive(path: str, source: str = "") -> Archive:
             text = zipped.read(entry)
     except KeyError as error:
         raise InputError(f"The archive {where} has no {DESCRIPTOR}.", "Build it with mbt build: a zip alone is no MTA archive.") from error
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:  # zipfile's, also for a compression or encryption unknown to it
         raise InputError(f"The archive {where} is no zip, or is damaged: {error}.", "Build or download it again.") from error
     descriptor = _mapping(text, f"{DESCRIPTOR} of {where}")
     mta_id, version = descriptor.get("ID"), descriptor.get("version")
