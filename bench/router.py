@@ -204,7 +204,8 @@ def measure_bystander(variant: Variant, rounds: int, seconds: int) -> dict[str, 
 
 
 def start(deployment: Deployment, variant: Variant, edit: Callable[[str], str]) -> None:
-    home, variant.port = deployment.copy_to(f"bench-{variant.name.replace(' ', '-')}", edit)
+    made = deployment.copy_to(f"bench-{variant.name.replace(' ', '-')}", edit)
+    home, variant.port = made.home, made.port
     variant.client = HAProxyRouter(variant.name, socket=str(home / "run" / "master.sock"))
     deployment.processes.start(variant.name, [str(home / "bin" / "zdm-router")]).wait_ready(partial(is_ready, variant.client))
 

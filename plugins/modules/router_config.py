@@ -52,10 +52,6 @@ options:
     description: Path of the HAProxy binary.
     type: path
     required: true
-  user:
-    description: User of HAProxy's worker, when it is started by root and gives up its rights.
-    type: str
-    default: ""
 seealso:
   - module: zdm.landscape.router_info
 """
@@ -101,7 +97,6 @@ SPEC: dict[str, Any] = {
     "secret_files": {"type": "dict", "default": {}, "no_log": True},
     "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "haproxy": {"type": "path", "required": True},
-    "user": {"type": "str", "default": ""},
 }
 
 
@@ -110,7 +105,7 @@ def main() -> None:
     params = module.params
     with guarded(module):
         files = {**params["files"], **params["secret_files"]}
-        installation = Installation(Path(params["home"]), files, params["secrets"], params["haproxy"], params["user"])
+        installation = Installation(Path(params["home"]), files, params["secrets"], params["haproxy"])
         changes = installation.changes()
         running = False
         if changes:

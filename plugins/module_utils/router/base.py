@@ -18,6 +18,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 FAR_MS = 9_999_999_999_999
 """The deadline of a far block: a literal, never computed from a clock (cutover protocol, step 7)."""
 
+EPOCH_MAX = 999_999_999_999_999
+"""Fifteen digits: exact wherever an epoch is held, in JSON, Lua and a router's map."""
+
 HOLD = "hold"
 REJECT = "reject"
 

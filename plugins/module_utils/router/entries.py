@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 
@@ -52,8 +52,11 @@ def plan_present(states: Sequence[RouterState], wanted: Wanted) -> Edits:
     The override comes first: no request may be served under an id that is to lead elsewhere.
 
     :raises InputError: a name is invalid, or a router does not know the tenant and its home is not given.
+    :raises Refused: the tenant would lead to one that leads elsewhere or is not onboarded, or others lead to it.
     """
     _check(wanted)
+    for state in states:
+        _refuse_leads(state, wanted)
     edits: Edits = {}
     if wanted.leads_to is not None:
         edits["override"] = {wanted.id: None if wanted.leads_to in ("", wanted.id) else wanted.leads_to}
@@ -71,11 +74,49 @@ def plan_present(states: Sequence[RouterState], wanted: Wanted) -> Edits:
 
 
 def plan_absent(states: Sequence[RouterState], tenant_id: str) -> Edits:
-    """The edits that make every router forget the tenant; the override goes last."""
+    """The edits that make every router forget the tenant; the override goes last.
+
+    :raises Refused: others lead to it.
+    """
     valid_name(tenant_id, "id")
+    for state in states:
+        for other in sorted(other for other, target in state.overrides.items() if target == tenant_id):
+            raise leads_to_nobody(state.name, other, tenant_id)
     names = sorted({name for state in states for name, value in state.subdomains.items() if value == tenant_id})
     edits: Edits = {"subdomains": dict.fromkeys(names), **{table: {tenant_id: None} for table in ("onboarded", "decommissioned", "override")}}
     return {table: entries for table, entries in edits.items() if any(_differs(state, table, entries) for state in states)}
+
+
+def chain(router: str, first: str, second: str, third: str) -> Refused:
+    """The error of a chain of mappings; a router looks a mapping up once, and one that starts would see another."""
+    return Refused(
+        f"Router {router} refuses: tenant id {first} would lead to {second}, which leads to {third} itself.",
+        f"Let {first} lead to {third}, or remove the mapping of {second} first.",
+        router=router,
+        ids=[first, second, third],
+    )
+
+
+def leads_to_nobody(router: str, first: str, second: str) -> Refused:
+    """The error of a mapping to an id that the router does not know."""
+    return Refused(
+        f"Router {router} refuses: tenant id {first} would lead to {second}, which is not onboarded.",
+        f"Onboard {second} first, or let {first} lead to another tenant.",
+        router=router,
+        ids=[first, second],
+    )
+
+
+def _refuse_leads(state: RouterState, wanted: Wanted) -> None:
+    """What the router itself refuses, before the first router is edited and in check mode too."""
+    if wanted.leads_to in (None, "", wanted.id):
+        return
+    if wanted.leads_to not in state.onboarded:
+        raise leads_to_nobody(state.name, wanted.id, str(wanted.leads_to))
+    if wanted.leads_to in state.overrides:
+        raise chain(state.name, wanted.id, str(wanted.leads_to), state.overrides[str(wanted.leads_to)])
+    for other in sorted(other for other, target in state.overrides.items() if target == wanted.id):
+        raise chain(state.name, other, wanted.id, str(wanted.leads_to))
 
 
 def _check(wanted: Wanted) -> None:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD, REJECT, Block, Router, RouterState, Usage
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, HOLD, REJECT, Block, Router, RouterState, Usage
 from ansible_collections.zdm.landscape.plugins.module_utils.router.cli import Endpoint, MasterCLI
+from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import chain, leads_to_nobody
 
 MAPS = ("onboarded", "subdomains", "override", "block", "decommissioned")
 PROTOCOL = "1"
@@ -198,6 +199,10 @@ class HAProxyRouter(Router):
                 id=rest[0],
                 migration=rest[1],
             )
+        if word == "chain" and len(rest) == 3:
+            raise chain(self.name, *rest)
+        if word == "nobody" and len(rest) == 2:
+            raise leads_to_nobody(self.name, *rest)
         if word == "soft" and len(rest) == 1:
             raise _StillSoft
         raise self._cli.not_understood(answer)
@@ -284,7 +289,9 @@ class _StillSoft(Exception):
 def _head(migration: str, epoch: int) -> str:
     if not _MIGRATION.fullmatch(migration):
         raise InputError(f"{migration!r} is no valid key of a migration.", "Use <source>--<target>.")
-    return f"{migration} {int(epoch)}"
+    if not 0 <= epoch <= EPOCH_MAX:
+        raise InputError(f"{epoch} is no epoch of migration {migration}.", f"Give a whole number from 0 to {EPOCH_MAX}.")
+    return f"{migration} {epoch}"
 
 
 def _mode(mode: str) -> str:

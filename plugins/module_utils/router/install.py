@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.start import 
 CONFIGURATION = "haproxy.cfg"
 _OWNED = ("bin", "keys", "lib", "lua", "tls")
 """Folders that hold nothing but files of ours: what is not wanted any more is removed."""
-_PRIVATE = ("keys", "run", "tls")
+_PRIVATE = ("keys", "maps", "tls")
+_PRIVATE_FILES = (CONFIGURATION, "router.json")
+_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _RELOADED = (CONFIGURATION, "keys/", "lua/", "tls/")
 _SECRET = re.compile(r"str\([A-Za-z0-9+/=]*\),b64dec")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -50,14 +51,16 @@ class Installation:
     :param files: relative path → content; ``haproxy.cfg`` must be among them and name other files relative to itself.
     :param secrets: what ``@secret:<position>@`` in ``haproxy.cfg`` stands for, there in Base64: any character may be in a secret.
     :param haproxy: path of the binary that tries the configuration.
-    :param user: owner of ``run``, whose socket the worker must reach; empty: whoever runs this.
-    :raises InputError: a path leads out of *home*, or a key of an issuer is no public key.
+    :raises InputError: a path leads out of *home* or has characters that a configuration could misread, or a key of an issuer
+        is no public key.
     """
 
-    def __init__(self, home: Path, files: Mapping[str, str], secrets: Sequence[str], haproxy: str, user: str = "") -> None:
+    def __init__(self, home: Path, files: Mapping[str, str], secrets: Sequence[str], haproxy: str) -> None:
         for path, content in files.items():
-            if path.startswith("/") or ".." in path.split("/"):
-                raise InputError(f"{path!r} is no path inside of the router's directory.", "Give a relative path.")
+            if not _PATH.fullmatch(path):
+                raise InputError(
+                    f"{path!r} is no path inside of the router's directory.", "Give a relative path of letters, digits, dots, underscores and hyphens."
+                )
             if path.startswith("keys/") and (_PRIVATE_KEY.search(content) or not _PUBLIC_KEY.search(content)):
                 raise InputError(f"{path} is no public key in PEM form.", "Put public keys only, as <kid>.pem, into the issuer's keys_dir.")
         self.home = home
@@ -66,7 +69,6 @@ class Installation:
             configuration = configuration.replace(f"@secret:{position}@", base64.b64encode(secret.encode()).decode())
         self._files = {**files, CONFIGURATION: configuration}
         self._haproxy = haproxy
-        self._user = user
 
     def changes(self) -> list[Change]:
         """What :meth:`apply` would write or remove, sorted by path. A wrong mode counts as a difference too."""
@@ -137,9 +139,8 @@ class Installation:
         for name in (*_OWNED, "maps", "run"):
             folder = self.home / name
             folder.mkdir(exist_ok=True)
-            folder.chmod(0o700 if name in _PRIVATE else 0o755)
-        if self._user and os.getuid() == 0:
-            shutil.chown(self.home / "run", self._user)
+            # The worker's jail and its way to the control socket, whose own mode says who may use it.
+            folder.chmod(0o711 if name == "run" else 0o700 if name in _PRIVATE else 0o755)
 
     def _strangers(self) -> Iterator[str]:
         for name in _OWNED:
@@ -172,7 +173,7 @@ class Installation:
     def _mode(path: str) -> int:
         if path.startswith("bin/"):
             return 0o755
-        return 0o600 if path == CONFIGURATION or path.startswith(tuple(f"{name}/" for name in _PRIVATE)) else 0o644
+        return 0o600 if path in _PRIVATE_FILES or path.startswith(tuple(f"{name}/" for name in _PRIVATE)) else 0o644
 
 
 def _public(path: str, content: str | None) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, FAR_MS, HOLD
 
 Body = Mapping[str, Any]
 
@@ -67,12 +67,14 @@ def render(documents: Documents) -> Maps:
     maps = Maps()
     for name, body in sorted(documents.claims.items()):
         _check_format(f"claims/{name}", body)
-    overrides = _tenants(documents, maps)
+    mapped = _tenants(documents, maps)
+    journaled: dict[str, str] = {}
     for key, body in sorted(documents.migrations.items()):
         _journal(key, body, maps)
         if not _is_history(key, body, documents.claims):
-            overrides.update(_journal_overrides(key, body))
-    maps.override = _without_chains(overrides)
+            journaled.update(_journal_overrides(key, body))
+    _leave_out_strays(mapped, journaled, maps)
+    maps.override = _without_chains({**mapped, **journaled})
     return maps
 
 
@@ -112,6 +114,26 @@ def _tenants(documents: Documents, maps: Maps) -> dict[str, str]:
     return mapped
 
 
+def _leave_out_strays(mapped: dict[str, str], journaled: Mapping[str, str], maps: Maps) -> None:
+    """Leave out tenants whose documents lead to nobody or to a tenant that leads elsewhere, as a running router refuses the edit.
+
+    Where a journal says where the next one leads, it is followed: documents are derived and may be older.
+    """
+    strays = {}
+    for tenant_id, target in mapped.items():
+        if tenant_id in journaled or target in journaled or target == tenant_id:
+            continue
+        if target not in maps.onboarded:
+            strays[tenant_id] = f"it leads to {target}, which is not onboarded"
+        elif mapped.get(target, target) != target:
+            strays[tenant_id] = f"it leads to {target}, which leads to {mapped[target]} itself"
+    for name, tenant_id in list(maps.subdomains.items()):
+        if tenant_id in strays:
+            maps.problems.append(f"onboarded-tenants/{name} is left out: {strays[tenant_id]}.")
+            del maps.subdomains[name], maps.onboarded[tenant_id], mapped[tenant_id]
+            maps.decommissioned.pop(tenant_id, None)
+
+
 def _is_history(key: str, body: Body, claims: Mapping[str, Body]) -> bool:
     return body.get("phase") == "I" and not any(claim.get("migration") == key for claim in claims.values())
 
@@ -130,7 +152,7 @@ def _journal(key: str, body: Body, maps: Maps) -> None:
     """Lay a journal's epoch and block over the maps."""
     _check_format(f"migrations/{key}", body)
     phase, epoch = body.get("phase"), body.get("epoch")
-    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch <= EPOCH_MAX:
         raise _unreadable(f"migrations/{key}", f"its epoch is {epoch!r}")
     if phase not in CLOSED_PHASES | OPEN_PHASES:
         raise _unreadable(f"migrations/{key}", f"its phase is {phase!r}")

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import grp
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -38,13 +40,26 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """:param home: the router's directory; :param haproxy: path of the binary; :param name: the router's name in messages."""
+    """One router on its host.
+
+    :param home: the router's directory.
+    :param haproxy: path of the binary.
+    :param name: the router's name in messages.
+    :param user: whom the worker runs as when the start script runs as root.
+    :param group: empty: the user's own.
+    :param allow_root: whether the worker may be root.
+    :param control_group: who may use the control socket beside the start script's user.
+    :param control_by_worker: whether the worker itself reaches the control socket, for the endpoint with mutual TLS.
+    """
 
     home: Path
     haproxy: str
     name: str
     user: str = ""
     group: str = ""
+    allow_root: bool = False
+    control_group: str = ""
+    control_by_worker: bool = False
 
     @property
     def socket(self) -> Path:
@@ -122,15 +137,43 @@ def _until(block: Block, clock_ms: int) -> str:
     return "until released" if block.far else f"a lease of {block.until_ms - clock_ms} ms more"
 
 
+def unprivileged(settings: Settings) -> tuple[str, str] | None:
+    """User and group that the worker changes to; ``None``: it runs as the start script does.
+
+    :raises Refused: that would be root and was not asked for, or there is no such user or group.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(settings.user or "root")
+        group = grp.getgrnam(settings.group) if settings.group else grp.getgrgid(entry.pw_gid)
+    except KeyError as error:
+        raise Refused(
+            f"The worker of router {settings.name} can't run as {settings.user}: {error.args[0]}.",
+            "Create the user and the group, or set landscape_router_user and landscape_router_group to others, and run the role again.",
+        ) from error
+    if entry.pw_uid != 0:
+        return entry.pw_name, group.gr_name
+    if settings.allow_root:
+        return None
+    raise Refused(
+        f"The worker of router {settings.name} would run as root.",
+        "Set landscape_router_user to an unprivileged user and run the role again, or start the router as such a user;"
+        " landscape_router_allow_root: true lets it run as root.",
+    )
+
+
 class RouterProcess:
     """HAProxy as the child of this process, in the foreground.
 
     :param read: reads the config store; raises ``ZdmError`` when it can't.
     :param spawn: ``subprocess.Popen``, which only the start script may call.
+    :raises Refused: the worker would be root, or its user or group does not exist.
     """
 
     def __init__(self, settings: Settings, read: Callable[[], Documents], spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
         self._settings = settings
+        self._worker = unprivileged(settings)
         self._read = read
         self._spawn = spawn
         self._router = settings.client()
@@ -212,7 +255,10 @@ class RouterProcess:
         folder = self._settings.home / "maps"
         for name, entries in {**maps.files(), "router": {}}.items():
             scratch = folder / f".{name}.new"
-            scratch.write_text("".join(f"{key} {value}\n" for key, value in sorted(entries.items())), encoding="ascii")
+            scratch.unlink(missing_ok=True)
+            handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.writelines(f"{key} {value}\n" for key, value in sorted(entries.items()))
             scratch.replace(folder / f"{name}.map")
 
     def _lock(self) -> int:
@@ -226,9 +272,15 @@ class RouterProcess:
         return handle
 
     def _start(self) -> subprocess.Popen[bytes]:
-        master = f"{self._settings.socket},mode,600"
-        master += "".join(f",{key},{value}" for key, value in (("user", self._settings.user), ("group", self._settings.group)) if value)
-        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        settings, worker = self._settings, self._worker
+        master = f"{settings.socket},mode,{'660' if settings.control_group else '600'}"
+        if worker and settings.control_by_worker:
+            master += f",user,{worker[0]}"
+        if settings.control_group:
+            master += f",group,{settings.control_group}"
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET" and not key.startswith("ZDM_")}
+        if worker:
+            environment |= {"ZDM_WORKER_USER": worker[0], "ZDM_WORKER_GROUP": worker[1], "ZDM_JAIL": str(settings.socket.parent)}
         command = [self._settings.haproxy, "-W", "-S", master, "-f", str(self._settings.home / "haproxy.cfg")]
         return self._spawn(command, cwd=self._settings.home, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_child_of(os.getpid()))
 

@@ -13,7 +13,8 @@
 -- answers "soft" and is to be repeated some milliseconds later, which makes the block hard; the drain comes after that.
 -- No command may yield: a CLI command that sleeps makes HAProxy 2.6 crash now and then.
 --
--- Answers: "ok <n>", "soft <n>", "superseded <migration> <epoch>", "owned <id> <migration>", "invalid <why>".
+-- Answers: "ok <n>", "soft <n>", "superseded <migration> <epoch>", "owned <id> <migration>", "chain <id> <id> <id>",
+-- "nobody <id> <id>", "invalid <why>".
 
 local FAR_MS = 9999999999999 -- a literal deadline: no clock can reach it by mistake
 local FORMAT = 1
@@ -29,14 +30,34 @@ local softened = {}    -- id -> since when (ms) its block is soft
 local edited = {}      -- "map/key" edited live since the start; the start's late load must not undo it
 local ready = false
 
-local file = io.open("maps/epochs.map", "r")
-if file then
+-- calls what(key, value) for every entry of a map's file
+local function each_of_file(name, what)
+  local file = io.open("maps/" .. name .. ".map", "r")
+  if not file then return end
   for line in file:lines() do
-    local migration, epoch = line:match("^(%S+) (%d+)$")
-    if migration then epochs[migration] = tonumber(epoch) end
+    local key, value = line:match("^(%S+) (%S+)$")
+    if key then what(key, value) end
   end
   file:close()
 end
+
+each_of_file("epochs", function(migration, epoch) epochs[migration] = tonumber(epoch) end)
+
+-- Who leads to an id: id -> { ids that lead to it }. A map can't be searched for values.
+local leading = {}
+
+local function note_lead(id, before, after)
+  if before and leading[before] then
+    leading[before][id] = nil
+    if next(leading[before]) == nil then leading[before] = nil end
+  end
+  if after then
+    leading[after] = leading[after] or {}
+    leading[after][id] = true
+  end
+end
+
+each_of_file("override", function(id, target) note_lead(id, nil, target) end)
 
 local function lookup(name, key)
   return maps[name]:lookup(key)
@@ -45,6 +66,7 @@ end
 local function write(name, key, value)
   local path = "maps/" .. name .. ".map"
   if not ready then edited[name .. "/" .. key] = true end
+  if name == "override" then note_lead(key, lookup(name, key), value ~= "-" and value or nil) end
   if value == "-" then
     core.del_map(path, key)
   else
@@ -77,7 +99,8 @@ end
 
 -- compare-and-set of the migration's epoch; answers why not, or nil
 local function enter(migration, epoch)
-  epoch = math.tointeger(tonumber(epoch))
+  -- 15 digits are exact in JSON, in a float and here
+  epoch = epoch and #epoch <= 15 and epoch:find("^%d+$") and math.tointeger(tonumber(epoch))
   if not is_migration(migration) or not epoch then return "invalid migration or epoch" end
   if epoch < (epochs[migration] or 0) then
     return "superseded " .. migration .. " " .. string.format("%d", epochs[migration])
@@ -172,6 +195,28 @@ function verbs.map(args, now)
   return "ok " .. #entries
 end
 
+-- why an edit outside of a migration would make a chain or lead to nobody, as if it had been made; or nil
+local function refuse_leads(name, entries)
+  local wanted = {}
+  for _, entry in ipairs(entries) do wanted[entry[1]] = entry[2] end
+  local function after(map, key)
+    local value = (map == name and wanted[key]) or lookup(map, key)
+    return value ~= "-" and value or nil
+  end
+  for _, entry in ipairs(entries) do
+    local key, value = entry[1], entry[2]
+    if name == "override" and value ~= "-" then
+      if not after("onboarded", value) then return "nobody " .. key .. " " .. value end
+      if after("override", value) then return "chain " .. key .. " " .. value .. " " .. after("override", value) end
+      for other in pairs(leading[key] or {}) do
+        if after("override", other) == key then return "chain " .. other .. " " .. key .. " " .. value end
+      end
+    elseif name == "onboarded" and value == "-" then
+      for other in pairs(leading[key] or {}) do return "nobody " .. other .. " " .. key end
+    end
+  end
+end
+
 -- zdm edit <map> <key>=<value or ->...   outside of a migration; refused for an id with a live block
 function verbs.edit(args, now)
   local name = args[3]
@@ -186,6 +231,8 @@ function verbs.edit(args, now)
       if owner then return "owned " .. id .. " " .. owner end
     end
   end
+  local why = refuse_leads(name, entries)
+  if why then return why end
   for _, entry in ipairs(entries) do write(name, entry[1], entry[2]) end
   return "ok " .. #entries
 end

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from ansible_collections.zdm.landscape.tests.integration.router.kit import Deployment, deployed
 from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
+from ansible_collections.zdm.landscape.tests.landscape.programs import every_haproxy
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +37,13 @@ def router(stopped: Deployment) -> Deployment:
     return stopped
 
 
-@pytest.fixture(scope="module")
-def shared(deployment: Deployment) -> Iterator[Deployment]:
-    """A running router for tests that change nothing in it."""
-    deployment.fill_store()
-    deployment.service.gate.set()
-    deployment.start()
-    yield deployment
-    deployment.stop()
+@pytest.fixture(scope="module", params=every_haproxy(), ids=lambda program: program.version_text)
+def shared(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Deployment]:
+    """A running router for tests that change nothing in it, on every HAProxy."""
+    router = deployment.copy_to(f"haproxy-{request.param.version_text}", program=request.param)
+    router.fill_store()
+    router.service.gate.set()
+    router.start()
+    yield router
+    router.stop()
+    shutil.rmtree(router.home)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import json
 import shutil
@@ -25,8 +26,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreac
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
-from ansible_collections.zdm.landscape.tests.landscape.processes import Process, Processes, free_port, wait_until
-from ansible_collections.zdm.landscape.tests.landscape.programs import haproxy
+from ansible_collections.zdm.landscape.tests.landscape.processes import Process, Processes, User, free_port, wait_until
+from ansible_collections.zdm.landscape.tests.landscape.programs import Program, haproxy
 from ansible_collections.zdm.landscape.tests.landscape.routers import ansible_environment, ansible_playbook
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -169,6 +170,7 @@ class Deployment:
             "landscape_router_control_cert": str(self.certificates.router),
             "landscape_router_haproxy": str(haproxy().path),
             "landscape_router_service": "none",
+            "landscape_router_user": User.unprivileged("haproxy").name,
             "landscape_router_backends": [
                 {"name": "bills", "path": "/bills", "servers": [server]},
                 {"name": "bills-archive", "path": "/bills/archive", "channel": "beta", "servers": [server]},
@@ -206,20 +208,25 @@ class Deployment:
         if journal:
             self.store.put("migrations", MIGRATION, journal_body(**journal), None)
 
-    def copy_to(self, name: str, edit: Callable[[str], str]) -> tuple[Path, int]:
-        """A second router's directory with ports of its own; answers it and the port of its clients.
+    def copy_to(self, name: str, edit: Callable[[str], str] = str, program: Program | None = None) -> Deployment:
+        """A second router with a directory and ports of its own.
 
         :param edit: what is changed in the configuration that the role has rendered.
+        :param program: another HAProxy.
         """
-        home, port = self.folder / name, free_port()
-        shutil.copytree(self.home, home, ignore=shutil.ignore_patterns("*.sock", "pid", "lock"))
-        configuration = (home / "haproxy.cfg").read_text()
-        places = {str(self.home): str(home), f":{self.port}\n": f":{port}\n", f":{self.control_port} ": f":{free_port()} "}
+        other = copy.copy(self)
+        other.home, other.port, other.control_port, other.process = self.folder / name, free_port(), free_port(), None
+        shutil.copytree(self.home, other.home, ignore=shutil.ignore_patterns("*.sock", "pid", "lock"))
+        configuration = (other.home / "haproxy.cfg").read_text()
+        places = {str(self.home): str(other.home), f":{self.port}'": f":{other.port}'", f":{self.control_port}'": f":{other.control_port}'"}
         for before, after in places.items():
             assert configuration.count(before) == 1, f"{before!r} is {configuration.count(before)} times in the configuration"
             configuration = configuration.replace(before, after)
-        (home / "haproxy.cfg").write_text(edit(configuration))
-        return home, port
+        (other.home / "haproxy.cfg").write_text(edit(configuration))
+        if program:
+            settings = json.loads((other.home / "router.json").read_text())
+            (other.home / "router.json").write_text(json.dumps({**settings, "haproxy": str(program.path)}))
+        return other
 
     def launch(self) -> Process:
         """Start the start script; it may not be ready yet."""

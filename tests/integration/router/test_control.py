@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
-from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, Deployment
+from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, B, C, Deployment
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port
 
@@ -25,6 +25,41 @@ from ansible_collections.zdm.landscape.tests.landscape.processes import free_por
 def test_tls_and_socket_lead_to_the_same_router(shared: Deployment) -> None:
     by_tls, by_socket = shared.client(tls=True).state(), shared.client().state()
     assert (by_tls.overrides, by_tls.onboarded, by_tls.version) == (by_socket.overrides, by_socket.onboarded, by_socket.version)
+
+
+def said(router: Deployment, command: str) -> str:
+    """What the worker answers to a command that no client would send."""
+    return str(router.client()._cli.ask([f"@1 zdm {command}"])[0].strip())
+
+
+@pytest.mark.parametrize("epoch", ["-1", "-9223372036854775808", "9223372036854775808", "1e300", "1.5", "0x10", "x", "1000000000000000", "''"])
+def test_an_epoch_that_is_none_is_refused_by_the_router(shared: Deployment, epoch: str) -> None:
+    assert said(shared, f"epoch {MIGRATION} {epoch}") == "invalid migration or epoch"
+
+
+def test_an_edit_that_makes_a_chain_or_leads_to_nobody_is_refused_by_the_router(router: Deployment) -> None:
+    """B and C lead to A; D leads nowhere. The router refuses what a start would leave out."""
+    client = router.client()
+    before = client.state()
+    for command, answer in {
+        f"edit override guid-d={B}": f"chain guid-d {B} {A}",
+        f"edit override {A}=guid-d": f"chain {B} {A} guid-d",
+        "edit override guid-d=guid-x": "nobody guid-d guid-x",
+        f"edit override guid-x={A} guid-d=guid-x": "nobody guid-d guid-x",
+        f"edit onboarded {A}=-": f"nobody {B} {A}",
+    }.items():
+        assert said(router, command) in (answer, answer.replace(f" {B} {A}", f" {C} {A}"))
+    with pytest.raises(Refused, match=f"guid-d would lead to {B}, which leads to {A} itself. Let guid-d lead to {A}"):
+        client.edit("override", {"guid-d": B})
+    with pytest.raises(Refused, match="guid-d would lead to guid-x, which is not onboarded. Onboard guid-x first"):
+        client.edit("override", {"guid-d": "guid-x"})
+    assert client.state().overrides == before.overrides
+    client.edit("override", {"guid-d": A, B: None})
+    client.edit("override", {C: B, "guid-d": None})
+    with pytest.raises(Refused, match=f"{C} would lead to {B}, which leads to {A} itself"):
+        client.edit("override", {B: A})
+    client.edit("override", {C: None, B: A})
+    assert client.state().overrides == {B: A}
 
 
 def test_without_a_client_certificate_nothing_is_answered(shared: Deployment) -> None:

@@ -110,7 +110,8 @@ class Routers:
         started, running, homes = list[tuple[int, HAProxyRouter]](), list[Process](), list[Path]()
         try:
             for position in range(number):
-                home, port = self.deployment.copy_to(f"copy-{position}", lambda text: replaced(text, change))
+                made = self.deployment.copy_to(f"copy-{position}", lambda text: replaced(text, change))
+                home, port = made.home, made.port
                 homes.append(home)
                 (home / "lua" / "yield.lua").write_text(YIELD)
                 running.append(self.deployment.processes.start(f"router-copy-{position}", [str(home / "bin" / "zdm-router")]))

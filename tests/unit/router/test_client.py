@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, Block, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import Wanted, plan_absent, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
@@ -66,7 +66,10 @@ def state(name: str = "r", **changes: Any) -> RouterState:
     return RouterState(name=name, version="1", ready=True, clock_ms=1, old_workers=0, **{**known, **changes})
 
 
-KNOWN = state("known", onboarded={"b": "us10/x"}, subdomains={"sub": "b"}, overrides={"b": "a"})
+KNOWN = state("known", onboarded={"a": "us10/x", "b": "us10/x"}, subdomains={"sub": "b"}, overrides={"b": "a"})
+
+
+EMPTY = state(onboarded={"a": "us10/x"})
 
 
 def test_what_is_there_needs_no_edit() -> None:
@@ -75,7 +78,7 @@ def test_what_is_there_needs_no_edit() -> None:
 
 
 def test_the_override_is_set_before_the_tenant_is_let_in_and_removed_last() -> None:
-    edits = plan_present([state(), KNOWN], Wanted("b", "sub", "us10/x", "a", False))
+    edits = plan_present([EMPTY, KNOWN], Wanted("b", "sub", "us10/x", "a", False))
     assert list(edits) == ["override", "onboarded", "subdomains"]
     assert edits["override"] == {"b": "a"}
     gone = plan_absent([state(), KNOWN], "b")
@@ -92,6 +95,31 @@ def test_decommissioning_needs_no_more_than_the_id() -> None:
     assert plan_present([KNOWN], Wanted("b", decommissioned=True)) == {"decommissioned": {"b": "1"}}
     with pytest.raises(InputError, match="is not onboarded at r"):
         plan_present([KNOWN, state()], Wanted("b", decommissioned=True))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Wanted("c", home="us10/x", leads_to="b"), "tenant id c would lead to b, which leads to a itself"),
+        (Wanted("a", leads_to="c"), "tenant id b would lead to a, which leads to c itself"),
+        (Wanted("b", leads_to="x"), "tenant id b would lead to x, which is not onboarded"),
+    ],
+)
+def test_no_chain_and_nobody(wanted: Wanted, said: str) -> None:
+    there = state("full", onboarded=dict.fromkeys("abc", "us10/x"), overrides={"b": "a"})
+    with pytest.raises(Refused, match=f"Router full refuses: {said}"):
+        plan_present([there], wanted)
+
+
+def test_a_tenant_to_which_others_lead_is_not_forgotten() -> None:
+    with pytest.raises(Refused, match="Router known refuses: tenant id b would lead to a, which is not onboarded"):
+        plan_absent([state(), KNOWN], "a")
+
+
+@pytest.mark.parametrize("epoch", [-1, -(2**63), 10**15, 2**63])
+def test_an_epoch_that_no_router_can_hold_is_not_sent(epoch: int) -> None:
+    with pytest.raises(InputError, match="is no epoch of migration a--b"):
+        HAProxyRouter("r", socket="/nonexistent").take_over("a--b", epoch)
 
 
 @pytest.mark.parametrize("wanted", [Wanted("b c"), Wanted("b", "s/b"), Wanted("b", leads_to="x\n")])

@@ -54,6 +54,43 @@ def test_the_journal_counts_and_not_the_documents(phase: str, canonical: str, do
     assert maps.epochs == {KEY: "4"}
 
 
+@pytest.mark.parametrize(
+    ("documents", "left", "said"),
+    [
+        ({"a": tenant("a"), "b": tenant("b", "x")}, {A}, "onboarded-tenants/b is left out: it leads to guid-x, which is not onboarded."),
+        (
+            {"a": tenant("a"), "b": tenant("b", "a"), "c": tenant("c", "b")},
+            {A, B},
+            "onboarded-tenants/c is left out: it leads to guid-b, which leads to guid-a itself.",
+        ),
+    ],
+)
+def test_a_document_that_leads_to_nobody_or_on_is_left_out(documents: dict[str, Any], left: set[str], said: str) -> None:
+    maps = render(Documents(onboarded=documents))
+    assert maps.problems == [said]
+    assert maps.onboarded.keys() == set(maps.subdomains.values()) == left
+
+
+def test_a_circle_is_left_out() -> None:
+    maps = render(Documents(onboarded={"a": tenant("a", "b"), "b": tenant("b", "a"), "c": tenant("c")}))
+    assert (set(maps.onboarded), maps.override, len(maps.problems)) == ({C}, {}, 2)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_document_is_followed_to_where_a_journal_leads(phase: str) -> None:
+    """D was mapped to A in the middle of the migration; the documents of A, B and C are those of before."""
+    documents = {**BEFORE, "d": tenant("d", "a")}
+    maps = render(Documents(onboarded=documents, migrations={KEY: journal(phase, B)}, claims=CLAIMS))
+    assert maps.override == {A: B, C: B, "guid-d": B}
+    assert maps.problems == []
+
+
+@pytest.mark.parametrize("epoch", [-1, 10**15, 2**63, 1.5, "4", True])
+def test_an_epoch_that_no_router_can_hold_is_named(epoch: object) -> None:
+    with pytest.raises(InputError, match="its epoch is"):
+        render(Documents(onboarded=BEFORE, migrations={KEY: journal("I", epoch=epoch)}))
+
+
 def test_a_migration_that_claims_nothing_any_more_is_history() -> None:
     """a--b ended with B live; later C became live by documents of another making. The epoch is kept all the same."""
     now = {"a": tenant("a", "c"), "b": tenant("b", "c"), "c": tenant("c")}
