@@ -16,6 +16,8 @@ SERVERS = {
     "mariadbd": ("mariadb-server", ("/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd")),
     "postgres": ("postgresql", ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres")),
     "redis-server": ("redis-server", ("/usr/bin/redis-server", "/usr/local/bin/redis-server")),
+    "pgbouncer": ("pgbouncer", ("/usr/sbin/pgbouncer",)),
+    "systemd-analyze": ("systemd", ("/usr/bin/systemd-analyze",)),
     "npm": ("npm", ("/usr/bin/npm", "/usr/local/bin/npm")),
 }
 """Program → Debian package and the usual places beside PATH."""

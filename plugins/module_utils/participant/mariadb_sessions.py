@@ -16,7 +16,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.durations import for
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sql import BLOCKERS, LONG_TRANSACTIONS, RIGHTS, SESSION
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_sql import BLOCKERS, LONG_TRANSACTIONS, RIGHTS, SESSION, SQL_MODE, THREAD
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -69,7 +69,8 @@ class MariaDBSessions(Database):
         )
 
     def connect_args(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"connect_timeout": 10}
+        # at the login already: SQLAlchemy asks the first session whether names are quoted as ANSI has it
+        arguments: dict[str, Any] = {"connect_timeout": 10, "sql_mode": SQL_MODE}
         ca_file = self.options.get("ca_file")
         if ca_file or self.options.get("ssl"):
             try:
@@ -96,9 +97,17 @@ class MariaDBSessions(Database):
         connection = super().open()
         with self.translated():
             connection.execution_options(isolation_level="READ COMMITTED")
-            execute(connection, SESSION)
-            connection.commit()
-        return connection
+            served_by = self._scalar(connection, THREAD)
+            if served_by == self.thread_id(connection):
+                for statement in SESSION:
+                    execute(connection, statement)
+                connection.commit()
+                return connection
+        connection.close()
+        raise Refused(
+            f"{self.label}: a proxy (ProxySQL or MaxScale, for example) changes sessions between transactions, or may.",
+            "Give host and port of the server itself.",
+        )
 
     def thread_id(self, connection: Connection) -> int:
         return int(connection.connection.driver_connection.thread_id())  # type: ignore[union-attr]

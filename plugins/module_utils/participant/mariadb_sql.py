@@ -21,12 +21,45 @@ RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER", "
 EVENTS = ("INSERT", "UPDATE", "DELETE")
 OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_l?[iud]"
 
+SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO"
+SESSION_VARIABLES = {
+    # how statements and values are read and written
+    "sql_mode": f"'{SQL_MODE}'",
+    "time_zone": "'+00:00'",
+    "sql_auto_is_null": "0",
+    "sql_quote_show_create": "1",
+    "lc_messages": "'en_US'",
+    "div_precision_increment": "4",
+    "group_concat_max_len": "1048576",
+    # nothing is left out of a statement or refused for its size
+    "sql_safe_updates": "0",
+    "sql_select_limit": "18446744073709551615",
+    "sql_big_selects": "1",
+    "unique_checks": "1",
+    "check_constraint_checks": "1",
+    # parents and children move together: their keys are not checked meanwhile, and do not act
+    "foreign_key_checks": "0",
+    # a commit ends the transaction and begins no other
+    "completion_type": "'NO_CHAIN'",
+    # waits are limited where they are made; a controller that is paused inside a transaction loses it after 5 s, and its locks go
+    "max_statement_time": "0",
+    "innodb_lock_wait_timeout": "1",
+    "lock_wait_timeout": "1",
+    "idle_transaction_timeout": "5",
+    "idle_write_transaction_timeout": "0",
+    "idle_readonly_transaction_timeout": "0",
+    "wait_timeout": "28800",
+    "net_read_timeout": "60",
+    "net_write_timeout": "60",
+}
 SESSION = (
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, max_statement_time = 0, "
-    "innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, idle_transaction_timeout = 5"
+    "SET NAMES utf8mb4",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
+    f"SET SESSION {', '.join(f'{name} = {value}' for name, value in SESSION_VARIABLES.items())}",
 )
-"""Every session of ours. Foreign keys are not checked, and so do not act, while parents and children move together. A controller
-that is paused inside a transaction loses it after 5 s, so that its locks go."""
+"""Makes every session of ours what it has to be, whatever the server, ``init_connect`` and the user's own settings make of it."""
+THREAD = "SELECT CONNECTION_ID() + 0, VERSION()"
+"""A proxy answers the plain question for the thread itself; this one reaches the server."""
 
 TRIGGERS = (
     "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_timing FROM information_schema.triggers "

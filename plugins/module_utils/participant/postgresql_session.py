@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FORMAT, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_settings import behind_a_pooler, configure, refuse_pooler
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_sql import SCHEMA, Scheme, Work
 
 with suppress(ImportError):
@@ -99,14 +100,27 @@ class PostgreSQLSession(Database):
         )
 
     def connect_args(self) -> dict[str, Any]:
-        # fixed formats, so that a row's text is the same in every session
-        settings = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=1 -c bytea_output=hex -c jit=off"
-        arguments: dict[str, Any] = {"application_name": "zdm.landscape", "connect_timeout": 5, "options": settings, "prepare_threshold": None}
+        arguments: dict[str, Any] = {
+            "application_name": "zdm.landscape", "connect_timeout": 5, "client_encoding": "UTF8", "prepare_threshold": None,
+        }  # fmt: skip
         if self.options.get("ca_file"):
             arguments |= {"sslmode": "verify-full", "sslrootcert": os.fspath(self.options["ca_file"])}
         elif self.options.get("ssl"):
             arguments["sslmode"] = "require"
         return arguments
+
+    def open(self) -> Connection:
+        connection = super().open()
+        try:
+            with self.translated():
+                if behind_a_pooler(connection):
+                    with super().open() as second:
+                        refuse_pooler(connection, second, self.label)
+                self.default_schema = configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def refused_login(self, message: str) -> bool:
         return any(words in message for words in ("authentication failed", "no password supplied", "is not permitted to log in")) or (
@@ -141,9 +155,6 @@ class PostgreSQLSession(Database):
                 checks = ", ".join(f"has_parameter_privilege('{name}', 'SET')" for name in names)
                 granted = dict(zip(names, execute(connection, f"SELECT {checks}").one(), strict=True))
             self._abilities = granted
-            # a user called like our schema has it on its search path
-            path = f"SELECT schema FROM unnest(current_schemas(false)) WITH ORDINALITY path(schema, place) WHERE schema <> '{SCHEMA}' ORDER BY place LIMIT 1"
-            self.default_schema = execute(connection, path).scalar() or "public"
         return self._abilities
 
     # -- transactions -----------------------------------------------------------------------------
