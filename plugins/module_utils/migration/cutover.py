@@ -10,7 +10,7 @@
 1   take over: epoch + 1, I becomes W                        journal                       next epoch, the phase stays
 2   take over                                                participants                  an older epoch is refused
 3   take over                                                routers                       an older epoch is refused
-4   block with leases                                        routers                       W: goes on at 4
+4   block with leases                                        routers                       W: U1, then a fresh window
 5   drain, quiesce, prelude                                  nothing
 6   W becomes C, before the first far block                  journal                       C: goes on at 7
 7   close: far deadlines                                     routers
@@ -160,7 +160,8 @@ class Cutover:
         self.journal.take_over(open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch)  # 1
         with self.journal.heartbeat(), ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool:
             try:
-                self._go_on(self.journal.body["to"] == to.id if to else False)
+                # A window that another run has left in W may be days old, and tables have changed since its preflight: it is undone.
+                self._go_on(to is not None and self.journal.body["to"] == to.id and found != phases.WINDOW)
             finally:
                 self._lease.stop()
                 self._leave()

@@ -258,6 +258,39 @@ def test_the_same_command_goes_on_from_every_phase(small: Small, monkeypatch: py
     small.assert_agreed(B)
 
 
+def died_open(small: Small) -> None:
+    """A run has died in W, and its leases have ended."""
+    journal = small.journal()
+    journal.take_over(open_window=True, move_from=A.id, move_to=B.id)
+    journal.release_owner()
+
+
+def test_a_window_that_died_open_is_undone_and_begun_anew(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weeks may have passed since its preflight: tables have changed, and what it had found is not true any more."""
+    died_open(small)
+    written, asked = phases_written(monkeypatch), list[str]()
+
+    def preflight() -> int:
+        asked.append(small.journal().phase)
+        return 0
+
+    outcome = small.cutover().switch(B, preflight)
+    assert (written, asked, outcome.recovered) == (["W", "U", "V", "I", "W", "C", "K", "R", "I"], ["I"], ["W"])
+    small.assert_agreed(B)
+
+
+def test_a_preflight_that_refuses_after_such_an_undo_leaves_all_as_before(small: Small) -> None:
+    died_open(small)
+
+    def refuse() -> int:
+        raise Refused("bills has a column that was not staged")
+
+    with pytest.raises(Refused, match="not staged"):
+        small.cutover().switch(B, refuse)
+    small.assert_agreed(A)
+    assert small.journal().phase == "I"
+
+
 def test_abort_undoes_a_window_and_finishes_a_commit(small: Small) -> None:
     assert not small.cutover().abort().changed
     journal = small.journal()
