@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import threading
 import time
@@ -122,7 +123,7 @@ class MariaDBSessions(Database):
 
         :raises Timeout: another session of the same epoch is at work.
         """
-        name = literal(f"zdm {self.options['database']} {move.migration}"[:64])
+        name = literal(lock_name(str(self.options["database"]), move.migration))
         connection = self.connection()
         with self.translated():
             while not self._scalar(connection, f"SELECT GET_LOCK({name}, {min(0.2, deadline.left()):.3f})"):
@@ -256,6 +257,11 @@ class MariaDBSessions(Database):
                 raise
             connection.rollback()
             return False
+
+
+def lock_name(database: str, migration: str) -> str:
+    """The migration's user lock. User locks belong to the whole server, and their names are 64 characters at most: a digest of all of it."""
+    return f"zdm_{hashlib.sha256(f'{database}/{migration}'.encode()).hexdigest()[:40]}"
 
 
 def number(error: sa.exc.DBAPIError) -> int:

@@ -265,7 +265,8 @@ class Scheme:
             lost = "" if anew else f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND {work.same_key('a', f'k{n}')})"
             deletes.append(f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {self._twin_of(work, f'k{n}')}{lost} RETURNING 1)")
             gone.append(f"(SELECT count(*) FROM d{n})")
-            changes = [f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in (*work.key, *work.fixed)]
+            # the key too: 1.0 and 1.00 are equal, and so are two spellings of a citext, and yet they are not the same
+            changes = [f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in work.fixed]
             then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
             conflict = "" if anew else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
             source = f"{work.sql} a JOIN k{n} ON {work.same_key('a', f'k{n}')} WHERE {work.is_id(from_id, 'a.')} AND (SELECT n FROM gone) >= 0"

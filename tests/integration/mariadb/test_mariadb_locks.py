@@ -204,3 +204,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)  # InnoDB makes its information_schema tables anew only when nobody has read them for 0.1 s
+
+
+def test_two_migrations_whose_names_begin_alike_do_not_share_a_lock(bench: Bench) -> None:
+    """A take over of one ended the other's stage: a lock's name is 64 characters at most."""
+    base = "acme-manufacturing-holding-production-europe-central-frank"
+    migrations = [f"{base}-{number}--x" for number in (1, 2)]
+    names = {mariadb_sessions.lock_name(bench.name, migration) for migration in migrations} | {mariadb_sessions.lock_name("other", migrations[0])}
+    assert len(names) == 3
+    holder, other = bench.application(), bench.application()
+    held = [run(each, f"SELECT GET_LOCK('{name}', 0)") for each, name in zip((holder, other), sorted(names), strict=False)]
+    assert held == [[(1,)], [(1,)]]

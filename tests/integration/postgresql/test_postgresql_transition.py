@@ -13,7 +13,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refuse
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING, untold
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, A, B, C, Site, killed
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
 
 WAIT_MS = 30_000
 LATER = 1700
@@ -155,3 +155,40 @@ def test_helper_objects_of_a_newer_format_are_refused_by_their_name(site: Site) 
         with pytest.raises(Refused, match=f"helper objects of {MIGRATION} have format 2"):
             verb()
     assert (site.catalog(), participant.fingerprint(A)) == (before, rows)
+
+EQUAL = {
+    "numeric": ("numeric", "1.0", "1.00"),
+    "interval": ("interval", "'1 day'", "'24 hours'"),
+    "float": ("float8", "'0'", "'-0'"),
+    "jsonb": ("jsonb", "'{\"a\": 1.0}'", "'{\"a\": 1.00}'"),
+    "citext": ("citext", "'Ann@x'", "'ann@x'"),
+}
+"""Values of a key that are equal and are not the same."""
+
+
+@pytest.mark.parametrize(("kind", "before", "after"), EQUAL.values(), ids=EQUAL.keys())
+def test_a_key_that_is_written_in_another_way_comes_along(site: Site, kind: str, before: str, after: str) -> None:
+    """There and back, and while the tenant is served: neither window is refused because two spellings differ."""
+    if kind == "citext":
+        available = site.sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'", admin=True)
+        if available == [(0,)]:
+            pytest.skip("this PostgreSQL has no citext")
+        site.sql("CREATE EXTENSION citext", admin=True)
+    site.sql(
+        f"CREATE TABLE login (tenant_id uuid NOT NULL, k {kind} NOT NULL, v int, PRIMARY KEY (tenant_id, k))",
+        f"INSERT INTO login VALUES ('{A}', {before}, 0)",
+    )
+    participant = site.staged(tables={**TABLES, "login": {"strategy": "twin"}})
+
+    def spelled(tenant: str) -> list[tuple[str]]:
+        return [tuple(row) for row in site.sql(f"SELECT k::text FROM login WHERE tenant_id = '{tenant}'")]
+
+    site.sql(f"UPDATE login SET k = {after} WHERE tenant_id = '{A}'")
+    written = spelled(A)
+    site.switch(participant)
+    assert spelled(B) == written
+    site.sql(f"UPDATE login SET k = {before} WHERE tenant_id = '{B}'")
+    participant.follow(site.move(reverse=True), 5000)
+    assert spelled(A) == spelled(B) != written
+    site.switch(participant, reverse=True)
+    assert site.status(participant).problems == ()
