@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, literal, per_row_us, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_catalog import Detail, make_works, notes_of, read_catalog, read_details
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_constraints import broken_constraints
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_sql import SCHEMA, STATE_TABLE, Scheme, assignment, quote, shifts
 
 with suppress(ImportError):
@@ -86,6 +87,9 @@ class Inspector:
         tables, refusals = classify(facts, self.session.options, engine, rates, self.session.budget_ms, staged)
         planned = [plan for plan in tables if plan.strategy != IGNORE]
         self._check_rights(connection, details, planned, bool(state))
+        unfit = {refusal.object for refusal in (*refusals, *self.refusals)}
+        other = self.target_id if live == self.source_id else self.source_id
+        self.refusals += broken_constraints(connection, catalog, details, [plan for plan in planned if plan.table not in unfit], live, other)
         self._check_disk(connection, facts, planned, bool(state))
         scheme = Scheme(self.migration, self.source_id, self.target_id, make_works(catalog, details, planned))
         return Inspection(

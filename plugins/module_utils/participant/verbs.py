@@ -35,7 +35,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     untold,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, per_row_us, schema_digest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import Dialect, dangling
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, literal, per_row_us, schema_digest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Rows, State, Survey, read_state, write_state
 
@@ -206,7 +207,9 @@ class Verbs(Database):
             staged = {table.name: table.strategy for table in state.tables} if state else {}
             tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), rates, self.budget_ms, staged)
             planned = survey.planned(tables)
-            obstacles = self.obstacles(connection)
+            dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
+            keys = [refusal for query, refusal in dangling(survey.catalog, tables, dialect, live, other) if execute(connection, query).first()]
+            obstacles = (*self.obstacles(connection), *keys)
         digest = schema_digest(survey.catalog, tables)
         example = State(migration, 0, STAGED, source_id, source_id, target_id, digest, planned)
         return Inspection(
