@@ -44,10 +44,16 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(place, victim, order, id=f"{place}-{order}", marks=marks)
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(may_break=True) as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 def journal(stage: Scene) -> dict[str, str]:
