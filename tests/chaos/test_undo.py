@@ -59,7 +59,8 @@ def test_a_stopped_controller_wakes_up_after_another_has_finished(stage: Scene, 
         sleeper.send_signal(signal.SIGCONT)
     woken = stage.end_of(sleeper)
     assert woken.code == 3
-    assert woken.result["error"] == "Superseded", woken.result
+    # A router closes a control connection that is silent for five seconds: who slept in the middle of a request to it finds that first.
+    assert woken.result["error"] in ("Superseded", "Unreachable"), woken.result
     stage.assert_agreed(goal)
 
 
