@@ -147,7 +147,8 @@ def test_a_closed_terminal_after_the_close_finishes(stage: Scene) -> None:
             os.kill(parent, signal.SIGKILL)
         os.kill(module, signal.SIGHUP)
         process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == -signal.SIGHUP
+        # Ansible ends its workers before itself; on a busy machine it sees the dead one first.
+        assert process.returncode in (-signal.SIGHUP, 1)
     end = wait_end(stage)
     assert (end["by"], end["outcome"]) == ("SIGHUP", "finished")
     stage.assert_agreed(goal, replay=False)
