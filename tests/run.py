@@ -147,7 +147,8 @@ def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: i
         return Count()
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-q", "-m", mark, "-n", str(workers), "--dist", "loadfile", "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
+    dist = "load" if "--alone" in os.environ.get("PYTEST_ADDOPTS", "") else "loadfile"
+    options = ["-q", "-m", mark, "-n", str(workers), "--dist", dist, "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
     command = [str(BIN / "python"), "-m", "pytest", *options, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
@@ -198,8 +199,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./test", description="Runs the tests of the collection; without a part all but thorough and chaos.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}, thorough or chaos")
     parser.add_argument("--n", type=int, default=100, help="chaos: how many random kills (default 100)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="chaos: seed of the random kills; printed, so that a run can be repeated")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of random kills and of a random order; printed, so that a run can be repeated")
     parser.add_argument("-k", metavar="EXPRESSION", help="pytest parts: only the tests that match")
+    parser.add_argument("--alone", action="store_true", help="pytest parts: every test in a process of its own, with nothing that another one has set up")
+    parser.add_argument("--order", choices=["reverse", "random"], help="pytest parts: the modules, and the tests in each, in another order")
     parsed = parser.parse_args()
     unknown = [part for part in parsed.parts if part not in {*PARTS, "thorough", "chaos"}]
     if unknown:
@@ -223,8 +226,17 @@ def run(name: str, part: Callable[[], Count]) -> tuple[str, Count, float]:
 def main() -> int:
     chosen = arguments()
     parts = dict(PARTS)
+    more = [os.environ.get("PYTEST_ADDOPTS", "")]
     if chosen.k:
-        os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -k '{chosen.k}'"
+        more.append(f"-k '{chosen.k}'")
+    if chosen.alone or chosen.order:
+        more.append("-p ansible_collections.zdm.landscape.tests.alone")
+    if chosen.alone:
+        more.append("--alone")
+    if chosen.order:
+        print(f"--order {chosen.order} --seed {chosen.seed}", flush=True)
+        more.append(f"--order {chosen.order} --order-seed {chosen.seed}")
+    os.environ["PYTEST_ADDOPTS"] = " ".join(filter(None, more))
     chaos = environment(ZDM_CHAOS_N=str(chosen.n), ZDM_CHAOS_SEED=str(chosen.seed), ZDM_GUARDIAN_KILLS="50")
     parts["thorough"] = lambda: pytest("thorough", "tests/integration", "tests/chaos", mark="thorough")
     parts["chaos"] = lambda: pytest("chaos", "tests/chaos/test_random.py", "tests/chaos/test_guardian.py", env=chaos)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.tests.chaos import controller
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([controller.__name__])
@@ -35,10 +36,14 @@ class ControllerProcess:
     def kill(self) -> None:
         self._process.kill()
 
+    @property
+    def runs(self) -> bool:
+        return self._process.is_alive()
+
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def end(self, timeout_s: float = 60.0) -> tuple[int, dict[str, Any]]:
+    def end(self, timeout_s: float = PATIENCE_S) -> tuple[int, dict[str, Any]]:
         """Wait for its end; the exit code, negative after a signal, and what it printed.
 
         :raises TimeoutError: it runs on; it is killed then.

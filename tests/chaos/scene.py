@@ -24,18 +24,28 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CL
 from ansible_collections.zdm.landscape.tests.chaos.controllers import ControllerProcess
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant
 from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until, work_folder
+from ansible_collections.zdm.landscape.tests.landscape.spec import SERVICES
 from ansible_collections.zdm.landscape.tests.landscape.traffic import Traffic
 from ansible_collections.zdm.landscape.tests.model.replay import check_trace
 
 LEASE_MS = 500
 RATE = 20.0
-TIMEOUT_S = 25.0
+ENOUGH = 40
+"""Requests that have met what a test looks at: some to each service, of each credential."""
+HOLD_MAX_S = 240
+TIMEOUT_S = 300.0
 """Longer than routers hold a request: what they give up is answered, and a busy machine is not a lost request."""
+POLICY = {"window_budget": "10m", "drain_timeout": "2m"}
+"""No step of a window is given up on a busy machine; tests of a step that does not end say how long it may take."""
 TWINS = {
     "subscriptions": ("product", "subscription", "subscription_item"),
     "bills": ("tax_rule", "bill", "bill_line"),
     "rating": ("rate_plan", "usage_record", "usage_part"),
 }
+STRATEGIES = {
+    service.name: {table: "twin" if table in TWINS.get(service.name, ()) else "in_place" for table in service.tenant_tables} for service in SERVICES
+}
+"""Of every table: what ``auto`` chooses depends on how fast the machine is at the moment."""
 
 
 @dataclass
@@ -52,15 +62,69 @@ class Scene:
 
     landscape: Landscape
     options: dict[str, Any]
-    traffic: Traffic
+    load: dict[str, Any]
     folder: Path
+    staged: bool
     runs: int = 0
+    traffic: Traffic = field(init=False)
     live: Tenant = field(init=False)
 
     def __post_init__(self) -> None:
         self.live = self.landscape.source
         self.options_file.touch(0o600)
         self.options_file.write_text(json.dumps(self.options))
+        self._controllers: list[ControllerProcess] = []
+        self._loads: list[Traffic] = []
+        self._failed_before = 0
+        self._checked = True
+
+    def begin_load(self) -> None:
+        """Start the load, the next run of it when there was one."""
+        self.traffic = self.landscape.traffic(RATE, timeout_s=TIMEOUT_S, **self.load)
+        self._loads.append(self.traffic)
+        self._failed_before = 0
+        self.traffic.start()
+
+    def settle(self) -> None:
+        """What a test begins with, whatever the one before did: no run under way, a migration that is staged if it has to be, and no failure yet."""
+        for process in self._controllers:
+            if process.runs:
+                process.kill()
+                process.end()
+        self._controllers.clear()
+        self._checked = False
+        if not self.traffic.runs:
+            self.landscape.wait_healthy()
+            self.begin_load()
+        journal = self.journal()
+        if journal and journal["phase"] != "I":
+            ended = self.run(state="aborted")
+            assert ended.code == 0, ended.result
+            journal = self.journal()
+        if journal:
+            self.live = self.landscape.source if journal["canonical"] == self.landscape.source.id else self.landscape.target
+        claimed = any((self.landscape.store_path / CLAIMS).glob("*.json"))
+        if claimed and not self.staged:
+            self.unstage()
+        elif self.staged and not claimed:
+            self.stage()
+        self.begin_trace()
+        self._failed_before = self.traffic.progress()["failed"]
+
+    def journal(self) -> dict[str, Any]:
+        """The migration's journal; empty when there is none."""
+        file = self.landscape.store_path / "migrations" / "venezia--venezia-scp.json"
+        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return found
+
+    @contextmanager
+    def policy(self, **changes: str) -> Iterator[None]:
+        """Another policy for the controllers of the block."""
+        self.options_file.write_text(json.dumps({**self.options, "policy": {**self.options["policy"], **changes}}))
+        try:
+            yield
+        finally:
+            self.options_file.write_text(json.dumps(self.options))
 
     @property
     def options_file(self) -> Path:
@@ -79,7 +143,9 @@ class Scene:
         self.runs += 1
         state = state or ("switched" if self.other == self.landscape.target else "reversed")
         common = ["--options", str(self.options_file), "--trace", str(self.trace), "--controller", f"c{self.runs}", "--state", state]
-        return ControllerProcess([*common, *arguments], self.folder / f"c{self.runs}.json")
+        process = ControllerProcess([*common, *arguments], self.folder / f"c{self.runs}.json")
+        self._controllers.append(process)
+        return process
 
     def run(self, *arguments: str, state: str = "") -> Run:
         """Run a controller to its end."""
@@ -104,8 +170,7 @@ class Scene:
 
     def begin_trace(self) -> None:
         """Begin a new trace with what is true now."""
-        file = self.landscape.store_path / "migrations" / "venezia--venezia-scp.json"
-        epoch = json.loads(file.read_text())["epoch"] if file.exists() else 0
+        epoch = self.journal().get("epoch", 0)
         strategies = {entry["name"]: "twin" if entry["name"] in TWINS else "in_place" for entry in self.options["participants"]}
         start = {
             "system": "env",
@@ -118,7 +183,7 @@ class Scene:
         self.trace.write_text(json.dumps(start) + "\n")
 
     def unstage(self) -> None:
-        """Take the stage back; makes the source live first."""
+        """Take the stage back, whole or not; makes the source live first."""
         if self.live != self.landscape.source:
             ended = self.run()
             assert ended.code == 0, ended.result
@@ -142,12 +207,16 @@ class Scene:
     def wait_in_flight(self) -> None:
         """Wait until a router counts a request of one of the two tenants."""
         operation = Operation(self.options)
-        wait_until(lambda: operation.fleet.in_flight(operation.parties.ids) > 0, "a request is in flight", 30)
+        wait_until(lambda: operation.fleet.in_flight(operation.parties.ids) > 0, "a request is in flight")
 
     def wait_unblocked(self) -> None:
-        """Wait until every lease has ended."""
+        """Wait until every lease has ended; what is closed stays so."""
         fleet = Operation(self.options).fleet
-        wait_until(lambda: all(block.until_ms < state.clock_ms for state in fleet.states() for block in state.blocks.values()), "the leases end", 30)
+
+        def ended() -> bool:
+            return all(block.far or block.until_ms < state.clock_ms for state in fleet.states() for block in state.blocks.values())
+
+        wait_until(ended, "the leases end")
 
     def assert_agreed(self, live: Tenant, *, replay: bool = True) -> None:
         """Every artefact agrees on *live*, the trace is one that the model allows, and no request failed."""
@@ -159,7 +228,8 @@ class Scene:
             assert replayed.ok, f"entry {replayed.at}: {replayed.message}"
         self.begin_trace()
         progress = self.traffic.progress()
-        assert progress["failed"] == 0, progress["failures"]
+        failed = progress["failed"] - self._failed_before
+        assert failed == 0, progress["failures"][-failed:]
 
     def status(self) -> MigrationStatus:
         """What ``migration_info`` finds."""
@@ -180,23 +250,40 @@ class Scene:
 
     def wait_recorded(self, place: str) -> None:
         """Wait until a write has been done."""
-        wait_until(lambda: any(entry.get("place") == place for entry in self.entries()), place, 30)
+
+        def done() -> bool:
+            return any(entry.get("place") == place for entry in self.entries())
+
+        wait_until(lambda: done() or not any(process.runs for process in self._controllers), place)
+        assert done(), f"the controller ended before {place}"
 
     @staticmethod
     def wait_stopped(process: ControllerProcess) -> None:
         """Wait until a signal has stopped the process."""
-        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the controller stops", 30)
+        wait_until(lambda: not process.runs or Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the controller stops")
+        assert process.runs, process.end()
 
     def assert_ledger(self, *, twins: bool = True) -> None:
         """Stop the load and compare its ledger with the databases.
 
         :param twins: whether rows of twin tables may stand under the retired id too.
         """
-        self.traffic.stop()
+        if self.traffic.runs:
+            self.traffic.wait_requests(ENOUGH)
+            self.traffic.stop()
         twins_allowed = {f"{service}.{table}" for service, tables in TWINS.items() for table in tables} if twins else set()
-        verdict = self.landscape.check(self.live, [self.traffic], twins_allowed)
+        self._checked = True
+        verdict = self.landscape.check(self.live, self._loads, twins_allowed)
         assert verdict.ok, verdict.findings
         assert verdict.acknowledged > 0
+
+    def end(self) -> None:
+        """Stop the load, with a last look at its ledger when a test ran since the last one."""
+        try:
+            if not self._checked and self.journal().get("phase", "I") == "I":
+                self.assert_ledger()
+        finally:
+            self.traffic.stop()
 
 
 @contextmanager
@@ -208,30 +295,34 @@ def scene(rows: int = 2_000, chaos: bool = True, staged: bool = True, may_break:
     """
     folder = work_folder(Path("/nonexistent-so-that-a-temporary-folder-is-made" * 2))
     try:
-        strategies = {service: dict.fromkeys(tables, "twin") for service, tables in TWINS.items()}
-        with Landscape(folder, rows=rows, strategies=strategies) as landscape:
+        with Landscape(folder, rows=rows, strategies=STRATEGIES, policy=POLICY, hold_max=f"{HOLD_MAX_S}s") as landscape:
             tenants = {"source": landscape.source.subdomain, "target": landscape.target.subdomain}
             options = {**landscape.vars, **tenants, "health": []}
             options["policy"] = {**options["policy"], "lease": f"{LEASE_MS}ms"}
-            with landscape.traffic(RATE, chaos=chaos, timeout_s=TIMEOUT_S, may_break=may_break) as traffic:
-                prepared = Scene(landscape, options, traffic, folder)
-                if staged:
-                    prepared.stage()
-                else:
-                    prepared.begin_trace()
+            prepared = Scene(landscape, options, {"chaos": chaos, "may_break": may_break}, folder, staged)
+            prepared.begin_load()
+            if staged:
+                prepared.stage()
+            else:
+                prepared.begin_trace()
+            try:
                 yield prepared
+            finally:
+                prepared.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_and_go_on(stage: Scene, when: str, place: str, *arguments: str) -> None:
+    """A killed controller, load until its leases have ended and longer, and the same command again."""
     goal = stage.other
     killed = stage.run("--stop", "SIGKILL", when, place, *arguments)
     assert killed.code == -signal.SIGKILL, killed.result
     deadline = time.time() * 1000 + LEASE_MS
     for state in stage.router_states():
         assert all(block.far or block.until_ms <= deadline + 100 for block in state.blocks.values())
-    stage.traffic.run_for(LEASE_MS / 1000 + 2)
+    stage.wait_unblocked()
+    stage.traffic.wait_requests(ENOUGH)
     again = stage.run()
     assert again.code == 0, again.result
     stage.assert_agreed(goal)

@@ -22,22 +22,26 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.controllers import ControllerProcess
 from ansible_collections.zdm.landscape.tests.chaos.places import WINDOW
-from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
-from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
+from ansible_collections.zdm.landscape.tests.chaos.scene import TIMEOUT_S, Scene, scene
+from ansible_collections.zdm.landscape.tests.landscape.processes import alive, wait_until
 
 KILLS = int(os.environ.get("ZDM_GUARDIAN_KILLS", "5"))
-LATEST_S = 15.0
-"""A tenant that had to wait for a person would wait longer, however busy the machine is; what it takes is printed."""
 HELD = WINDOW[WINDOW.index("phase W>C:journal") : WINDOW.index("release:router-2")]
 """Writes after which a router may fail closed."""
 AFTER_S = {False: 0.04, True: 0.008}
 """A kill comes up to so long after a write, in the middle of the next ones; those after the commit are quicker."""
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(chaos=False) as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Probe:
 
     def _ask(self, over: threading.Event, host: str, port: int, token: str) -> None:
         while not over.wait(0.01):
-            connection, begin = http.client.HTTPConnection(host, port, timeout=30), time.monotonic()
+            connection, begin = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), time.monotonic()
             connection.request("GET", "/bills/writes/0", headers={"Authorization": f"Bearer {token}"})
             status = connection.getresponse().status
             self.answers.append((begin, time.monotonic(), status))
@@ -83,16 +87,8 @@ def guardian_of(process: ControllerProcess) -> int:
     return child
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has buried yet has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def wait_gone(pid: int) -> None:
-    wait_until(lambda: is_gone(pid), "the guardian ends", 70)
+    wait_until(lambda: not alive(pid), "the guardian ends")
 
 
 def journal_of(stage: Scene) -> dict[str, Any]:
@@ -109,11 +105,11 @@ class Kill:
 
 
 def kill(stage: Scene, place: str, after_s: float = 0.0) -> Kill:
-    """Kill a controller, not its guardian, some time after a write; returns when the guardian is gone."""
+    """Kill a controller, not its guardian, some time after a write; returns when the guardian is gone and every request answered: nobody ran a command."""
     probe = Probe(stage)
     with probe.asking():
         process = stage.controller("--guarded")
-        wait_until(lambda: f'"{place}"' in stage.trace.read_text(), place, 30, 0.001)
+        wait_until(lambda: f'"{place}"' in stage.trace.read_text(), place, pause_s=0.001)
         guardian = guardian_of(process)
         time.sleep(after_s)
         killed_at = time.monotonic()
@@ -158,7 +154,6 @@ def test_killed_at_random_moments(stage: Scene) -> None:
         assert (again.code, again.result["changed"]) == (0, outcomes[-1] == "undone")
         stage.assert_agreed(goal)
     print(f"{len(waits)} kills, {outcomes.count('undone')} undone: answered after {statistics.median(waits):.2f} s, at worst {max(waits):.2f} s")
-    assert max(waits) <= LATEST_S, sorted(waits)
 
 
 @pytest.mark.parametrize(("place", "outcome"), [("drained:journal", "undone"), ("phase C>K:journal", "finished")])

@@ -44,10 +44,16 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(place, victim, order, id=f"{place}-{order}", marks=marks)
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(may_break=True) as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 def journal(stage: Scene) -> dict[str, str]:
@@ -70,7 +76,7 @@ def assert_as_the_journal_says(stage: Scene, victim: str) -> None:
     assert far == (both if body["phase"] in CLOSED_PHASES else set())
 
 
-@pytest.mark.parametrize(("place", "victim", "order"), _cases())
+@pytest.mark.parametrize(("place", "victim", "order"), list(_cases()))
 def test_a_killed_router_is_what_the_journal_says(stage: Scene, place: str, victim: str, order: str) -> None:
     goal, go = stage.other, stage.folder / "go"
     before = broken_elsewhere(stage, victim)

@@ -13,10 +13,16 @@ from ansible_collections.zdm.landscape.tests.chaos.places import REMOVE, STAGE
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 
 
-@pytest.fixture(scope="module", name="unstaged")
-def _unstaged() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(staged=False) as prepared:
         yield prepared
+
+
+@pytest.fixture(name="unstaged")
+def _unstaged(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 @pytest.mark.parametrize("place", STAGE)

@@ -10,15 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO
-from ansible_collections.zdm.landscape.tests.chaos.scene import LEASE_MS, Scene, kill_and_go_on, scene
+from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, kill_and_go_on, scene
 
 STOPS = ["lease:router-2", "close:router-1", "drained:journal", "phase C>K:journal", "mapping_documents:venezia", "release:router-1"]
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene() as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 @pytest.mark.parametrize(("when", "place"), [("before", UNDO[0]), *(("after", place) for place in UNDO)])
@@ -45,14 +51,16 @@ def test_a_stopped_controller_wakes_up_after_another_has_finished(stage: Scene, 
     sleeper = stage.controller("--stop", "SIGSTOP", "after", place)
     try:
         stage.wait_stopped(sleeper)
-        stage.traffic.run_for(LEASE_MS / 1000 + 2)
+        stage.wait_unblocked()
+        stage.traffic.wait_requests(ENOUGH)
         again = stage.run()
         assert again.code == 0, again.result
     finally:
         sleeper.send_signal(signal.SIGCONT)
     woken = stage.end_of(sleeper)
     assert woken.code == 3
-    assert woken.result["error"] == "Superseded"
+    # A router closes a control connection that is silent for five seconds: who slept in the middle of a request to it finds that first.
+    assert woken.result["error"] in ("Superseded", "Unreachable"), woken.result
     stage.assert_agreed(goal)
 
 

@@ -16,10 +16,16 @@ from ansible_collections.zdm.landscape.tests.chaos.places import WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, kill_and_go_on, scene
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene() as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 @pytest.mark.parametrize(("when", "place"), [("before", WINDOW[0]), *(("after", place) for place in WINDOW)])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from ..landscape.processes import Process, Processes, free_port
+from ..landscape.processes import PATIENCE_S, Process, Processes, free_port
 from .node import Node, ensure_node
 from .standin import HOST
 
@@ -60,7 +60,7 @@ class App(ABC):
         }
         self._process = self._processes.start(self.name, self.command(node), env={**own, **self.environment, "PORT": str(self.port)})
 
-    def wait(self, timeout_s: float = 60.0) -> None:
+    def wait(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until it accepts connections.
 
         :raises ServerError: it ended, or takes longer; with the end of its log.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-from ..landscape.processes import wait_until
+from ..landscape.processes import PATIENCE_S, wait_until
 from .standin import HOST
 
 _HOPS = 12
@@ -98,7 +98,7 @@ class Browser:
     """
 
     def __init__(
-        self, host: str, route: Route, authority: Path, user: str = "", password: str = "", timeout_s: float = 30.0, scheme: str = "http"
+        self, host: str, route: Route, authority: Path, user: str = "", password: str = "", timeout_s: float = PATIENCE_S, scheme: str = "http"
     ) -> None:
         self.host, self.route, self.user, self.scheme = host, route, user, scheme
         self.cookies: dict[str, dict[str, str]] = defaultdict(dict)
@@ -241,4 +241,4 @@ class Worker:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join(60)
+        self._thread.join()

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ..landscape.processes import PATIENCE_S
 from .deploy_steps import Deploy, Stopped
 from .faults import Faults
 from .resolve import ContentError
@@ -101,6 +102,7 @@ class Controller:
         self.closing = False
         self._last = datetime.now(UTC)
         self._message = 0
+        self._threads: list[threading.Thread] = []
 
     def start(self, body: dict[str, Any], user: str) -> Operation:
         """Start an operation.
@@ -115,8 +117,15 @@ class Controller:
             self._last = max(datetime.now(UTC), self._last + timedelta(milliseconds=1))
             operation.started_at = _stamp(self._last)
             self.operations[operation.id] = operation
-        threading.Thread(target=self._run, args=(operation,), name=f"operation {operation.id}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(operation,), name=f"operation {operation.id}", daemon=True)
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        thread.start()
         return operation
+
+    @property
+    def at_work(self) -> bool:
+        """Whether an operation, be it one that was aborted, still does its last step."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def act(self, identity: str, action: str) -> None:
         """Abort, resume or retry.
@@ -142,7 +151,7 @@ class Controller:
         with self.changed:
             del self.operations[identity]
 
-    def wait(self, identity: str, *states: str, timeout_s: float = 30.0) -> Operation:
+    def wait(self, identity: str, *states: str, timeout_s: float = PATIENCE_S) -> Operation:
         """Wait until the operation is in one of these states.
 
         :raises TimeoutError: it is not.

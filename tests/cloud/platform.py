@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from ...plugins.module_utils.mta.descriptor import Descriptor
 from ...plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
 from ...plugins.module_utils.mta.session import Sessions
 from ..landscape.keys import Certificates
-from ..landscape.processes import Process, Processes, ServerError
+from ..landscape.processes import PATIENCE_S, Process, Processes, ServerError
 from ..landscape.routers import ansible_environment, ansible_playbook
 from .app import APPS
 from .browser import Browser, Route
 from .cloud import Cloud
+from .controller import ACTIONS
 from .gorouter import Gorouter
 from .incidents import APPROUTER, AUTH, MTX, OLD, REGISTRY, SRV, Incidents
 from .mtar import write_mtar
@@ -44,6 +46,7 @@ TENANTS = ("t1", "t2", "t3")
 CANARY = "t1"
 ROBOT = "robot@example.com"
 USERS = ("alice@example.com", "bob@example.com", ROBOT)
+PLAYBOOK = "playbook-"
 _DOMAIN = "apps.localhost"
 _SECRETS = 32
 
@@ -103,11 +106,13 @@ class Platform:
         self.apps = Incidents(self.processes, self.folder, self.xsuaa, self.certificates.authority)
         self._stack.callback(self.apps.stop_all)
         self._main = MainThread(self.apps)
-        self.space = Space(domain=f"{_DOMAIN}:{self.gorouter.port}", runner=self._main, router=self.gorouter, credentials=self._credentials(client))
+        credentials = self._credentials(client)
+        self.space = Space(
+            domain=f"{_DOMAIN}:{self.gorouter.port}", runner=self._main, router=self.gorouter, credentials=credentials, drain_s=PATIENCE_S
+        )
         cloud = self.folder / "cloud"
         cloud.mkdir()
         self.cloud = enter(Cloud(cloud, self.space))
-        self.inventory = self.folder / "inventory.json"
         self.configure()
 
     def _credentials(self, client: Client) -> dict[str, dict[str, Any]]:
@@ -143,25 +148,52 @@ class Platform:
             "cloud_foundry": self.cloud.options(),
             "sessions": {"modules": [APPROUTER], "secret": self.session_secret},
             "checks": [
-                {"module": SRV, "path": "/public/health", "assert": "path == '/public/health'", "ca_file": authority, "retries": 2},
-                {"module": APPROUTER, "path": "/public/health", "ca_file": authority, "retries": 2},
+                {"module": SRV, "path": "/public/health", "assert": "path == '/public/health'", "ca_file": authority, "retries": 2, "timeout": "2m"},
+                {"module": APPROUTER, "path": "/public/health", "ca_file": authority, "retries": 2, "timeout": "2m"},
             ],
-            "login": {"module": APPROUTER, "path": PAGE, "username": ROBOT, "password": self.password, "ca_file": authority},
+            "login": {"module": APPROUTER, "path": PAGE, "username": ROBOT, "password": self.password, "ca_file": authority, "timeout": "2m"},
             "upgrade": {
                 "via": "sidecar", "module": MTX, "canary": CANARY, "token_url": client["url"], "client_id": client["clientid"],
                 "client_secret": client["clientsecret"], "ca_file": authority, "poll_interval": "200ms",
             },
-            "canary_checks": [{"module": SRV, "path": "/public/health", "ca_file": authority, "retries": 1}],
+            "canary_checks": [{"module": SRV, "path": "/public/health", "ca_file": authority, "retries": 1, "timeout": "2m"}],
             "poll_interval": "100ms",
         }  # fmt: skip
 
     def configure(self, **changes: Any) -> None:
         """Write the inventory; *changes* replace keys of the description's section ``deploy``, ``None`` takes one away."""
+        self.inventory = self.folder / "inventory.json"
         deploy = {key: value for key, value in {**self.deploy_options(), **changes}.items() if value is not None}
         landscape = {"name": "us10", "store": {"kind": "file", "path": str(self.store_path)}, "log_dir": str(self.folder / "log"), "deploy": deploy}
         host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         self.inventory.touch(0o600)
         self.inventory.write_text(json.dumps({"all": {"vars": {"zdm_landscape": landscape}}, "zdm_controller": {"hosts": {"localhost": host}}}))
+
+    def clear(self) -> None:
+        """Nothing is deployed, nobody has subscribed, nothing is under way, and the controller knows of nothing, as at the beginning."""
+        for process in self.processes.children:
+            if process.name.startswith(PLAYBOOK) and process.popen.poll() is None:
+                process.kill()
+        controller = self.cloud.controller
+        for identity, operation in controller.operations.items():
+            if "abort" in ACTIONS.get(operation.state, []):
+                controller.act(identity, "abort")
+        self.work(lambda: not controller.at_work)
+        controller.operations.clear()
+        self.space.clear()
+        self.apps.stop_all()
+        for place in (self.folder / "tenants", self.folder / "store", self.folder / "log"):
+            shutil.rmtree(place, ignore_errors=True)
+        self.configure()
+
+    @property
+    def live_version(self) -> str:
+        """The version that alone is there and runs; empty while nothing is deployed or something is under way or left over."""
+        apps, versions = self.space.apps.values(), {app.version for app in self.space.apps.values()}
+        pending = any(ACTIONS.get(operation.state) for operation in self.cloud.controller.operations.values())
+        if pending or {app.name for app in apps} != {SRV, MTX, APPROUTER} or {app.state for app in apps} != {"STARTED"} or len(versions) != 1:
+            return ""
+        return versions.pop()
 
     @property
     def store_path(self) -> Path:
@@ -172,7 +204,7 @@ class Platform:
     def begin(self, archive: Path, *arguments: str, playbook: str = "deploy") -> Process:
         """Start the playbook; :meth:`end` waits for it. Without :meth:`end` no application of the space is started or stopped."""
         command = [str(ansible_playbook()), "-i", str(self.inventory), f"zdm.landscape.{playbook}", "-e", f"mta_archive={archive}", *arguments]
-        return self.processes.start(f"playbook-{next(self._runs)}", command, env=self.environment)
+        return self.processes.start(f"{PLAYBOOK}{next(self._runs)}", command, env=self.environment)
 
     def end(self, process: Process) -> Played:
         self.work(lambda: process.popen.poll() is not None)
@@ -224,7 +256,7 @@ class Platform:
         for tenant in tenants:
             body = {"subscribedTenantId": tenant, "subscribedSubdomain": tenant, "eventType": "CREATE"}
             url = f"{self.apps.sidecar(MTX).url}/-/cds/saas-provisioning/tenant/{tenant}"
-            urlopen(Outgoing(url, json.dumps(body).encode(), headers, method="PUT"), timeout=60).close()
+            urlopen(Outgoing(url, json.dumps(body).encode(), headers, method="PUT"), timeout=PATIENCE_S).close()
 
     def states(self) -> list[str]:
         """The states of all operations, in the order in which they were started."""

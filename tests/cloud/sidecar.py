@@ -43,19 +43,28 @@ class Sidecar(App):
         slow_ms: int = 0,
         fail_tenants: Iterable[str] = (),
     ) -> None:
-        database = {"requires": {"db": {"credentials": {"url": str(data / "db.sqlite")}}}}
         self._hooks = folder / f"{name}-hooks.json"
-        own = {"CDS_ENV": "production", "CDS_CONFIG": json.dumps(database), "HOOKS": str(self._hooks)}
+        own = {"CDS_ENV": "production", "HOOKS": str(self._hooks)}
         super().__init__(name, processes, folder, {**environment, **own}, authority, port)
         self.version, self.data = version, data
+        self.give_up_jobs_after()
         self.behave(slow_ms, fail_tenants)
 
     def behave(self, slow_ms: int = 0, fail_tenants: Iterable[str] = ()) -> None:
-        """How upgrades of tenants go from now on."""
+        """How upgrades of tenants go from now on, those under way among them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self._hooks.with_suffix(".new")
         fresh.write_text(json.dumps({"slow_ms": slow_ms, "fail_tenants": list(fail_tenants)}))
         fresh.replace(self._hooks)
+
+    def give_up_jobs_after(self, silence_ms: int | None = None) -> None:
+        """From the next start on a job that was not heard of for so long is given up; ``None``: the product's own 90 minutes.
+
+        A sidecar can't tell a job whose sidecar has ended from one on a busy machine.
+        """
+        jobs = {} if silence_ms is None else {"heartbeatInterval": silence_ms, "heartbeatAge": silence_ms}
+        database = {"credentials": {"url": str(self.data / "db.sqlite")}}
+        self.environment["CDS_CONFIG"] = json.dumps({"requires": {"db": database, "multitenancy": {"jobs": jobs}}})
 
     def command(self, node: Node) -> list[str]:
         project = self.folder / self.name

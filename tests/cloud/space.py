@@ -151,6 +151,7 @@ class Space:
 
     :param domain: of its routes, for example ``apps.localhost:8443``.
     :param credentials: by service name: what a binding brings.
+    :param drain_s: how long requests may still take at an application that is stopped.
     """
 
     def __init__(
@@ -161,7 +162,9 @@ class Space:
         runner: AppRunner | None = None,
         router: Router | None = None,
         credentials: Mapping[str, Mapping[str, Any]] | None = None,
+        drain_s: float = DRAIN_S,
     ) -> None:
+        self.drain_s = drain_s
         self.org, self.name, self.domain = org, name, domain
         self.guid, self.org_guid = str(uuid.uuid4()), str(uuid.uuid4())
         self.runner: AppRunner = runner or NoRunner()
@@ -171,6 +174,14 @@ class Space:
         self.routes: dict[str, Route] = {}
         self.services: dict[str, Service] = {}
         self.lock = threading.RLock()
+
+    def clear(self) -> None:
+        """Forget everything; who runs the applications stops them."""
+        with self.lock:
+            self.apps.clear()
+            self.routes.clear()
+            self.services.clear()
+        self.publish()
 
     def apps_of(self, mta_id: str, namespace: str = "") -> list[App]:
         with self.lock:
@@ -205,7 +216,7 @@ class Space:
         app.state = "STOPPED"
         self.publish()
         if self.router:
-            self.router.drain(app.port, DRAIN_S)
+            self.router.drain(app.port, self.drain_s)
         self.runner.stop(name)
 
     def delete(self, name: str) -> None:

@@ -18,7 +18,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
 
 A, B, C = "venezia", "venezia-scp", "bystander"
 KEY = f"{A}--{B}"
-WAIT_MS = 5000
+WAIT_MS = 60_000
+"""For a verb that nothing is in the way of, however busy the machine is."""
 WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
 
 _PROCESSES = multiprocessing.get_context("forkserver")

@@ -19,7 +19,7 @@ from .databases import Database, SqliteDatabase
 from .landscape import service_is_up
 from .ledger import BYSTANDER, TENANT, LedgerWriter
 from .load import Config, Credential, Load
-from .processes import Processes, free_port, module_command, module_environment
+from .processes import PATIENCE_S, Processes, free_port, module_command, module_environment
 from .servers import HOST
 from .spec import BY_NAME
 
@@ -82,15 +82,23 @@ class Bench:
         self.ledger.touch()
         self.front: Front
 
-    def load(self, harm: Harm | None = None, chaos: bool = False, requests: int = 100, failures: int = 0, may_break: bool = False) -> dict[str, Any]:
+    def load(
+        self,
+        harm: Harm | None = None,
+        chaos: bool = False,
+        requests: int = 100,
+        failures: int = 0,
+        may_break: bool = False,
+        timeout_s: float = PATIENCE_S,
+    ) -> dict[str, Any]:
         """Run the load and return its summary.
 
         :param requests: so many at least are sent.
         :param failures: go on until there are so many, up to 3,000 requests.
         """
-        return asyncio.run(self._load(harm, requests, failures, chaos=chaos, may_break=may_break))
+        return asyncio.run(self._load(harm, requests, failures, chaos=chaos, may_break=may_break, timeout_s=timeout_s))
 
-    async def _load(self, harm: Harm | None, requests: int, failures: int, **allowed: bool) -> dict[str, Any]:
+    async def _load(self, harm: Harm | None, requests: int, failures: int, **allowed: Any) -> dict[str, Any]:
         self.front = Front(self.port, harm)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.front.handle)
@@ -111,7 +119,7 @@ class Bench:
         finally:
             await runner.cleanup()
 
-    def _config(self, port: int, allowed: dict[str, bool]) -> Config:
+    def _config(self, port: int, allowed: dict[str, Any]) -> Config:
         self._runs += 1
         credentials = [
             Credential("source", TENANT, "source", (LIVE, RETIRED)),

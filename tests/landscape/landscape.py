@@ -50,6 +50,8 @@ class Landscape:
     :param rows: the tenant's rows in each PostgreSQL database at least; MariaDB has at most 20,000, SQLite a quarter.
     :param strategies: service → table → strategy for tables that ``auto`` is not to choose for.
     :param services: names of the services to run; those whose server is not installed are left out.
+    :param policy: what differs from the policy of the demo.
+    :param hold_max: how long the routers hold a request.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Landscape:
         rows: int = 20_000,
         strategies: Mapping[str, Mapping[str, str]] | None = None,
         services: Sequence[str] = ALL_SERVICES,
+        policy: Mapping[str, str] | None = None,
+        hold_max: str = "20s",
     ) -> None:
         self.folder, self.rows = folder, rows
         self.source, self.target, self.bystander = Tenant("venezia"), Tenant("venezia-scp"), Tenant("roma")
@@ -67,6 +71,7 @@ class Landscape:
         self.services: dict[str, Process] = {}
         self.ports: dict[str, int] = {}
         self._names, self._strategies = services, strategies or {}
+        self._policy, self._hold_max = policy or {}, hold_max
         self._logs = folder / "logs"
         self.processes = Processes(self._logs)
         self._baseline: dict[tuple[str, str], str] = {}
@@ -82,7 +87,7 @@ class Landscape:
             self._logs.mkdir(parents=True, exist_ok=True)
             self.secrets.mkdir(mode=0o700, exist_ok=True)
             self._certificates, self._issuers = Certificates.make(self.secrets), Issuers(self.secrets)
-            self.fleet = Fleet(self.folder, self.processes)
+            self.fleet = Fleet(self.folder, self.processes, self._hold_max)
             self._plan_databases()
             self._write_store()
             self._write_inventory()
@@ -141,8 +146,8 @@ class Landscape:
             "store": {"kind": "file", "path": str(self.store_path)},
             "routers": [router.option(self._certificates) for router in self.fleet.routers],
             "participants": participants(list(self.databases.values()), self._strategies),
-            "policy": {"window_budget": "20s", "drain_timeout": "2s", "lease": "3s", "mode": "hold"},
-            "health": [{"url": f"http://{HOST}:{port}/{name}/health", "assert": "status == 'UP'"} for name, port in self.ports.items()],
+            "policy": {"window_budget": "20s", "drain_timeout": "2s", "lease": "3s", "mode": "hold", **self._policy},
+            "health": [{"url": f"http://{HOST}:{port}/{name}/health", "assert": "status == 'UP'", "timeout": "2m"} for name, port in self.ports.items()],
             "log_dir": str(self.folder / "audit"),
         }
 
@@ -237,6 +242,10 @@ class Landscape:
     def _start_services(self) -> None:
         """Start the services that do not run and wait until all are healthy."""
         self._launch_services()
+        self.wait_healthy()
+
+    def wait_healthy(self) -> None:
+        """Wait until every service and its database is well."""
         for name, process in self.services.items():
             process.wait_ready(lambda name=name: service_is_up(self.ports[name], name))  # type: ignore[misc]
 

@@ -28,6 +28,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PACKAGE = __package__ or "tests.landscape"
 IMPORT_ROOT = Path(__file__).parents[_PACKAGE.count(".") + 1]
 """The folder from which this package was imported; not resolved, as the collection may be a link."""
+PATIENCE_S = 300.0
+"""A condition that will not come true is told apart from a busy machine; nothing waits so long where all is well."""
 
 
 class ServerError(RuntimeError):
@@ -60,7 +62,7 @@ class User:
         raise ServerError("No unprivileged user exists; servers do not run as root.")
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0, pause_s: float = 0.02) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, pause_s: float = 0.02) -> None:
     """Poll *condition* until it is true.
 
     :raises ServerError: when it is still false after *timeout_s* seconds.
@@ -128,7 +130,7 @@ def reachable_by_all(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in resolved.parents) and bool(resolved.stat().st_mode & 0o004)
 
 
-def run(argv: Sequence[str], user: User | None = None, timeout_s: float = 120.0, cwd: Path | None = None) -> str:
+def run(argv: Sequence[str], user: User | None = None, timeout_s: float = PATIENCE_S, cwd: Path | None = None) -> str:
     """Run a short command and return its output.
 
     :raises ServerError: when it fails; with its output.
@@ -158,7 +160,8 @@ def _stat(pid: int) -> tuple[str, int]:
     return fields[0], int(fields[1])
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has buried yet does not."""
     return _stat(pid)[0] not in ("", "Z", "X")
 
 
@@ -198,7 +201,7 @@ class Process:
     def tail(self, size: int = 2000) -> str:
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""
 
-    def wait_ready(self, ready: Callable[[], object], timeout_s: float = 60.0) -> None:
+    def wait_ready(self, ready: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Poll *ready* until it is true; ends early when the process does."""
 
         def alive_and_ready() -> object:
@@ -237,7 +240,7 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.popen.wait(30)
-        wait_until(lambda: not any(_alive(pid) for pid in family), f"{self.name} and its children end")
+        wait_until(lambda: not any(alive(pid) for pid in family), f"{self.name} and its children end")
 
 
 @dataclass

@@ -66,8 +66,8 @@ class Router:
 class Fleet:
     """Both routers. The first is controlled by its socket, the second by mutual TLS alone, in a folder nobody else can enter."""
 
-    def __init__(self, folder: Path, processes: Processes) -> None:
-        self._processes, self._folder = processes, folder
+    def __init__(self, folder: Path, processes: Processes, hold_max: str = "20s") -> None:
+        self._processes, self._folder, self._hold_max = processes, folder, hold_max
         self.program = programs.haproxy()
         hidden = User.unprivileged("nobody")
         private_folder(folder / "router-2", hidden)
@@ -89,7 +89,7 @@ class Fleet:
         return {
             "landscape_router_bind_address": HOST, "landscape_router_control_address": HOST, "landscape_router_service": "none",
             "landscape_router_haproxy": str(self.program.path), "landscape_router_threads": 2, "landscape_router_maxconn": 4000,
-            "landscape_router_hold_max": "20s",
+            "landscape_router_hold_max": self._hold_max,
             "landscape_router_backends": [
                 {"name": name, "path": f"/{name}", "servers": [f"{HOST}:{port}"]} for name, port in backends.items()
             ],

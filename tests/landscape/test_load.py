@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from ansible_collections.zdm.landscape.tests.landscape import load
 from ansible_collections.zdm.landscape.tests.landscape.bench import LIVE, OTHER, Bench, Front
 from ansible_collections.zdm.landscape.tests.landscape.ledger import BYSTANDER
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes
@@ -74,34 +73,30 @@ def test_a_connection_that_breaks_is_a_failure_and_the_request_is_not_sent_again
     assert summary["requests"] + 2 == bench.front.seen
 
 
-def test_where_a_router_may_be_killed_a_broken_connection_is_counted_apart_and_silence_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "TIMEOUT_S", 3.0)
-
+def test_where_a_router_may_be_killed_a_broken_connection_is_counted_apart_and_silence_is_not(bench: Bench) -> None:
     async def harm(front: Front, request: web.Request, body: bytes) -> web.StreamResponse | None:
         if is_nth_write(front, request):
-            await asyncio.sleep(6)
+            await asyncio.Event().wait()
         elif request.method == "GET" and front.seen % 5 == 0 and not request.path.endswith("/0"):
             assert request.transport is not None
             request.transport.close()
         return None
 
-    summary = bench.load(harm, may_break=True)
+    summary = bench.load(harm, may_break=True, timeout_s=5)
     assert [summary["failed"], len(summary["broken"])] == [1, 1]
     assert sum(summary["broken"].values()) > 0
     assert "no answer" in summary["failures"][0]["what"]
 
 
-def test_silence_is_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "TIMEOUT_S", 3.0)
-
+def test_silence_is_a_failure(bench: Bench) -> None:
     async def harm(front: Front, request: web.Request, body: bytes) -> web.StreamResponse | None:
         if is_nth_write(front, request):
-            await asyncio.sleep(6)
+            await asyncio.Event().wait()
         return None
 
-    summary = bench.load(harm)
+    summary = bench.load(harm, timeout_s=5)
     assert summary["unknown"] >= 1
-    assert any("no answer within 3 s" in failure["what"] for failure in summary["failures"])
+    assert any("no answer within 5 s" in failure["what"] for failure in summary["failures"])
 
 
 def test_only_in_chaos_a_router_may_refuse(bench: Bench) -> None:

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.zdm.landscape.tests.landscape import programs
 from ansible_collections.zdm.landscape.tests.landscape.databases import MariaDatabase, PostgresDatabase
 from ansible_collections.zdm.landscape.tests.landscape.processes import (
+    PATIENCE_S,
     Processes,
     ServerError,
     free_port,
@@ -78,9 +79,9 @@ def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> Non
             assert len(processes_in(folder)) > 4  # PostgreSQL has children of its own
         finally:
             parent.send_signal(number)
-            parent.wait(90)
+            parent.wait(PATIENCE_S)
             parent.stdout.close()
-        wait_until(lambda: not processes_in(folder), f"the processes {processes_in(folder)} end", 20)
+        wait_until(lambda: not processes_in(folder), f"the processes {processes_in(folder)} end")
 
 
 def test_postgresql_keeps_its_data_through_a_crash_and_goes_back_to_its_seed(folder: Path, processes: Processes) -> None:

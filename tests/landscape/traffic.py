@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .processes import Process, Processes, module_command, module_environment, wait_until
+from .processes import PATIENCE_S, Process, Processes, module_command, module_environment, wait_until
 
 
 class Traffic:
@@ -49,6 +49,10 @@ class Traffic:
         self._process = self._processes.start(self._name, module_command("load", str(config)), env=module_environment(), stdout=self._output)
         self._process.wait_ready(lambda: self.progress()["requests"] >= requests)
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def progress(self) -> dict[str, Any]:
         """The counts so far, at most some tenths of a second old."""
         try:
@@ -57,17 +61,17 @@ class Traffic:
             return {"requests": 0, "failed": 0, "refused": 0, "unknown": 0, "broken": {}, "failures": []}
         return progress
 
-    def wait_requests(self, more: int, timeout_s: float = 60.0) -> None:
+    def wait_requests(self, more: int) -> None:
         """Wait until *more* requests have been sent from now on."""
         wanted = self.progress()["requests"] + more
         assert self._process is not None
-        self._process.wait_ready(lambda: self.progress()["requests"] >= wanted, timeout_s)
+        self._process.wait_ready(lambda: self.progress()["requests"] >= wanted)
 
     def run_for(self, seconds: float) -> None:
         """Let the load go on for a time."""
         assert self._process is not None
         end = time.monotonic() + seconds
-        self._process.wait_ready(lambda: time.monotonic() >= end, seconds + 1)
+        self._process.wait_ready(lambda: time.monotonic() >= end, seconds + PATIENCE_S)
 
     def watch(self, process: Process, timeout_s: float = 900.0) -> None:
         """Wait until *process* ends.
@@ -82,7 +86,7 @@ class Traffic:
         if self._process is not None:
             process, self._process = self._process, None
             process.popen.terminate()
-            wait_until(lambda: process.popen.poll() is not None, f"{self._name} ends", 30)
+            wait_until(lambda: process.popen.poll() is not None, f"{self._name} ends")
             self._processes.stop(process)
             if process.popen.returncode != 0:
                 raise RuntimeError(f"{self._name} ended with code {process.popen.returncode}: {process.tail()}")

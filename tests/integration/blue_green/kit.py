@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of deployments by the role share: a platform with a first version, users at work, and what they must not notice."""
+"""What the tests of deployments by the role share: a platform in the state that a test begins with, users at work, and what they must not notice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.zdm.landscape.tests.cloud.incidents import SRV
-from ansible_collections.zdm.landscape.tests.cloud.platform import PAGE, ROBOT, USERS, Platform
+from ansible_collections.zdm.landscape.tests.cloud.incidents import OLD, SRV
+from ansible_collections.zdm.landscape.tests.cloud.platform import PAGE, ROBOT, TENANTS, USERS, Platform
 from ansible_collections.zdm.landscape.tests.cloud.users import Users
 from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
 
@@ -20,14 +20,38 @@ ENOUGH = 3
 
 
 @contextmanager
-def running_platform(*, deployed: bool) -> Iterator[Platform]:
-    """:param deployed: whether the first version is live and has tenants."""
+def running_platform() -> Iterator[Platform]:
     with temporary_folder() as folder, Platform(folder) as platform:
-        if deployed:
-            played = platform.play(platform.archive())
-            assert played.code == 0, played.output
-            platform.subscribe()
         yield platform
+
+
+def deploy(platform: Platform, version: str) -> None:
+    played = platform.play(platform.archive(version))
+    assert played.code == 0, played.output
+
+
+def nothing(platform: Platform) -> Platform:
+    """Nothing was ever deployed."""
+    if platform.states() or platform.space.apps:
+        platform.clear()
+    platform.configure()
+    return platform
+
+
+def standing(platform: Platform, version: str = "") -> Platform:
+    """A version is live and its tenants have its schema; what the tests before left stays when it is just that.
+
+    :param version: whichever it is when it is empty.
+    """
+    there = platform.live_version
+    if not there or version not in ("", there) or platform.upgraded() != ([] if there == OLD else list(TENANTS)):
+        platform.clear()
+        deploy(platform, OLD)
+        platform.subscribe()
+        if version not in ("", OLD):
+            deploy(platform, version)
+    platform.configure()
+    return platform
 
 
 @contextmanager

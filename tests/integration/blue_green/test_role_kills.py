@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from ansible_collections.zdm.landscape.tests.cloud.platform import TENANTS, Platform
 from ansible_collections.zdm.landscape.tests.cloud.users import Users
-from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, running_platform, users_at_work
+from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, running_platform, standing, users_at_work
 
 pytestmark = pytest.mark.thorough
 PLACES = [
@@ -40,28 +41,37 @@ PLACES = [
 
 @pytest.fixture(scope="module", name="platform")
 def _platform() -> Iterator[Platform]:
-    with running_platform(deployed=True) as platform:
+    with running_platform() as platform:
         yield platform
 
 
-@pytest.fixture(scope="module", name="users")
-def _users(platform: Platform) -> Iterator[Users]:
-    with users_at_work(platform) as users:
+@pytest.fixture(name="live")
+def _live(platform: Platform) -> Platform:
+    return standing(platform)
+
+
+@pytest.fixture(name="users")
+def _users(live: Platform) -> Iterator[Users]:
+    with users_at_work(live) as users:
         yield users
 
 
-@pytest.mark.parametrize("number", range(len(PLACES)), ids=[place.strip(" ]\n") for place in PLACES])
-def test_killed_and_run_again(platform: Platform, users: Users, number: int) -> None:
-    archive = platform.archive(f"2.0.{number}")
-    finished = platform.states().count("FINISHED")
+@pytest.fixture(scope="module", name="versions")
+def _versions() -> Iterator[str]:
+    return (f"2.0.{number}" for number in count())
+
+
+@pytest.mark.parametrize("place", [pytest.param(place, id=place.strip(" ]\n")) for place in PLACES])
+def test_killed_and_run_again(live: Platform, users: Users, versions: Iterator[str], place: str) -> None:
+    platform, version, before = live, next(versions), len(live.states())
+    archive = platform.archive(version)
     running = platform.begin(archive)
-    platform.wait_for(running, PLACES[number])
+    platform.wait_for(running, place)
     os.killpg(running.pid, signal.SIGKILL)
     assert platform.end(running).code == -signal.SIGKILL
     played = platform.play(archive)
     assert played.code == 0, played.output
-    assert platform.states().count("FINISHED") == finished + 1
-    assert set(platform.states()) == {"FINISHED"}
+    assert platform.states()[before:] == ["FINISHED"]
     assert platform.upgraded() == list(TENANTS)
     assert not list((platform.folder / "log").glob("*.session"))
-    assert_live(users, f"2.0.{number}")
+    assert_live(users, version)

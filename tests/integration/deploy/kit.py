@@ -74,7 +74,7 @@ class Bench:
         return str(write_mtar(self.folder, descriptor))
 
     def params(self, **changes: Any) -> dict[str, Any]:
-        return {**DEFAULTS, "poll_interval": "10ms", "timeout": "20s", "log_dir": str(self.folder / "logs"), **changes}
+        return {**DEFAULTS, "poll_interval": "10ms", "timeout": "5m", "log_dir": str(self.folder / "logs"), **changes}
 
     def run(self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any) -> Result:
         """Run the engine as the module does."""

@@ -55,7 +55,7 @@ def _runs(bench: Bench) -> Iterator[Runs]:
         yield Runs(bench, process)
         assert process.stdin
         process.stdin.close()
-        process.wait(30)
+        process.wait()
 
 
 def test_a_deployment_that_is_killed_after_each_request(bench: Bench, runs: Runs) -> None:

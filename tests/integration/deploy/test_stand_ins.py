@@ -20,7 +20,7 @@ from ansible_collections.zdm.landscape.tests.cloud.gorouter import Gorouter
 from ansible_collections.zdm.landscape.tests.cloud.resolve import ContentError, Resolved, Surroundings, merged
 from ansible_collections.zdm.landscape.tests.cloud.space import App, MainThread, NoRunner, Space
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
-from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S, wait_until
 
 DESCRIPTOR: dict[str, Any] = {
     "ID": "shop",
@@ -209,7 +209,7 @@ def test_requests_in_flight_are_waited_for(backend: int) -> None:
         assert not router.drain(backend, 0.05)
         assert ask(router)[0] == 404
         Backend.go.set()
-        assert router.drain(backend, 30)
+        assert router.drain(backend, PATIENCE_S)
         thread.join()
         assert (answers, router.in_flight(backend)) == ([200], 0)
 

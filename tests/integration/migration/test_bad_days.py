@@ -23,10 +23,16 @@ from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(chaos=False) as prepared:
         yield prepared
+
+
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
 
 
 def refused(stage: Scene, *texts: str, options: dict[str, Any] | None = None, for_window: bool = True) -> None:
@@ -159,7 +165,8 @@ def test_a_request_that_never_ends_undoes_the_window_and_is_named(stage: Scene) 
         head = f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length: 500\r\n\r\n"
         connection.sendall(head.encode() + b"{")
         stage.wait_in_flight()
-        ended = stage.run()
+        with stage.policy(drain_timeout="1s"):
+            ended = stage.run()
     assert ended.code == 3
     assert "router-1" in ended.result["message"]
     assert "in flight" in ended.result["message"]

@@ -25,7 +25,7 @@ FLIPS = 20
 NEXT = Tenant("venezia-next", "5e5e5e5e-0000-4000-8000-000000000005")
 
 
-@pytest.fixture(scope="module", name="scenery")
+@pytest.fixture(name="scenery")
 def _scenery() -> Iterator[Scene]:
     with scene(rows=1_000, chaos=False) as prepared:
         yield prepared
@@ -71,6 +71,9 @@ def test_twenty_flips_under_load(scenery: Scene, operation: Operation) -> None:
 def test_the_next_migration_takes_the_first_source_along(scenery: Scene, operation: Operation) -> None:
     """A has moved to B; its token leads to the live id before, in and after the window of B and C, also at a router that starts."""
     first, second = operation.parties.source, operation.parties.target
+    switch(operation, second)
+    scenery.assert_agreed(scenery.landscape.target, replay=False)
+    scenery.assert_ledger()
     content = [participant.fingerprint(second.id) for participant in operation.participants]
     for place in ("remove:bills", "remove:rating"):
         killed = scenery.run("--stop", "SIGKILL", "after", place, state="purged")

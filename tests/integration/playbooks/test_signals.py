@@ -23,25 +23,38 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
-from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
-
-PATIENCE_S = 180
-"""A playbook on a busy machine."""
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S, wait_until
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
+@pytest.fixture(scope="module", name="scenery")
+def _scenery() -> Iterator[Scene]:
     with scene(rows=500) as prepared:
-        description = prepared.landscape.inventory.parent / "group_vars" / "all" / "landscape.yml"
-        description.write_text(description.read_text().replace("drain_timeout: 2s", "drain_timeout: 15s"))
         yield prepared
 
 
-def start(stage: Scene) -> subprocess.Popen[str]:
-    """The playbook that makes the other tenant live, in a process group of its own as a terminal's foreground job."""
-    name = "migrate" if stage.other == stage.landscape.target else "reverse"
+@pytest.fixture(name="stage")
+def _stage(scenery: Scene) -> Scene:
+    scenery.settle()
+    return scenery
+
+
+def name_of(stage: Scene) -> str:
+    """The playbook that makes the other tenant live."""
+    return "migrate" if stage.other == stage.landscape.target else "reverse"
+
+
+@contextmanager
+def started(stage: Scene) -> Iterator[subprocess.Popen[str]]:
+    """That playbook, in a process group of its own as a terminal's foreground job; nothing of it outlives the block."""
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(stage.landscape.playbook(name), env=stage.landscape.environment, cwd=stage.folder, start_new_session=True, **output)
+    command = stage.landscape.playbook(name_of(stage))
+    process = subprocess.Popen(command, env=stage.landscape.environment, cwd=stage.folder, start_new_session=True, **output)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def journal_of(stage: Scene) -> dict[str, Any]:
@@ -51,13 +64,13 @@ def journal_of(stage: Scene) -> dict[str, Any]:
 
 def wait_phase(stage: Scene, process: subprocess.Popen[str], phase: str) -> None:
     """Wait until the playbook's window is in a phase."""
-    wait_until(lambda: journal_of(stage)["phase"] == phase or process.poll() is not None, f"phase {phase}", PATIENCE_S, 0.001)
+    wait_until(lambda: journal_of(stage)["phase"] == phase or process.poll() is not None, f"phase {phase}", pause_s=0.001)
     assert process.poll() is None, process.communicate()[0]
 
 
 def wait_end(stage: Scene) -> dict[str, Any]:
     """Wait until no process drives the migration any more; returns how the last run ended."""
-    wait_until(lambda: not journal_of(stage)["owner"], "the run ends", PATIENCE_S)
+    wait_until(lambda: not journal_of(stage)["owner"], "the run ends")
     end: dict[str, Any] = journal_of(stage).get("ended_by", {})
     return end
 
@@ -70,20 +83,20 @@ def stopped_before_the_close(stage: Scene) -> Iterator[subprocess.Popen[str]]:
         head = f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length: 500\r\n\r\n"
         connection.sendall(head.encode() + b"{")
         stage.wait_in_flight()
-        process = start(stage)
-        wait_phase(stage, process, "W")
-        yield process
+        with started(stage) as process:
+            wait_phase(stage, process, "W")
+            yield process
 
 
 @contextmanager
 def stopped_after_the_close(stage: Scene) -> Iterator[subprocess.Popen[str]]:
     """A playbook whose window is closed and can't write the journal."""
-    process = start(stage)
-    wait_phase(stage, process, "C")
-    with (stage.landscape.store_path / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert journal_of(stage)["phase"] in "CKR"
-        yield process
+    with started(stage) as process:
+        wait_phase(stage, process, "C")
+        with (stage.landscape.store_path / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert journal_of(stage)["phase"] in "CKR"
+            yield process
 
 
 def parents_of(pid: int, last: int) -> list[int]:
@@ -96,7 +109,7 @@ def parents_of(pid: int, last: int) -> list[int]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 99), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_a_signal_before_the_close_undoes(stage: Scene, number: signal.Signals, code: int) -> None:
-    before = stage.live
+    before, name = stage.live, name_of(stage)
     with stopped_before_the_close(stage) as process:
         os.killpg(process.pid, number)
         process.communicate(timeout=PATIENCE_S)
@@ -105,7 +118,7 @@ def test_a_signal_before_the_close_undoes(stage: Scene, number: signal.Signals, 
     assert (end["by"], end["outcome"], end["epoch"]) == (number.name, "undone", journal_of(stage)["epoch"])
     status = stage.status()
     assert f"{number.name} came to a run, which undid the window" in status.verdict
-    assert "zdm.landscape.migrate -e migrate_db_from_tenant=venezia" in status.next_command
+    assert f"zdm.landscape.{name} -e migrate_db_from_tenant=venezia" in status.next_command
     stage.assert_agreed(before, replay=False)
 
 
@@ -134,7 +147,8 @@ def test_a_closed_terminal_after_the_close_finishes(stage: Scene) -> None:
             os.kill(parent, signal.SIGKILL)
         os.kill(module, signal.SIGHUP)
         process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == -signal.SIGHUP
+        # Ansible ends its workers before itself; on a busy machine it sees the dead one first.
+        assert process.returncode in (-signal.SIGHUP, 1)
     end = wait_end(stage)
     assert (end["by"], end["outcome"]) == ("SIGHUP", "finished")
     stage.assert_agreed(goal, replay=False)
@@ -148,12 +162,12 @@ def test_a_killed_module_is_recovered_and_the_playbook_does_not_wait_for_it(stag
         process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 2
         assert journal_of(stage)["phase"] in "CKR"
-    wait_until(lambda: journal_of(stage)["phase"] == "I", "the guardian recovers", PATIENCE_S)
+    wait_until(lambda: journal_of(stage)["phase"] == "I", "the guardian recovers")
     end = wait_end(stage)
     assert end["by"] == "guardian"
-    again = start(stage) if end["outcome"] == "undone" else None
-    if again:
-        output = again.communicate(timeout=PATIENCE_S)[0]
+    if end["outcome"] == "undone":
+        with started(stage) as again:
+            output = again.communicate(timeout=PATIENCE_S)[0]
         assert again.returncode == 0, output
         assert "its guardian undid the window" in re.sub(r"\s+", " ", output)
     stage.assert_agreed(goal, replay=False)

@@ -1,7 +1,7 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks as an operator runs them, one after the other on one landscape, with traffic that must not notice."""
+"""The playbooks as an operator runs them, on one landscape, with traffic that must not notice."""
 
 from __future__ import annotations
 
@@ -9,21 +9,83 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
+from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage() -> Iterator[Scene]:
-    with scene(chaos=False, staged=False) as prepared:
-        yield prepared
+class Theatre:
+    """The scene on which the tests play, a new one after what has no way back."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._scene: Scene | None = None
+
+    @property
+    def scene(self) -> Scene:
+        """As the last test has left it."""
+        if self._scene is None:
+            self._scene = self._stack.enter_context(scene(chaos=False, staged=False))
+        return self._scene
+
+    @property
+    def finalized(self) -> bool:
+        claimed = any((self.scene.landscape.store_path / "claims").glob("*.json"))
+        return not claimed and self.scene.journal().get("canonical") == self.scene.landscape.target.id
+
+    def at(self, live: str, *, staged: bool) -> Scene:
+        """The scene with this tenant live, ``source`` or ``target``."""
+        if self.finalized:
+            self.close()
+        self.scene.staged = staged
+        self.scene.settle()
+        if self.scene.live != getattr(self.scene.landscape, live):
+            goal = self.scene.other
+            ended = self.scene.run()
+            assert ended.code == 0, ended.result
+            self.scene.assert_agreed(goal)
+        return self.scene
+
+    def close(self) -> None:
+        self._scene = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="module", name="theatre")
+def _theatre() -> Iterator[Theatre]:
+    theatre = Theatre()
+    yield theatre
+    theatre.close()
+
+
+@pytest.fixture(name="unstaged")
+def _unstaged(theatre: Theatre) -> Scene:
+    return theatre.at("source", staged=False)
+
+
+@pytest.fixture(name="staged")
+def _staged(theatre: Theatre) -> Scene:
+    return theatre.at("source", staged=True)
+
+
+@pytest.fixture(name="switched")
+def _switched(theatre: Theatre) -> Scene:
+    return theatre.at("target", staged=True)
+
+
+@pytest.fixture(name="finalized")
+def _finalized(theatre: Theatre) -> Scene:
+    if not theatre.finalized:
+        ended = theatre.at("target", staged=True).run(state="purged")
+        assert ended.code == 0, ended.result
+    return theatre.scene
 
 
 def play(stage: Scene, name: str, *arguments: str, code: int = 0, tenants: tuple[str, str] | None = ("venezia", "venezia-scp")) -> str:
@@ -72,12 +134,12 @@ def unchanged(stage: Scene) -> Iterator[None]:
     assert everything(stage) == before
 
 
-def test_validate_says_that_all_is_well(stage: Scene) -> None:
-    play(stage, "validate", tenants=None)
+def test_validate_says_that_all_is_well(unstaged: Scene) -> None:
+    play(unstaged, "validate", tenants=None)
 
 
-def test_validate_names_a_wrong_key(stage: Scene) -> None:
-    output = play(stage, "validate", "-e", json.dumps({"zdm_landscape": {"name": "x", "partcipants": []}}), code=2, tenants=None)
+def test_validate_names_a_wrong_key(unstaged: Scene) -> None:
+    output = play(unstaged, "validate", "-e", json.dumps({"zdm_landscape": {"name": "x", "partcipants": []}}), code=2, tenants=None)
     assert "partcipants" in output
     assert "participants" in output
 
@@ -91,42 +153,45 @@ def test_validate_names_a_wrong_key(stage: Scene) -> None:
         pytest.param(("../venezia", "venezia-scp"), "not a valid name", marks=pytest.mark.thorough),
     ],
 )
-def test_wrong_tenants_are_refused_before_anything(stage: Scene, tenants: tuple[str, str], text: str) -> None:
-    with unchanged(stage):
-        assert text in re.sub(r"\s+", " ", play(stage, "migrate", code=2, tenants=tenants))
+def test_wrong_tenants_are_refused_before_anything(unstaged: Scene, tenants: tuple[str, str], text: str) -> None:
+    with unchanged(unstaged):
+        assert text in re.sub(r"\s+", " ", play(unstaged, "migrate", code=2, tenants=tenants))
 
 
-def test_plan_changes_nothing_and_writes_what_to_sign(stage: Scene) -> None:
-    with unchanged(stage):
-        output = play(stage, "plan", "-e", f"zdm_output_dir={stage.folder}/output")
+def test_plan_changes_nothing_and_writes_what_to_sign(unstaged: Scene) -> None:
+    with unchanged(unstaged):
+        output = play(unstaged, "plan", "-e", f"zdm_output_dir={unstaged.folder}/output")
     assert "predicted window" in output
     assert "subscription_item" in output
-    written = [path for path in (stage.folder / "output").rglob("*") if path.is_file()]
+    written = [path for path in (unstaged.folder / "output").rglob("*") if path.is_file()]
     assert any("CREATE TRIGGER" in path.read_text() for path in written)
 
 
-def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(stage: Scene) -> None:
-    with unchanged(stage):
-        output = play(stage, "migrate", "--check")
+def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(unstaged: Scene) -> None:
+    told = audit_log(unstaged)
+    with unchanged(unstaged):
+        output = play(unstaged, "migrate", "--check")
     assert "predicted window" in output
-    assert not (stage.folder / "audit").exists()
+    assert audit_log(unstaged) == told
 
 
-def test_stage_by_path_is_shown_while_its_limits_are_changed_and_again(stage: Scene) -> None:
-    play(stage, "throttle", "-e", "rows_per_second=10")
-    command = [*stage.landscape.playbook("stage")[:3], str(ROOT / "playbooks" / "stage.yml"), *stage.landscape.playbook("stage")[4:]]
+def test_stage_by_path_is_shown_while_its_limits_are_changed_and_again(unstaged: Scene) -> None:
+    told = len(audit_log(unstaged))
+    play(unstaged, "throttle", "-e", "rows_per_second=10")
+    command = [*unstaged.landscape.playbook("stage")[:3], str(ROOT / "playbooks" / "stage.yml"), *unstaged.landscape.playbook("stage")[4:]]
     files = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, env=stage.landscape.environment, cwd=stage.folder, **files) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, env=unstaged.landscape.environment, cwd=unstaged.folder, **files) as process:  # type: ignore[call-overload]
         assert any("throttled: rows_per_second (rows_per_second 10)" in line for line in process.stdout)
-        assert "rows/s" in play(stage, "status")
-        play(stage, "throttle", "-e", "throttle_state=absent")
-        output = process.communicate(timeout=120)[0]
+        assert "rows/s" in play(unstaged, "status")
+        play(unstaged, "throttle", "-e", "throttle_state=absent")
+        output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, output
     assert "Limits of the policy: none" in output
     assert "bills: staged" in output
     assert re.search(r"changed=[1-9]", output)
-    assert [entry["table"] for entry in audit_log(stage) if entry["step"] == "copied" and entry["participant"] == "bills"] == ["tax_rule", "bill", "bill_line"]
-    assert applied(play(stage, "stage")) > 0
+    copied = [entry for entry in audit_log(unstaged)[told:] if entry["step"] == "copied"]
+    assert [entry["table"] for entry in copied if entry["participant"] == "bills"] == ["tax_rule", "bill", "bill_line"]
+    assert applied(play(unstaged, "stage")) > 0
 
 
 def applied(output: str) -> int:
@@ -136,29 +201,31 @@ def applied(output: str) -> int:
 
 
 def audit_log(stage: Scene) -> list[dict[str, Any]]:
-    text = (stage.folder / "audit" / "venezia--venezia-scp.jsonl").read_text()
+    file = stage.folder / "audit" / "venezia--venezia-scp.jsonl"
+    text = file.read_text() if file.exists() else ""
     for entry in stage.options["participants"]:
         assert entry.get("password") is None or entry["password"] not in text
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_status_of_a_staged_migration(stage: Scene) -> None:
-    with unchanged(stage):
-        assert "the stage is ready" in play(stage, "status", tenants=None)
+def test_status_of_a_staged_migration(staged: Scene) -> None:
+    with unchanged(staged):
+        assert "the stage is ready" in play(staged, "status", tenants=None)
 
 
-def test_migrate_and_again(stage: Scene) -> None:
-    with unchanged_after(stage):
-        output = play(stage, "migrate")
+def test_migrate_and_again(staged: Scene) -> None:
+    told = len(audit_log(staged))
+    with unchanged_after(staged):
+        output = play(staged, "migrate")
         assert "venezia-scp" in output
-    steps = [entry["step"] for entry in audit_log(stage) if entry["command"] == "tenant_cutover switched"]
+    steps = [entry["step"] for entry in audit_log(staged)[told:] if entry["command"] == "tenant_cutover switched"]
     assert steps[0] == "begin"
     assert steps[-1] == "end"
     shown = re.findall(r" ms {2}(\w+) \(", output)
     assert shown == steps[1:-1]
     assert {"block", "commit", "release"} < set(shown)
-    stage.assert_agreed(stage.landscape.target)
-    assert "changed=0" in play(stage, "migrate")
+    staged.assert_agreed(staged.landscape.target)
+    assert "changed=0" in play(staged, "migrate")
 
 
 @contextmanager
@@ -170,84 +237,85 @@ def unchanged_after(stage: Scene) -> Iterator[None]:
     assert {name: [row[:2] for row in catalog(database)] for name, database in servers.items()} == names
 
 
-def test_status_in_transition(stage: Scene) -> None:
-    output = re.sub(r"\s+", " ", play(stage, "status"))
+def test_status_in_transition(switched: Scene) -> None:
+    output = re.sub(r"\s+", " ", play(switched, "status"))
     assert "both credentials work" in output
     assert "28.0 days are left" in output
     assert re.search(r"A reverse would hold requests for about \d+ ms", output)
 
 
-def test_what_was_logged_in_the_transition_is_applied_while_the_tenant_is_served(stage: Scene) -> None:
-    stage.traffic.wait_requests(20)
-    with unchanged(stage):
-        assert re.search(r"[1-9]\d* logged keys would be applied", re.sub(r"\s+", " ", play(stage, "stage", "--check")))
-    output = play(stage, "stage")
+def test_what_was_logged_in_the_transition_is_applied_while_the_tenant_is_served(switched: Scene) -> None:
+    switched.traffic.wait_requests(ENOUGH)
+    with unchanged(switched):
+        assert re.search(r"[1-9]\d* logged keys would be applied", re.sub(r"\s+", " ", play(switched, "stage", "--check")))
+    output = play(switched, "stage")
     assert applied(output) > 0
     assert re.search(r"changed=[1-9]", output)
 
 
-def test_abort_is_refused_while_the_target_is_live(stage: Scene) -> None:
-    with unchanged(stage):
-        assert "zdm.landscape.reverse" in play(stage, "abort", code=2)
+def test_abort_is_refused_while_the_target_is_live(switched: Scene) -> None:
+    with unchanged(switched):
+        assert "zdm.landscape.reverse" in play(switched, "abort", code=2)
 
 
-def test_reverse(stage: Scene) -> None:
-    stage.traffic.wait_requests(20)
-    assert applied(play(stage, "reverse")) > 0
-    stage.assert_agreed(stage.landscape.source)
+def test_reverse(switched: Scene) -> None:
+    switched.traffic.wait_requests(ENOUGH)
+    assert applied(play(switched, "reverse")) > 0
+    switched.assert_agreed(switched.landscape.source)
 
 
 @pytest.mark.thorough
-def test_status_after_a_crash_says_what_to_run(stage: Scene) -> None:
-    killed = stage.run("--stop", "SIGKILL", "after", "lease:router-2")
+def test_status_after_a_crash_says_what_to_run(staged: Scene) -> None:
+    killed = staged.run("--stop", "SIGKILL", "after", "lease:router-2")
     assert killed.code == -9
-    output = re.sub(r"\s+", " ", play(stage, "status", code=2))
+    output = re.sub(r"\s+", " ", play(staged, "status", code=2))
     assert "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp" in output
-    play(stage, "migrate")
-    stage.assert_agreed(stage.landscape.target, replay=False)
-    play(stage, "reverse")
-    stage.assert_agreed(stage.landscape.source)
+    play(staged, "migrate")
+    staged.assert_agreed(staged.landscape.target, replay=False)
+    play(staged, "reverse")
+    staged.assert_agreed(staged.landscape.source)
 
 
-def test_abort_leaves_nothing_behind(stage: Scene) -> None:
-    play(stage, "abort")
-    for database in stage.landscape.databases.values():
+def test_abort_leaves_nothing_behind(staged: Scene) -> None:
+    play(staged, "abort")
+    for database in staged.landscape.databases.values():
         assert not [row for row in catalog(database) if "zdm" in str(row)]
-    assert not list((stage.landscape.store_path / "claims").glob("*.json"))
+    assert not list((staged.landscape.store_path / "claims").glob("*.json"))
 
 
 CONFIRM = ("-e", "tenant_finalize_confirm=venezia")
 
 
-def test_finalize_is_refused_while_the_source_is_live_and_without_confirmation(stage: Scene) -> None:
-    with unchanged(stage):
-        assert "zdm.landscape.abort" in play(stage, "finalize", *CONFIRM, code=2)
-        assert "tenant_finalize_confirm=venezia" in play(stage, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2)
+def test_finalize_is_refused_while_the_source_is_live_and_without_confirmation(staged: Scene) -> None:
+    with unchanged(staged):
+        assert "zdm.landscape.abort" in play(staged, "finalize", *CONFIRM, code=2)
+        assert "tenant_finalize_confirm=venezia" in play(staged, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2)
 
 
-def test_finalize_leaves_the_live_rows_and_the_mapping_alone(stage: Scene) -> None:
-    before = {name: catalog(database) for name, database in stage.landscape.databases.items()}
-    play(stage, "migrate")
-    stage.assert_agreed(stage.landscape.target, replay=False)
-    with unchanged(stage):
-        output = re.sub(r"\s+", " ", play(stage, "finalize", "--check"))
+def test_finalize_leaves_the_live_rows_and_the_mapping_alone(unstaged: Scene) -> None:
+    before = {name: catalog(database) for name, database in unstaged.landscape.databases.items()}
+    play(unstaged, "migrate")
+    unstaged.assert_agreed(unstaged.landscape.target, replay=False)
+    with unchanged(unstaged):
+        output = re.sub(r"\s+", " ", play(unstaged, "finalize", "--check"))
         assert re.search(r"[1-9]\d* rows of venezia would be deleted", output)
-    output = play(stage, "finalize", *CONFIRM)
+    output = play(unstaged, "finalize", *CONFIRM)
     assert re.search(r"[1-9]\d* rows of venezia were deleted", re.sub(r"\s+", " ", output))
     assert re.search(r"changed=[1-9]", output)
-    assert {name: catalog(database) for name, database in stage.landscape.databases.items()} == before
-    assert not list((stage.landscape.store_path / "claims").glob("*.json"))
-    stage.traffic.wait_requests(20)
-    stage.assert_agreed(stage.landscape.target, replay=False)
+    assert {name: catalog(database) for name, database in unstaged.landscape.databases.items()} == before
+    assert not list((unstaged.landscape.store_path / "claims").glob("*.json"))
+    unstaged.traffic.wait_requests(ENOUGH)
+    unstaged.assert_agreed(unstaged.landscape.target, replay=False)
 
 
 @pytest.mark.thorough
-def test_after_finalize_there_is_no_way_back(stage: Scene) -> None:
-    with unchanged(stage):
-        assert "changed=0" in play(stage, "finalize", *CONFIRM)
-        assert "Finalized 20" in play(stage, "status")
-        assert "the way back has ended" in re.sub(r"\s+", " ", play(stage, "reverse", code=2))
+def test_after_finalize_there_is_no_way_back(finalized: Scene) -> None:
+    with unchanged(finalized):
+        assert "changed=0" in play(finalized, "finalize", *CONFIRM)
+        assert "Finalized 20" in play(finalized, "status")
+        assert "the way back has ended" in re.sub(r"\s+", " ", play(finalized, "reverse", code=2))
 
 
-def test_nobody_noticed(stage: Scene) -> None:
+def test_nobody_noticed(theatre: Theatre) -> None:
+    stage = theatre.scene if theatre.finalized else theatre.at("source", staged=False)
     stage.assert_ledger(twins=False)

@@ -18,6 +18,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
 
+WAIT_MS = 60_000
+"""For a verb that nothing is in the way of, however busy the machine is."""
 A = "0a0a0a0a-0000-4000-8000-000000000001"
 B = "0b0b0b0b-0000-4000-8000-000000000002"
 C = "0c0c0c0c-0000-4000-8000-000000000003"
@@ -119,8 +121,8 @@ class Site:
         self.epoch += 1
         move = self.move(reverse)
         participant.take_over(move)
-        participant.prelude(move, 5000)
-        result = participant.barrier(move, 5000)
+        participant.prelude(move, WAIT_MS)
+        result = participant.barrier(move, WAIT_MS)
         participant.turn(move)
         return result
 
@@ -170,7 +172,7 @@ if verb == "stage":
 elif verb == "remove":
     participant.remove(move, count)
 else:
-    getattr(participant, verb)(move, *([5000] if verb == "barrier" else []))
+    getattr(participant, verb)(move, *([60_000] if verb == "barrier" else []))
 """
 
 

@@ -19,7 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant import p
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, COPY, STAGED, STAGING, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql_sql import KEY_LOOKUPS_ONLY, Scheme
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, WAIT_MS, A, B, C, Site, killed
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_stage_goes_on_after_an_error_between_chunks(site: Site) -> None:
         participant.stage(site.move(), plan, fail)
     assert site.status(participant).state == STAGING
     with pytest.raises(Refused, match="is staging, not staged"):
-        participant.barrier(site.move(), 1000)
+        participant.barrier(site.move(), WAIT_MS)
     site.sql(f"UPDATE customer SET email = 'changed' WHERE tenant_id = '{A}' AND id = 3", f"DELETE FROM invoice WHERE tenant_id = '{A}' AND customer_id = 9")
     assert participant.inspect(MIGRATION, A, B).digest == plan.digest
     copied = participant.stage(site.move(), plan, lambda event: None)
@@ -208,14 +208,14 @@ def test_two_migrations_share_the_schema(site: Site) -> None:
     assert not plan.refusals
     second.stage(other, plan, lambda event: None)
     site.switch(first)
-    second.barrier(other, 5000)
+    second.barrier(other, WAIT_MS)
     second.turn(other)
     assert first.status(MIGRATION, A, B).problems == second.status(other.migration, C, target).problems == ()
     site.switch(first, reverse=True)
     first.remove(site.move())
     assert second.status(other.migration, C, target).live_id == target
     back = Move(other.migration, 2, C, target, target, C)
-    second.barrier(back, 5000)
+    second.barrier(back, WAIT_MS)
     second.turn(back)
     second.remove(Move(other.migration, 2, C, target, C, target))
     assert site.catalog() == before

@@ -107,7 +107,7 @@ def test_a_reader_that_does_not_end(staged: tuple[Bench, SQLite]) -> None:
     reader.execute("BEGIN")
     assert reader.execute(f"SELECT COUNT(*) FROM bill WHERE tenant_id = '{A}'").fetchone() == (60,)
     if bench.sql("PRAGMA journal_mode") == [("wal",)]:
-        participant.barrier(move(), 300)  # the reader keeps its snapshot
+        participant.barrier(move(), WAIT_MS)  # the reader keeps its snapshot
         assert reader.execute(f"SELECT COUNT(*) FROM bill WHERE tenant_id = '{A}'").fetchone() == (60,)
         reader.execute("COMMIT")
         assert bench.rows() == under(rows, A, B)

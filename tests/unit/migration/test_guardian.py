@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import recover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
+from ansible_collections.zdm.landscape.tests.landscape.processes import alive, wait_until
 
 from .conftest import A, B, Small
 
@@ -79,10 +78,7 @@ def recovered(small: Small, epoch: int, give_up_s: float = 5.0) -> None:
 def test_it_acts_only_when_an_armed_parent_ends_without_a_goodbye(body: str, heard: str, tmp_path: Path) -> None:
     said = tmp_path / "said"
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(body=body), str(said)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    deadline, guardian = time.monotonic() + 20, int(done.stdout)
-    while Path(f"/proc/{guardian}").exists() and Path(f"/proc/{guardian}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline
-        os.sched_yield()
+    wait_until(lambda: not alive(int(done.stdout)), "the guardian ends")
     assert (said.read_text() if said.exists() else "") == heard
 
 

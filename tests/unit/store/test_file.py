@@ -99,7 +99,7 @@ def test_concurrent_processes_lose_no_update(store: FileStore, tmp_path: Path) -
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join()
         assert worker.exitcode == 0
     document = store.get(ONBOARDED, "counter")
     assert document is not None
@@ -119,7 +119,7 @@ def test_a_write_that_finds_no_space_leaves_the_old_document(store: FileStore, t
     before = store.put(MIGRATIONS, "a--b", {"n": 1}, None)
     worker = multiprocessing.get_context("spawn").Process(target=_write_large, args=(str(tmp_path),))
     worker.start()
-    worker.join(60)
+    worker.join()
     assert worker.exitcode == 0
     assert store.get(MIGRATIONS, "a--b") == before
     assert [file.name for file in (tmp_path / MIGRATIONS).iterdir()] == ["a--b.json"]
