@@ -30,22 +30,30 @@ from ansible_collections.zdm.landscape.tests.model.table import DOCUMENTS, JOURN
 
 STAGE_JOB, ABORT = 2, 3
 """What a command may want, beside making :data:`SOURCE` or :data:`TARGET` the live id."""
+UNLIMITED = -1
+"""A budget that does not end."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The protocol's rules. A mutant changes exactly one of them."""
+    """The protocol's rules. A mutant switches off one of them, or two that stand behind one another."""
 
     steps: Mapping[str, Step] = field(default_factory=lambda: STEPS)
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROGRAMS)
     verbs: Mapping[tuple[str, str], Verb] = field(default_factory=lambda: VERBS)
     commit_is_compare_and_set: bool = True
+    unknown_writes_are_settled_by_writing: bool = True
+    conflicts_are_decided_by_a_read: bool = True
+    take_overs_are_known_by_their_id: bool = True
+    take_overs_begin_again: bool = True
+    own_epoch_decides: bool = True
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
     participants_note_the_epoch_with_every_verb: bool = True
     documents_refuse_old_epochs: bool = True
     unreachable_routers_are_awaited: bool = True
     routers_read_the_store_last: bool = True
+    routers_read_linearizably: bool = True
     routers_render_from_the_journal: bool = True
     old_workers_are_counted: bool = True
 
@@ -63,7 +71,9 @@ class Config:
     :param restarts: how many router crashes. :param reloads: how many reloads. :param cuts: how often a router that serves
         can't be reached for a while.
     :param split: participants do their verbs in parts that a crash can separate.
-    :param unknown: numbers of the journal steps whose write may stay without an answer and land later.
+    :param unknown: numbers of the journal steps whose write may stay without an answer and land later: the take over
+        and changes of phase, *losses* times in all.
+    :param notes: how many notes (heartbeats) may be written beside the work, with an answer or without.
     :param undo: controllers may decide to undo at any time before the commit.
     :param renew: leases are renewed beside the work.
     :param repeat: a controller may repeat a sub-step while others of the same step are not done.
@@ -82,6 +92,8 @@ class Config:
     cuts: int = 0
     split: bool = False
     unknown: frozenset[str] = frozenset()
+    losses: int = 1
+    notes: int = 0
     undo: bool = True
     renew: bool = False
     repeat: bool = False
@@ -96,7 +108,7 @@ class Config:
         here = self.canonical
         return State(
             journal=Journal(self.epoch, "I"),
-            pending=None,
+            pending=(),
             documents=(Document(here, 0),) * self.documents,
             routers=(Router(READY, OPEN, here, 0),) * self.routers,
             participants=tuple(staged(kind, here) for kind in self.participants),
@@ -105,7 +117,7 @@ class Config:
             late=(False,) * len(self.late),
             canonical=here,
             accepted=(BASE,) * len(self.participants),
-            budget=Budget(self.restarts, self.reloads, self.cuts),
+            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes),
         )
 
 

@@ -10,16 +10,18 @@ from dataclasses import replace
 
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
 from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
-from ansible_collections.zdm.landscape.tests.model.table import COMMIT, STEPS
+from ansible_collections.zdm.landscape.tests.model.table import COMMIT, JOURNAL, STEPS
 
-JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.op == "phase")
+JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.target == JOURNAL)
 
 ONE = Config(goals=((TARGET,),))
 TURNS = ((TARGET,), (SOURCE, TARGET))
 THREE = ((TARGET,), (TARGET,), (SOURCE, TARGET))
+SETTLING = Config(routers=1, participants=(IN_PLACE,), requests=0, unknown=JOURNAL_STEPS, losses=2, notes=1)
 
 SMALL: Mapping[str, tuple[Config, int]] = {
-    "one controller, any journal write without an answer": (replace(ONE, unknown=JOURNAL_STEPS), 40_000),
+    "one controller, any journal write without an answer": (replace(ONE, unknown=JOURNAL_STEPS), 27_000),
+    "two controllers, any two journal writes without an answer, a note": (SETTLING, 60_000),
     "one controller, leases renewed": (replace(ONE, renew=True), 12_000),
     "one controller, a router crashes": (replace(ONE, restarts=1, repeat=True, participants=(IN_PLACE,)), 20_000),
     "one controller, a router is reloaded": (replace(ONE, reloads=1), 20_000),
@@ -35,6 +37,8 @@ SMALL: Mapping[str, tuple[Config, int]] = {
 LARGE: Mapping[str, Config] = {
     "one controller, everything": replace(ONE, unknown=JOURNAL_STEPS, renew=True, restarts=1, cuts=1, requests=2),
     "two controllers": Config(unknown=frozenset({COMMIT}), renew=True),
+    "a run, a guardian, a reverse; journal writes without an answer": replace(SETTLING, goals=((TARGET,), (ABORT,), (SOURCE,)), late=()),
+    "two controllers, many journal writes without an answer": replace(SETTLING, losses=6, notes=3, requests=1),
     "two controllers, restarts": Config(repeat=True, restarts=1, reloads=1),
     "two controllers, routers out of reach": Config(restarts=1, cuts=1, late=()),
     "forward, then reverse": Config(goals=TURNS, late=(SOURCE, TARGET)),

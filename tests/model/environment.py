@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     DOWN,
     EMPTY_ROUTER,
     HELD,
+    IDLE_MODES,
     IDS,
     IN_PLACE,
     LEASED,
@@ -40,6 +41,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     Router,
     State,
     Transition,
+    Write,
     put,
 )
 
@@ -52,9 +54,9 @@ def environment(config: Config, state: State, out: list[Transition]) -> None:
     """Append every transition that the environment may take."""
     for number, router in enumerate(state.routers):
         _router(config, state, number, router, out)
-    if state.pending:
-        landed = land(state)
-        out.append(Transition(_label("delayed write", NOBODY, "lands" if landed else "is refused"), landed or state._replace(pending=None)))
+    for sent in state.pending:
+        detail = f"lands: {sent.journal.phase} of epoch {sent.journal.epoch}{', a note' if sent.journal.note else ''}"
+        out.append(Transition(_label("delayed write", NOBODY, detail), land(state, sent)))
     for index, request in enumerate(state.requests):
         if request.where == PASSED:
             _serve(config, state, index, request, out)
@@ -77,18 +79,18 @@ def render(config: Config, state: State) -> tuple[int, int, int]:
     return (CLOSED if journal.phase in CLOSED_PHASES else OPEN), state.canonical, epoch
 
 
-def land(state: State) -> State | None:
-    """The journal after a delayed write; ``None`` when its compare-and-set fails."""
-    write_ = state.pending
-    if not write_ or state.journal[:2] != (write_.epoch, write_.before):
-        return None
-    canonical = 1 - state.canonical if write_.after == "K" else state.canonical
-    return state._replace(journal=after(state.journal, write_.epoch, write_.after), canonical=canonical, pending=None)
+def land(state: State, sent: Write, by: int = NOBODY) -> State:
+    """The journal has a new revision: what is under way on the old one is void, only controller *by* knows the new one."""
+    controllers = tuple(
+        controller if index == by or not controller.current or controller.mode in IDLE_MODES else controller._replace(current=False)
+        for index, controller in enumerate(state.controllers)
+    )
+    return state._replace(journal=sent.journal, canonical=sent.canonical, pending=(), controllers=controllers)
 
 
-def after(journal: Journal, epoch: int, phase: str) -> Journal:
+def after(journal: Journal, phase: str) -> Journal:
     """The journal after a change of phase."""
-    return Journal(epoch, phase, phase == "U" and journal.phase == "W")
+    return journal._replace(phase=phase, from_window=phase == "U" and journal.phase == "W", note=False)
 
 
 def _label(op: str, target: int = NOBODY, detail: str = "") -> Label:
@@ -107,6 +109,8 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         become("boot", Router(UNREADY, *render(config, state)))
     elif router.up == UNREADY:
         become("load", _loaded(router, *render(config, state)))
+        if not config.rules.routers_read_linearizably and state.journal.phase == "C":
+            become("load", _loaded(router, OPEN, *render(config, state)[1:]))
     elif router.up in (LOADED, STARTING):
         become("ready", router._replace(up=READY))
     if router.up not in SERVING:

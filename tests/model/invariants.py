@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.zdm.landscape.tests.model.config import Config
-from ansible_collections.zdm.landscape.tests.model.state import CLOSED, READY, TWIN, Participant, State
+from ansible_collections.zdm.landscape.tests.model.state import CLOSED, ENDED, READY, TWIN, Participant, State
 
 LOST = "an accepted write is lost"
 BESIDE = "a write was accepted beside the rows, which stand under the other id"
@@ -15,6 +15,8 @@ RETIRED_ID = "a request passes under the retired id"
 MET_A_FENCE = "a customer's request met a fence"
 STUCK = "a router is closed, but the journal obliges nobody to open it"
 DISAGREE = "at rest the parts disagree"
+SUPERSEDED_BY_NOBODY = "a run ends as superseded, though nobody has taken over"
+ORPHANED = "every run has ended by itself, but the journal is not at rest"
 NOT_EXACT = "at rest a participant is not as its stage left it"
 
 SETTLED = "IWKRV"
@@ -32,7 +34,9 @@ def broken(config: Config, state: State) -> str:
         for router in state.routers:
             if router.up == READY and router.block == CLOSED:
                 return STUCK
-    return at_rest(config, state) if phase == "I" else ""
+    if phase == "I":
+        return at_rest(config, state)
+    return ORPHANED if all(controller.mode == ENDED.mode for controller in state.controllers) else ""
 
 
 def at_rest(config: Config, state: State) -> str:

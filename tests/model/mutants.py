@@ -48,6 +48,7 @@ def _without_a_journaled_undo(rules: Rules) -> Rules:
 
 ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
 TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
+UNANSWERED = replace(TWO, requests=0, unknown=frozenset(STEPS), notes=1)
 SPLIT = replace(TWO, requests=0, split=True)
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -67,6 +68,12 @@ MUTANTS: Mapping[str, Mutant] = {
     "router serves what it read before the commands that it took": Mutant(replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")),
     "router renders from the mapping documents": Mutant(replace(ONE, restarts=1), _flag("routers_render_from_the_journal")),
     "old workers not counted": Mutant(replace(ONE, reloads=1), _flag("old_workers_are_counted")),
+    "starting router reads a replica that is behind": Mutant(replace(ONE, restarts=1), _flag("routers_read_linearizably")),
+    "unknown writes settled by reading": Mutant(UNANSWERED, _flag("unknown_writes_are_settled_by_writing")),
+    "a conflict taken for somebody else": Mutant(UNANSWERED, _flag("conflicts_are_decided_by_a_read")),
+    "own take over known by its epoch": Mutant(UNANSWERED, _flag("take_overs_are_known_by_their_id")),
+    "a take over beaten by a late write gives up": Mutant(UNANSWERED, _flag("take_overs_begin_again")),
+    "own late note taken for somebody else": Mutant(UNANSWERED, _flag("own_epoch_decides")),
     "undo drops the fence first": Mutant(
         replace(SPLIT, late=(SOURCE,)),
         _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),

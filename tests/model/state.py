@@ -42,19 +42,24 @@ NOBODY = -1
 
 
 class Journal(NamedTuple):
-    """The migration's document. Its canonical id is ``State.canonical``. ``from_window``: the undo began in W, not in C."""
+    """The migration's document. Its canonical id is ``State.canonical``.
+
+    ``from_window``: the undo began in W, not in C; ``taker``: the controller whose take over began the epoch, as the write id
+    tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note, such as a heartbeat.
+    """
 
     epoch: int
     phase: str
     from_window: bool = False
+    taker: int = NOBODY
+    note: bool = False
 
 
 class Write(NamedTuple):
-    """A journal write that was sent and whose answer never came: it may still land."""
+    """A write of the journal that was sent on its present revision and whose answer never came."""
 
-    epoch: int
-    before: str
-    after: str
+    journal: Journal
+    canonical: int
 
 
 class Document(NamedTuple):
@@ -96,8 +101,8 @@ class Controller(NamedTuple):
     """A process that runs the protocol. A dead or paused one is one that does not move, so there is no state for that.
 
     ``mode`` names its program, ``step`` is the place in it, ``done`` the set of sub-steps done there, ``source`` the id that
-    was live before its window, ``asking`` that it reads the journal again as the answer to its write never came, ``seen`` the
-    mapping documents that it has read in this step.
+    was live before its window, ``asking`` that the answer to its last write of the journal never came, ``seen`` the mapping
+    documents that it has read in this step, ``current`` that the revision of the journal that it knows is the present one.
     """
 
     mode: str
@@ -107,6 +112,7 @@ class Controller(NamedTuple):
     source: int
     asking: bool
     seen: tuple[Document | None, ...]
+    current: bool = True
 
 
 class Request(NamedTuple):
@@ -122,16 +128,23 @@ class Request(NamedTuple):
 class Budget(NamedTuple):
     """How often the environment may still do what it may do seldom."""
 
-    restarts: int
-    reloads: int
-    cuts: int
+    restarts: int = 0
+    reloads: int = 0
+    cuts: int = 0
+    losses: int = 0
+    notes: int = 0
 
 
 class State(NamedTuple):
-    """All of it. ``accepted``: per participant the writes that it took; ``late``: which late writers are done."""
+    """All of it.
+
+    ``pending``: the writes without an answer that may still land. A compare-and-set lands only on the present revision and no
+    revision comes back, so that they are those sent on the present one: whichever lands first, the others are void.
+    ``accepted``: per participant the writes that it took; ``late``: which late writers are done.
+    """
 
     journal: Journal
-    pending: Write | None
+    pending: tuple[Write, ...]
     documents: tuple[Document, ...]
     routers: tuple[Router, ...]
     participants: tuple[Participant, ...]
@@ -175,6 +188,9 @@ class Transition(NamedTuple):
 
 UNSTARTED = Controller("", 0, 0, 0, SOURCE, False, ())
 ENDED = Controller("end", 0, 0, 0, SOURCE, False, ())
+"""It has finished or was superseded."""
+DEAD = Controller("dead", 0, 0, 0, SOURCE, False, ())
+IDLE_MODES = (UNSTARTED.mode, ENDED.mode, DEAD.mode)
 UNSENT = Request(NEW, NOBODY, NOBODY, 0, ABANDONED)
 OVER = Request(DONE, NOBODY, NOBODY, 0, ABANDONED)
 EMPTY_ROUTER = Router(DOWN, OPEN, SOURCE, 0)

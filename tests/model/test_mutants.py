@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.zdm.landscape.tests.model.explore import NOT_FINISHED, explore
-from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, DISAGREE, LOST, MET_A_FENCE, NOT_EXACT, RETIRED_ID, STUCK
+from ansible_collections.zdm.landscape.tests.model.invariants import (
+    BESIDE,
+    DISAGREE,
+    LOST,
+    MET_A_FENCE,
+    NOT_EXACT,
+    ORPHANED,
+    RETIRED_ID,
+    STUCK,
+    SUPERSEDED_BY_NOBODY,
+)
 from ansible_collections.zdm.landscape.tests.model.mutants import MUTANTS
 from ansible_collections.zdm.landscape.tests.model.small import explore_small, onboarded_alias, two_map_edits, two_migrations
 
@@ -28,6 +38,12 @@ ACCIDENTS = {
     "router serves what it read before the commands that it took": RETIRED_ID,
     "router renders from the mapping documents": RETIRED_ID,
     "old workers not counted": MET_A_FENCE,
+    "starting router reads a replica that is behind": RETIRED_ID,
+    "unknown writes settled by reading": ORPHANED,
+    "a conflict taken for somebody else": SUPERSEDED_BY_NOBODY,
+    "own take over known by its epoch": STUCK,
+    "a take over beaten by a late write gives up": SUPERSEDED_BY_NOBODY,
+    "own late note taken for somebody else": SUPERSEDED_BY_NOBODY,
     "undo drops the fence first": BESIDE,
     "rows moved before the fence": BESIDE,
     "forward log dropped at the barrier, the fence last": LOST,

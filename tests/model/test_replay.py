@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
 from ansible_collections.zdm.landscape.tests.model.configurations import JOURNAL_STEPS
+from ansible_collections.zdm.landscape.tests.model.followed import THE_CODE, THE_PROTOCOL
 from ansible_collections.zdm.landscape.tests.model.replay import check_trace
 from ansible_collections.zdm.landscape.tests.model.state import NOBODY, SOURCE, TARGET, Label
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS
@@ -20,9 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EVERYTHING = Config(
+    rules=THE_CODE,
     goals=((TARGET,), (SOURCE, TARGET, STAGE_JOB, ABORT), (SOURCE, TARGET, ABORT)),
     documents=2,
     unknown=JOURNAL_STEPS,
+    losses=3,
     renew=True,
     repeat=True,
     restarts=1,
@@ -32,6 +36,7 @@ EVERYTHING = Config(
 PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=())
 SEEDS = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=30, deadline=None, database=None)
+FEW_EXAMPLES = settings(EXAMPLES, max_examples=10)
 
 
 def run(seed: int, config: Config = PLAIN, kill: float = 0.0) -> list[Label]:
@@ -58,6 +63,14 @@ def place(labels: list[Label], number: str) -> int:
 @given(SEEDS)
 def test_what_the_model_does_is_accepted(seed: int) -> None:
     result = check_trace(to_trace(EVERYTHING, walk(EVERYTHING, seed, kill=0.02).labels))
+    assert result.ok, result.message
+
+
+@FEW_EXAMPLES
+@given(SEEDS)
+def test_what_the_whole_protocol_does_is_accepted_under_its_rules(seed: int) -> None:
+    config = replace(EVERYTHING, rules=THE_PROTOCOL)
+    result = check_trace(to_trace(config, walk(config, seed, kill=0.02).labels), THE_PROTOCOL)
     assert result.ok, result.message
 
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, UNLIMITED, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.state import IDS, IN_PLACE, NOBODY, SOURCE, TARGET
-from ansible_collections.zdm.landscape.tests.model.table import STEPS
+from ansible_collections.zdm.landscape.tests.model.table import JOURNAL, STEPS
 
 OPS: Mapping[str, frozenset[str]] = {
     "store": frozenset({"take_over", "phase", "heartbeat", "claim", "mapping_documents"}),
@@ -34,7 +34,7 @@ OPS: Mapping[str, frozenset[str]] = {
 OUTCOMES = frozenset({"ok", "refused", "failed", "unknown", "killed-before", "killed-after"})
 HAPPENED = frozenset({"ok", "unknown", "killed-after"})
 KILLED = frozenset({"killed-before", "killed-after"})
-JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.op == "phase")
+JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.target == JOURNAL)
 
 
 class BadTraceError(Exception):
@@ -107,8 +107,10 @@ class _Runs:
         return run
 
 
-def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
+def read_trace(raw: Iterable[Mapping[str, Any]], rules: Rules) -> Trace:
     """Read the entries of a trace and make the model with exactly its routers, participants, documents and runs.
+
+    :param rules: those that the run follows.
 
     :raises BadTraceError: an entry is no entry of a trace.
     """
@@ -130,11 +132,13 @@ def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
         restarts=sum(entry.op == "restart" for entry in read),
         reloads=sum(entry.op == "reload" for entry in read),
         unknown=JOURNAL_STEPS,
+        losses=UNLIMITED,
         renew=True,
         repeat=True,
         observe=True,
         ordered=False,
         epoch=int(start.get("epoch", first - 1)),
+        rules=rules,
     )
     known = start.get("canonical")
     return Trace(read, tuple(runs.epochs), config, (SOURCE, TARGET) if known is None else (IDS.index(known),))
