@@ -47,6 +47,7 @@ class Rules:
     take_overs_are_known_by_their_id: bool = True
     take_overs_begin_again: bool = True
     own_epoch_decides: bool = True
+    found_windows_are_undone: bool = True
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
     participants_note_the_epoch_with_every_verb: bool = True
@@ -73,6 +74,8 @@ class Config:
     :param split: participants do their verbs in parts that a crash can separate.
     :param unknown: numbers of the journal steps whose write may stay without an answer and land later: the take over
         and changes of phase, *losses* times in all.
+    :param drift: what somebody changes in a table that is served, *drifts* times: a "column" that is filled at once, or the
+        "trigger" that fills the log is lost.
     :param notes: how many notes (heartbeats) may be written beside the work, with an answer or without.
     :param undo: controllers may decide to undo at any time before the commit.
     :param renew: leases are renewed beside the work.
@@ -94,6 +97,8 @@ class Config:
     unknown: frozenset[str] = frozenset()
     losses: int = 1
     notes: int = 0
+    drift: str = "column"
+    drifts: int = 0
     undo: bool = True
     renew: bool = False
     repeat: bool = False
@@ -117,7 +122,7 @@ class Config:
             late=(False,) * len(self.late),
             canonical=here,
             accepted=(BASE,) * len(self.participants),
-            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes),
+            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes, self.drifts),
         )
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from ansible_collections.zdm.landscape.tests.model.config import Config
 from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, MET_A_FENCE, RETIRED_ID
-from ansible_collections.zdm.landscape.tests.model.participants import write
+from ansible_collections.zdm.landscape.tests.model.participants import drift, repair, write
 from ansible_collections.zdm.landscape.tests.model.state import (
     ABANDONED,
     BASE,
     BLOCK_EDITED,
     CLOSED,
+    COLUMN,
     COUNTED,
     CUT,
     DOWN,
@@ -57,6 +58,8 @@ def environment(config: Config, state: State, out: list[Transition]) -> None:
     for sent in state.pending:
         detail = f"lands: {sent.journal.phase} of epoch {sent.journal.epoch}{', a note' if sent.journal.note else ''}"
         out.append(Transition(_label("delayed write", NOBODY, detail), land(state, sent)))
+    for at, participant in enumerate(state.participants):
+        _table(config, state, at, participant, out)
     for index, request in enumerate(state.requests):
         if request.where == PASSED:
             _serve(config, state, index, request, out)
@@ -128,6 +131,22 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         counted = COUNTED if config.rules.old_workers_are_counted else UNCOUNTED
         requests = tuple(_cut_off(request, index, counted) for request in state.requests)
         become("reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests)
+
+
+def _table(config: Config, state: State, at: int, participant: Participant, out: list[Transition]) -> None:
+    """Somebody changes a table beside the migration. At rest the stage compares tables with the plan and repairs the difference."""
+    live, left = state.canonical, state.budget.drifts
+
+    def become(op: str, new: Participant, accepted: int = 0, drifts: int = left) -> None:
+        changed = state._replace(participants=put(state.participants, at, new), budget=state.budget._replace(drifts=drifts))
+        label = Label(NOBODY, "env", NOBODY, op, f"participant {at + 1}")
+        out.append(Transition(label, changed._replace(accepted=put(state.accepted, at, state.accepted[at] | accepted))))
+
+    if participant.drifted and state.journal.phase == "I":
+        become("stage repairs", repair(participant, config.participants[at], live))
+    if left and not participant.drifted and not participant.fence[live] and participant.lock == NOBODY:
+        accepted = COLUMN if config.drift == "column" else 0
+        become(f"drift of a {config.drift}", drift(participant, config.drift, live), accepted, left - 1)
 
 
 def _loaded(router: Router, block: int, override: int, epoch: int) -> Router:

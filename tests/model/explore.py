@@ -20,6 +20,8 @@ from ansible_collections.zdm.landscape.tests.model.invariants import at_rest, br
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
 from ansible_collections.zdm.landscape.tests.model.state import CLOSED, DEAD, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
 
+OWED = ("boot", "load", "ready", "reachable", "delayed write", "stage repairs")
+"""What the environment does sooner or later."""
 NOT_FINISHED = "the same command, run alone, does not bring everything to rest"
 
 
@@ -134,7 +136,7 @@ def _finish(model: Model, state: State, first: str, early: bool) -> str:
     for _round in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
-        owed = [t for t in transitions if t.label.op in ("boot", "load", "ready", "reachable", "delayed write") or _moves_a_request(t.label, state)]
+        owed = [t for t in transitions if t.label.op in OWED or _moves_a_request(t.label, state)]
         ways = owed + mine if early else mine + owed
         if not ways:
             break

@@ -17,6 +17,7 @@ STUCK = "a router is closed, but the journal obliges nobody to open it"
 DISAGREE = "at rest the parts disagree"
 SUPERSEDED_BY_NOBODY = "a run ends as superseded, though nobody has taken over"
 ORPHANED = "every run has ended by itself, but the journal is not at rest"
+IN_VAIN = "a run goes on with a window that its preflight would have refused"
 NOT_EXACT = "at rest a participant is not as its stage left it"
 
 SETTLED = "IWKRV"
@@ -58,6 +59,8 @@ def _participant_at_rest(kind: str, participant: Participant, canonical: int) ->
     if participant.fence[canonical] or not participant.fence[other]:
         return DISAGREE
     if kind == TWIN:
+        if participant.drifted:
+            return NOT_EXACT if participant.logging[other] or participant.log[other] else ""
         if not participant.logging[canonical] or participant.logging[other] or participant.log[other]:
             return NOT_EXACT
         return LOST if participant.rows[0] != participant.rows[1] and not participant.log[canonical] else ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, UNLIMITED, Atom, Config, Work, compile_programs
 from ansible_collections.zdm.landscape.tests.model.environment import after, land
-from ansible_collections.zdm.landscape.tests.model.invariants import SUPERSEDED_BY_NOBODY
+from ansible_collections.zdm.landscape.tests.model.invariants import IN_VAIN, SUPERSEDED_BY_NOBODY
 from ansible_collections.zdm.landscape.tests.model.state import (
     ENDED,
     NOBODY,
@@ -78,18 +78,20 @@ class JournalSteps:
             for mode in self._modes(state, goal):
                 self._take_over(state, index, mode, out)
 
-    @staticmethod
-    def _modes(state: State, goal: int) -> tuple[str, ...]:
+    def _modes(self, state: State, goal: int) -> tuple[str, ...]:
         phase = state.journal.phase
         if phase == "I":
             if goal == STAGE_JOB:
                 return (STAGE,)
-            return () if goal in (ABORT, state.canonical) else ("W",)
+            refused = any(participant.drifted for participant in state.participants)  # by the preflight
+            return () if refused or goal in (ABORT, state.canonical) else ("W",)
         if goal == STAGE_JOB:
             return ()
-        if phase in FORWARD:  # a window in the other direction can only be undone
-            return (UNDO,) if goal in (ABORT, state.canonical) else (phase, UNDO)
-        return (phase,)
+        if phase not in FORWARD:
+            return (phase,)
+        if goal in (ABORT, state.canonical) or (phase == "W" and self.rules.found_windows_are_undone):
+            return (UNDO,)  # a window in the other direction can only be undone, as one that was found before it was closed
+        return (phase, UNDO)
 
     def _take_over(self, state: State, index: int, mode: str, out: list[Transition]) -> None:
         journal = state.journal
@@ -100,7 +102,8 @@ class JournalSteps:
         controller = Controller(mode, 0, 0, epoch, source, False, ())
         may_be_lost = TAKE_OVER_STEP in self.config.unknown
         sent = Write(Journal(epoch, phase, journal.from_window, index if may_be_lost else NOBODY), state.canonical)
-        out.append(Transition(label, _landed(state, sent, index, controller)))
+        in_vain = mode == "W" and any(participant.drifted for participant in state.participants)
+        out.append(Transition(label, _landed(state, sent, index, controller), IN_VAIN if in_vain else ""))
         if may_be_lost and state.budget.losses:
             asking = controller._replace(mode=TAKING + mode, asking=True)
             out.append(Transition(label._replace(outcome="unknown"), self._lost(state, sent, index, asking)))

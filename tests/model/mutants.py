@@ -41,6 +41,11 @@ def _verbs(changed: Mapping[tuple[str, str], Verb]) -> Callable[[Rules], Rules]:
     return lambda rules: replace(rules, verbs={**VERBS, **changed})
 
 
+def _without(part: str, *verbs: tuple[str, str]) -> Callable[[Rules], Rules]:
+    """Verbs that leave *part* out."""
+    return _verbs({verb: tuple(tuple(each for each in group if each != part) for group in VERBS[verb]) for verb in verbs})
+
+
 def _without_a_journaled_undo(rules: Rules) -> Rules:
     steps = {**STEPS, "U4": STEPS["U4"]._replace(before="WCU")}
     return replace(_programs(undo="U2 U3 U4 U5 U6")(rules), steps=steps)
@@ -49,6 +54,7 @@ def _without_a_journaled_undo(rules: Rules) -> Rules:
 ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
 TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
 UNANSWERED = replace(TWO, requests=0, unknown=frozenset(STEPS), notes=1)
+DRIFTING = replace(TWO, participants=(TWIN,), requests=0, late=(SOURCE,), drifts=1)
 SPLIT = replace(TWO, requests=0, split=True)
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -74,6 +80,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "own take over known by its epoch": Mutant(UNANSWERED, _flag("take_overs_are_known_by_their_id")),
     "a take over beaten by a late write gives up": Mutant(UNANSWERED, _flag("take_overs_begin_again")),
     "own late note taken for somebody else": Mutant(UNANSWERED, _flag("own_epoch_decides")),
+    "a window that is found goes on": Mutant(DRIFTING, _flag("found_windows_are_undone")),
+    "barrier trusts the plan: a column": Mutant(DRIFTING, _without("as planned?", (TWIN, "barrier"))),
+    "barrier trusts the plan: a lost trigger": Mutant(replace(DRIFTING, drift="trigger"), _without("as planned?", (TWIN, "barrier"))),
     "undo drops the fence first": Mutant(
         replace(SPLIT, late=(SOURCE,)),
         _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),

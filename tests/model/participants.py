@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ansible_collections.zdm.landscape.tests.model.state import BASE, IN_PLACE, NOBODY, SOURCE, TARGET, TWIN, Participant, pair
+from ansible_collections.zdm.landscape.tests.model.state import BASE, COLUMN, IN_PLACE, NOBODY, SOURCE, TARGET, TWIN, Participant, pair
 
-Part = Callable[[Participant, int, int], Participant]
-"""From, and to: the id live before and the one live after the window."""
+Part = Callable[[Participant, int, int], "Participant | None"]
+"""From, and to: the id live before and the one live after the window. A part that ends in a question mark refuses with ``None``."""
 
 Verb = tuple[tuple[str, ...], ...]
 """Groups of parts; what stands in one group always happens at once."""
@@ -29,7 +29,23 @@ def staged(kind: str, canonical: int) -> Participant:
 
 
 def _apply(p: Participant, frm: int, to: int) -> Participant:
-    return p._replace(rows=pair(p.rows, to, p.rows[frm]), log=pair(p.log, frm, 0)) if p.log[frm] else p
+    if not p.log[frm]:
+        return p
+    copied = p.rows[frm] & ~COLUMN | p.rows[to] & COLUMN if p.drifted else p.rows[frm]
+    return p._replace(rows=pair(p.rows, to, copied), log=pair(p.log, frm, 0))
+
+
+def drift(p: Participant, kind: str, live: int) -> Participant:
+    """Somebody changes a table that is served: a column that is filled at once, or a lost trigger that fills the log."""
+    if kind == "column":
+        p = p._replace(rows=pair(p.rows, live, p.rows[live] | COLUMN))
+    return p._replace(drifted=True, logging=pair(p.logging, live, 0) if kind == "trigger" else p.logging)
+
+
+def repair(p: Participant, strategy: str, live: int) -> Participant:
+    """The stage has compared the tables with the plan, and copied anew what differs."""
+    rows, logging = (pair(p.rows, 1 - live, p.rows[live]), pair((0, 0), live, 1)) if strategy == TWIN else (p.rows, p.logging)
+    return p._replace(drifted=False, rows=rows, logging=logging, log=(0, 0))
 
 
 def _drop_log(p: Participant, frm: int, _to: int) -> Participant:
@@ -49,6 +65,7 @@ def _move_back(p: Participant, frm: int, to: int) -> Participant:
 
 
 PARTS: Mapping[str, Part] = {
+    "as planned?": lambda p, frm, to: None if p.drifted else p,
     "apply": _apply,
     "fence": lambda p, frm, to: p._replace(fence=pair(p.fence, frm, 1)),
     "unfence": lambda p, frm, to: p._replace(fence=pair(p.fence, frm, 0)),
@@ -64,11 +81,11 @@ LOCK, UNLOCK = "lock", "unlock"
 
 VERBS: Mapping[tuple[str, str], Verb] = {
     (TWIN, "prelude"): (("apply",),),
-    (TWIN, "barrier"): ((LOCK, "fence"), ("apply",), ("start log back",), (UNLOCK,)),
+    (TWIN, "barrier"): ((LOCK, "as planned?", "fence"), ("apply",), ("start log back",), (UNLOCK,)),
     (TWIN, "turn"): (("drop log",), ("open",)),
     (TWIN, "undo"): (("keep log",), ("drop log back",), ("unfence",)),
     (IN_PLACE, "prelude"): ((),),
-    (IN_PLACE, "barrier"): (("fence",), ("move",)),
+    (IN_PLACE, "barrier"): (("as planned?", "fence"), ("move",)),
     (IN_PLACE, "turn"): (("open",),),
     (IN_PLACE, "undo"): (("move back",), ("unfence",)),
 }
@@ -82,11 +99,14 @@ def groups(verbs: Mapping[tuple[str, str], Verb], kind: str, op: str, split: boo
     return verb if split else (tuple(part for group in verb for part in group if part not in (LOCK, UNLOCK)),)
 
 
-def run(p: Participant, parts: tuple[str, ...], controller: int, frm: int) -> Participant:
-    """*p* after these parts."""
+def run(p: Participant, parts: tuple[str, ...], controller: int, frm: int) -> Participant | None:
+    """*p* after these parts, which are one transaction; ``None`` when one of them refuses."""
     to = TARGET if frm == SOURCE else SOURCE
     for part in parts:
-        p = PARTS[part](p, frm, to) if part in PARTS else p._replace(lock=controller if part == LOCK else NOBODY)
+        changed = PARTS[part](p, frm, to) if part in PARTS else p._replace(lock=controller if part == LOCK else NOBODY)
+        if changed is None:
+            return None
+        p = changed
     return p
 
 

@@ -145,11 +145,19 @@ class Model(JournalSteps):
             out.append(Transition(label._replace(outcome="session ended"), self.end(state, index)))
             return
         else:
-            new = run(participant, atom.parts, index, controller.source)
+            done = run(participant, atom.parts, index, controller.source)
+            if done is None:
+                out.append(Transition(label._replace(outcome="failed"), self._after_a_refusal(state, index, controller)))
+                return
+            new = done
             if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
                 new = new._replace(epoch=max(participant.epoch, controller.epoch))
         changed = state._replace(participants=put(state.participants, target, new))
         out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
+
+    def _after_a_refusal(self, state: State, index: int, controller: Controller) -> State:
+        """A participant can't do what it was asked: before the commit the window is undone."""
+        return self.switch(state, index, controller, UNDO) if controller.mode in FORWARD else self.end(state, index)
 
     def _lost_its_lock(self, participant: Participant, op: str, atom: Atom, index: int) -> bool:
         first = self.rules.verbs[self.config.participants[atom.target], op][0]

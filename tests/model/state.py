@@ -37,6 +37,8 @@ TWIN, IN_PLACE = "twin", "in_place"
 
 BASE = 1
 """The bit of the rows from before."""
+COLUMN = 1 << 20
+"""The bit of what stands in a column that the plan does not know."""
 
 NOBODY = -1
 
@@ -86,7 +88,7 @@ class Participant(NamedTuple):
     """A participant with one strategy. The pairs hold a value for the source id and one for the target id.
 
     ``log``: keys wait there to be applied to the twin; ``logging``: the trigger that fills the log is there; ``lock``: the
-    controller that holds the table lock (only when the steps are split).
+    controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's any more.
     """
 
     epoch: int
@@ -95,6 +97,7 @@ class Participant(NamedTuple):
     logging: tuple[int, int]
     fence: tuple[int, int]
     lock: int
+    drifted: bool = False
 
 
 class Controller(NamedTuple):
@@ -133,6 +136,7 @@ class Budget(NamedTuple):
     cuts: int = 0
     losses: int = 0
     notes: int = 0
+    drifts: int = 0
 
 
 class State(NamedTuple):
