@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ansible_collections.zdm.landscape.tests.model.participants import VERBS, Verb, groups, staged
 from ansible_collections.zdm.landscape.tests.model.state import (
     BASE,
+    FENCED,
     IN_PLACE,
     OPEN,
     READY,
@@ -23,6 +24,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     Budget,
     Document,
     Journal,
+    Participant,
     Router,
     State,
 )
@@ -51,6 +53,8 @@ class Rules:
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
     participants_note_the_epoch_with_every_verb: bool = True
+    moves_refuse_old_epochs: bool = True
+    fenced_is_not_moved: bool = True
     documents_refuse_old_epochs: bool = True
     unreachable_routers_are_awaited: bool = True
     routers_read_the_store_last: bool = True
@@ -76,6 +80,9 @@ class Config:
         and changes of phase, *losses* times in all.
     :param drift: what somebody changes in a table that is served, *drifts* times: a "column" that is filled at once, or the
         "trigger" that fills the log is lost.
+    :param unfence: the state of an in_place participant in which somebody switches off the fence of its live id, *unfences* times.
+    :param calls: how many calls of a participant their caller gives up, while they wait there to be done later.
+    :param joined: a verb is one sub-step, also where it has two transactions.
     :param notes: how many notes (heartbeats) may be written beside the work, with an answer or without.
     :param undo: controllers may decide to undo at any time before the commit.
     :param renew: leases are renewed beside the work.
@@ -99,6 +106,10 @@ class Config:
     notes: int = 0
     drift: str = "column"
     drifts: int = 0
+    unfence: int = FENCED
+    unfences: int = 0
+    calls: int = 0
+    joined: bool = False
     undo: bool = True
     renew: bool = False
     repeat: bool = False
@@ -122,7 +133,7 @@ class Config:
             late=(False,) * len(self.late),
             canonical=here,
             accepted=(BASE,) * len(self.participants),
-            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes, self.drifts),
+            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes, self.drifts, self.unfences, self.calls),
         )
 
 
@@ -144,6 +155,12 @@ class Work(NamedTuple):
     full: int
 
 
+def too_old(rules: Rules, participant: Participant, epoch: int, parts: tuple[str, ...]) -> bool:
+    """Whether *participant* refuses a transaction for its epoch."""
+    a_move = "move" in parts and "fence" not in parts
+    return rules.participants_refuse_old_epochs and participant.epoch > epoch and (rules.moves_refuse_old_epochs or not a_move)
+
+
 def compile_programs(config: Config) -> dict[str, tuple[Work, ...]]:
     """The programs of the controllers with the sub-steps that this model's numbers of targets give."""
     rules = config.rules
@@ -154,7 +171,7 @@ def _work(config: Config, step: Step) -> Work:
     if step.target == JOURNAL:
         chains: list[tuple[tuple[str, ...], ...]] = [((),)]
     elif step.target == PARTICIPANTS:
-        chains = [groups(config.rules.verbs, kind, step.op, config.split) for kind in config.participants]
+        chains = [groups(config.rules.verbs, kind, step.op, config.split, config.joined) for kind in config.participants]
     elif step.target == DOCUMENTS:
         chains = [((), ())] * config.documents  # read, then compare and set
     else:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
-from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
+from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SERVICE, SOURCE, TARGET, TWIN
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, JOURNAL, STEPS
 
 JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.target == JOURNAL)
@@ -17,22 +17,28 @@ JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.targe
 ONE = Config(goals=((TARGET,),))
 TURNS = ((TARGET,), (SOURCE, TARGET))
 THREE = ((TARGET,), (TARGET,), (SOURCE, TARGET))
-SETTLING = Config(routers=1, participants=(IN_PLACE,), requests=0, unknown=JOURNAL_STEPS, losses=2, notes=1)
-DRIFTING = Config(routers=1, participants=(TWIN,), requests=0, drifts=1)
+BACK = ((TARGET,), (SOURCE,), (ABORT,))
+QUIET = Config(routers=1, participants=(IN_PLACE,), requests=0)
+SETTLING = replace(QUIET, unknown=JOURNAL_STEPS, losses=2, notes=1)
+DRIFTING = replace(QUIET, participants=(TWIN,), drifts=1)
 
 SMALL: Mapping[str, tuple[Config, int]] = {
-    "one controller, any journal write without an answer": (replace(ONE, unknown=JOURNAL_STEPS), 29_000),
-    "two controllers, any two journal writes without an answer, a note": (SETTLING, 46_000),
+    "one controller, any journal write without an answer": (replace(ONE, unknown=JOURNAL_STEPS), 30_000),
+    "two controllers, any two journal writes without an answer, a note": (SETTLING, 50_000),
     "one controller, leases renewed": (replace(ONE, renew=True), 13_000),
     "one controller, a router crashes": (replace(ONE, restarts=1, repeat=True, participants=(IN_PLACE,)), 22_000),
-    "one controller, a router is reloaded": (replace(ONE, reloads=1), 24_000),
+    "one controller, a router is reloaded": (replace(ONE, reloads=1), 25_000),
     "one controller, a router out of reach": (replace(ONE, cuts=1, participants=(TWIN,)), 14_000),
-    "two controllers": (Config(participants=(IN_PLACE,), late=()), 25_000),
-    "two controllers, late writers under both ids": (Config(requests=0, late=(SOURCE, TARGET)), 24_000),
-    "two controllers, split steps, reverse": (Config(goals=((TARGET,), (SOURCE,)), split=True, requests=0), 36_000),
+    "two controllers": (Config(participants=(IN_PLACE,), late=()), 26_000),
+    "two controllers, late writers under both ids": (Config(requests=0, late=(SOURCE, TARGET)), 26_000),
+    "two controllers, split steps, reverse": (Config(goals=((TARGET,), (SOURCE,)), split=True, requests=0), 37_000),
     "two controllers, a column is added": (DRIFTING, 5_500),
     "two controllers, a trigger is lost": (replace(DRIFTING, drift="trigger"), 7_000),
-    "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 7_500),
+    "two controllers, two participants in place": (replace(QUIET, participants=(IN_PLACE, IN_PLACE), late=(SOURCE, TARGET)), 9_000),
+    "two controllers, a fence switched off": (replace(QUIET, unfences=1), 2_000),
+    "a service, forward and reverse, two calls given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=2), 67_000),
+    "in place, forward and reverse, a call given up": (replace(QUIET, goals=((TARGET,), (TARGET,), (SOURCE,)), calls=1), 63_000),
+    "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 8_500),
     "three controllers, forward and reverse": (Config(goals=THREE, routers=1, participants=(TWIN,), requests=0), 25_000),
 }
 """Configurations that are always explored completely, each with a number of states that it has at least."""
@@ -49,6 +55,8 @@ LARGE: Mapping[str, Config] = {
     "a stage's job and an abort": Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET))),
     "split steps": Config(split=True, late=(SOURCE, TARGET)),
     "three participants, two mapping documents": Config(participants=(TWIN, IN_PLACE, TWIN), documents=2, routers=1),
+    "calls given up, requests, a service and tables": Config(participants=(SERVICE, IN_PLACE), routers=1, calls=2),
+    "in place, forward and reverse, two calls given up": replace(QUIET, goals=((TARGET,), (TARGET,), (SOURCE,)), late=(SOURCE, TARGET), calls=2),
     "three controllers, two changes of the tables": Config(goals=THREE, routers=1, requests=0, drifts=2),
     "three controllers": Config(goals=THREE, routers=1),
     "three controllers, two routers": Config(goals=THREE, late=()),

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.zdm.landscape.tests.model.config import Config
+from ansible_collections.zdm.landscape.tests.model.config import Config, too_old
 from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, MET_A_FENCE, RETIRED_ID
-from ansible_collections.zdm.landscape.tests.model.participants import drift, repair, write
+from ansible_collections.zdm.landscape.tests.model.participants import drift, repair, run, write
 from ansible_collections.zdm.landscape.tests.model.state import (
     ABANDONED,
     BASE,
@@ -43,6 +43,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     State,
     Transition,
     Write,
+    pair,
     put,
 )
 
@@ -134,19 +135,25 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
 
 
 def _table(config: Config, state: State, at: int, participant: Participant, out: list[Transition]) -> None:
-    """Somebody changes a table beside the migration. At rest the stage compares tables with the plan and repairs the difference."""
-    live, left = state.canonical, state.budget.drifts
+    """Somebody changes a table beside the migration; a call that its caller gave up is done. At rest the stage repairs tables."""
+    live, budget = state.canonical, state.budget
 
-    def become(op: str, new: Participant, accepted: int = 0, drifts: int = left) -> None:
-        changed = state._replace(participants=put(state.participants, at, new), budget=state.budget._replace(drifts=drifts))
+    def become(op: str, new: Participant, left: Budget = budget, accepted: int = 0) -> None:
+        changed = state._replace(participants=put(state.participants, at, new), budget=left)
         label = Label(NOBODY, "env", NOBODY, op, f"participant {at + 1}")
         out.append(Transition(label, changed._replace(accepted=put(state.accepted, at, state.accepted[at] | accepted))))
 
     if participant.drifted and state.journal.phase == "I":
         become("stage repairs", repair(participant, config.participants[at], live))
-    if left and not participant.drifted and not participant.fence[live] and participant.lock == NOBODY:
+    if budget.drifts and not participant.drifted and not participant.fence[live] and participant.lock == NOBODY:
         accepted = COLUMN if config.drift == "column" else 0
-        become(f"drift of a {config.drift}", drift(participant, config.drift, live), accepted, left - 1)
+        become(f"drift of a {config.drift}", drift(participant, config.drift, live), budget._replace(drifts=budget.drifts - 1), accepted)
+    if budget.unfences and participant.fence[live] and participant.state == config.unfence:
+        become("fence switched off", participant._replace(fence=pair(participant.fence, live, 0)), budget._replace(unfences=budget.unfences - 1))
+    for call in participant.calls:
+        left = participant._replace(calls=tuple(other for other in participant.calls if other != call))
+        done = None if too_old(config.rules, participant, call.epoch, call.parts) else run(left, call.parts, NOBODY, call.source, call.epoch)
+        become(f"late call {'done' if done else 'refused'}: {', '.join(call.parts)}; epoch {call.epoch}", done or left)
 
 
 def _loaded(router: Router, block: int, override: int, epoch: int) -> Router:

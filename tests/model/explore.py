@@ -20,7 +20,7 @@ from ansible_collections.zdm.landscape.tests.model.invariants import at_rest, br
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
 from ansible_collections.zdm.landscape.tests.model.state import CLOSED, DEAD, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
 
-OWED = ("boot", "load", "ready", "reachable", "delayed write", "stage repairs")
+OWED = ("boot", "load", "ready", "reachable", "delayed write", "stage repairs", "late call")
 """What the environment does sooner or later."""
 NOT_FINISHED = "the same command, run alone, does not bring everything to rest"
 
@@ -120,7 +120,7 @@ class Recovery:
             budget=Budget(),
             late=(),
         )
-        owes = bool(state.pending) or any(router.up != READY for router in state.routers)
+        owes = bool(state.pending) or any(participant.calls for participant in state.participants) or any(router.up != READY for router in state.routers)
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
         return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in sorted({False, owes}))), "")
 
@@ -136,7 +136,7 @@ def _finish(model: Model, state: State, first: str, early: bool) -> str:
     for _round in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
-        owed = [t for t in transitions if t.label.op in OWED or _moves_a_request(t.label, state)]
+        owed = [t for t in transitions if t.label.op.startswith(OWED) or _moves_a_request(t.label, state)]
         ways = owed + mine if early else mine + owed
         if not ways:
             break

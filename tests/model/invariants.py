@@ -56,7 +56,7 @@ def at_rest(config: Config, state: State) -> str:
 
 def _participant_at_rest(kind: str, participant: Participant, canonical: int) -> str:
     other = 1 - canonical
-    if participant.fence[canonical] or not participant.fence[other]:
+    if participant.fence[canonical] or not participant.fence[other] or participant.state:
         return DISAGREE
     if kind == TWIN:
         if participant.drifted:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
 from ansible_collections.zdm.landscape.tests.model.participants import LOCK, UNLOCK, VERBS, Verb
-from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
+from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, MOVED, SERVICE, SOURCE, TARGET, TWIN
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS, STEPS
 
 Programs = Mapping[str, tuple[str, ...]]
@@ -46,6 +46,20 @@ def _without(part: str, *verbs: tuple[str, str]) -> Callable[[Rules], Rules]:
     return _verbs({verb: tuple(tuple(each for each in group if each != part) for group in VERBS[verb]) for verb in verbs})
 
 
+def _moves_that_check(*checks: str) -> Callable[[Rules], Rules]:
+    """A second transaction of the barrier in place that makes these checks only."""
+    first, second = VERBS[IN_PLACE, "barrier"]
+    return _verbs({(IN_PLACE, "barrier"): (first, tuple(part for part in second if not part.endswith("?") or part in checks))})
+
+
+def _with_moves_of_old_epochs(rules: Rules) -> Rules:
+    return replace(_moves_that_check("fenced?", "fence on?")(rules), moves_refuse_old_epochs=False)
+
+
+def _finishing_only_what_was_begun(rules: Rules) -> Rules:
+    return _verbs({(SERVICE, "undo"): (("finish what was begun", "move back", "unfence", "note staged"),)})(rules)
+
+
 def _without_a_journaled_undo(rules: Rules) -> Rules:
     steps = {**STEPS, "U4": STEPS["U4"]._replace(before="WCU")}
     return replace(_programs(undo="U2 U3 U4 U5 U6")(rules), steps=steps)
@@ -53,7 +67,9 @@ def _without_a_journaled_undo(rules: Rules) -> Rules:
 
 ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
 TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
-UNANSWERED = replace(TWO, requests=0, unknown=frozenset(STEPS), notes=1)
+TWO_QUIET = replace(TWO, requests=0)
+GIVEN_UP = replace(TWO_QUIET, participants=(SERVICE,), late=(SOURCE,), calls=1)
+UNANSWERED = replace(TWO_QUIET, unknown=frozenset(STEPS), notes=1)
 DRIFTING = replace(TWO, participants=(TWIN,), requests=0, late=(SOURCE,), drifts=1)
 SPLIT = replace(TWO, requests=0, split=True)
 
@@ -83,6 +99,21 @@ MUTANTS: Mapping[str, Mutant] = {
     "a window that is found goes on": Mutant(DRIFTING, _flag("found_windows_are_undone")),
     "barrier trusts the plan: a column": Mutant(DRIFTING, _without("as planned?", (TWIN, "barrier"))),
     "barrier trusts the plan: a lost trigger": Mutant(replace(DRIFTING, drift="trigger"), _without("as planned?", (TWIN, "barrier"))),
+    "a run that finds a closed window takes fenced as moved": Mutant(TWO_QUIET, _flag("fenced_is_not_moved")),
+    "the move does not look at the fence": Mutant(replace(TWO_QUIET, late=(SOURCE,), unfences=1), _moves_that_check("unfinished?", "fenced?")),
+    "the move looks at its epoch only": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _moves_that_check()),
+    "the move takes an older epoch": Mutant(
+        replace(GIVEN_UP, participants=(IN_PLACE,), goals=((TARGET,), (TARGET,), (SOURCE,)), late=()),
+        _with_moves_of_old_epochs,
+    ),
+    "turn leaves the fence of the retired id as it is": Mutant(replace(TWO_QUIET, unfence=MOVED, unfences=1), _without("fence", (IN_PLACE, "turn"))),
+    "undo leaves moved rows": Mutant(TWO_QUIET, _without("move back", (IN_PLACE, "undo"))),
+    "a service takes the barrier of an undone epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "undo"))),
+    "a twin takes the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(TWIN,)), _without("finish", (TWIN, "undo"))),
+    "tables in place take the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "undo"))),
+    "a service takes the barrier of a turned epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "turn"))),
+    "tables in place take the barrier of a turned epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "turn"))),
+    "an undo with nothing to undo does not finish its epoch": Mutant(GIVEN_UP, _finishing_only_what_was_begun),
     "undo drops the fence first": Mutant(
         replace(SPLIT, late=(SOURCE,)),
         _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),

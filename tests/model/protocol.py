@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.zdm.landscape.tests.model.config import Atom, Work
+from ansible_collections.zdm.landscape.tests.model.config import Atom, Work, too_old
 from ansible_collections.zdm.landscape.tests.model.environment import environment
 from ansible_collections.zdm.landscape.tests.model.journal import TAKING, JournalSteps
 from ansible_collections.zdm.landscape.tests.model.participants import run
@@ -27,6 +27,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     READY,
     STARTING,
     UNREADY,
+    Call,
     Controller,
     Document,
     Label,
@@ -134,26 +135,40 @@ class Model(JournalSteps):
         op, target = work.step.op, atom.target
         participant = state.participants[target]
         label = Label(index, "participant", target, op, f"part {atom.part + 1}" if atom.part else "", controller.epoch, number=work.step.number)
-        if self.rules.participants_refuse_old_epochs and participant.epoch > controller.epoch:
+        if too_old(self.rules, participant, controller.epoch, atom.parts):
             out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
-            return
-        if op == "take_over":  # ends the sessions of an older controller, and so their locks
-            new = participant._replace(epoch=max(participant.epoch, controller.epoch), lock=NOBODY)
+        elif op == "take_over":  # ends the sessions of an older controller, and so their locks
+            epoch = max(participant.epoch, controller.epoch)
+            calls = tuple(call for call in participant.calls if not too_old(self.rules, participant._replace(epoch=epoch), call.epoch, call.parts))
+            changed = put(state.participants, target, participant._replace(epoch=epoch, lock=NOBODY, calls=calls))
+            out.append(Transition(label, self.advance(state._replace(participants=changed), index, controller, work, atom.bit)))
         elif participant.lock not in (NOBODY, index):
             return
         elif self._lost_its_lock(participant, op, atom, index):
             out.append(Transition(label._replace(outcome="session ended"), self.end(state, index)))
-            return
+        elif atom.part and controller.mode == "C" and not self.rules.fenced_is_not_moved:
+            out.append(Transition(label, self.advance(state, index, controller, work, atom.bit)))
         else:
-            done = run(participant, atom.parts, index, controller.source)
-            if done is None:
-                out.append(Transition(label._replace(outcome="failed"), self._after_a_refusal(state, index, controller)))
-                return
-            new = done
-            if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
-                new = new._replace(epoch=max(participant.epoch, controller.epoch))
-        changed = state._replace(participants=put(state.participants, target, new))
+            self._verb(state, index, controller, work, atom, label, out)
+
+    def _verb(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, label: Label, out: list[Transition]) -> None:
+        """One transaction of a verb: it is done, it is refused, or its caller gives it up while it waits at the participant."""
+        participant = state.participants[atom.target]
+        new = run(participant, atom.parts, index, controller.source, controller.epoch)
+        if new is None:
+            out.append(Transition(label._replace(outcome="failed"), self._after_a_refusal(state, index, controller)))
+            return
+        new = new._replace(finished=new.finished if self.config.calls else 0)
+        if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
+            new = new._replace(epoch=max(participant.epoch, controller.epoch))
+        changed = state._replace(participants=put(state.participants, atom.target, new))
         out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
+        call = Call(atom.parts, controller.epoch, controller.source)
+        if state.budget.calls and work.step.op != "prelude" and call not in participant.calls:
+            waiting = participant._replace(calls=tuple(sorted((*participant.calls, call))))
+            left = state.budget._replace(calls=state.budget.calls - 1)
+            given_up = state._replace(participants=put(state.participants, atom.target, waiting), budget=left)
+            out.append(Transition(label._replace(outcome="unknown"), given_up))
 
     def _after_a_refusal(self, state: State, index: int, controller: Controller) -> State:
         """A participant can't do what it was asked: before the commit the window is undone."""

@@ -33,7 +33,11 @@ ABANDONED, COUNTED, UNCOUNTED = 0, 1, 2
 """A request past the gates: its client or router is gone but the service works on; in the drain's count; with a customer who
 waits but not in the count (only in a mutant)."""
 
-TWIN, IN_PLACE = "twin", "in_place"
+TWIN, IN_PLACE, SERVICE = "twin", "in_place", "service"
+"""Strategies. A service moves its rows in one go."""
+
+STAGED, FENCED, MOVED = 0, 1, 2
+"""What an in_place participant notes of a window: nothing, its first transaction, its second."""
 
 BASE = 1
 """The bit of the rows from before."""
@@ -84,11 +88,21 @@ class Router(NamedTuple):
     edited: int = 0
 
 
+class Call(NamedTuple):
+    """One transaction of a verb that still waits at the participant: its parts, its epoch, the id live before its window."""
+
+    parts: tuple[str, ...]
+    epoch: int
+    source: int
+
+
 class Participant(NamedTuple):
     """A participant with one strategy. The pairs hold a value for the source id and one for the target id.
 
     ``log``: keys wait there to be applied to the twin; ``logging``: the trigger that fills the log is there; ``lock``: the
-    controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's any more.
+    controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's any more;
+    ``state``: see :data:`STAGED`; ``finished``: the newest epoch that was undone or turned there; ``calls``: those that their
+    caller has given up and that may still be done (``finished`` is kept only where there may be such calls).
     """
 
     epoch: int
@@ -98,6 +112,9 @@ class Participant(NamedTuple):
     fence: tuple[int, int]
     lock: int
     drifted: bool = False
+    state: int = STAGED
+    finished: int = 0
+    calls: tuple[Call, ...] = ()
 
 
 class Controller(NamedTuple):
@@ -137,6 +154,8 @@ class Budget(NamedTuple):
     losses: int = 0
     notes: int = 0
     drifts: int = 0
+    unfences: int = 0
+    calls: int = 0
 
 
 class State(NamedTuple):

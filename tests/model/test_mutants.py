@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.zdm.landscape.tests.model.config import Config
 from ansible_collections.zdm.landscape.tests.model.explore import NOT_FINISHED, explore
 from ansible_collections.zdm.landscape.tests.model.invariants import (
     BESIDE,
@@ -35,11 +36,11 @@ ACCIDENTS = {
     "participants take old epochs": LOST,
     "an undo with nothing to undo does not note the epoch": LOST,
     "mapping documents take old epochs": DISAGREE,
-    "unreachable router skipped": RETIRED_ID,
-    "router serves what it read before the commands that it took": RETIRED_ID,
-    "router renders from the mapping documents": RETIRED_ID,
+    "unreachable router skipped": MET_A_FENCE,
+    "router serves what it read before the commands that it took": MET_A_FENCE,
+    "router renders from the mapping documents": MET_A_FENCE,
     "old workers not counted": MET_A_FENCE,
-    "starting router reads a replica that is behind": RETIRED_ID,
+    "starting router reads a replica that is behind": MET_A_FENCE,
     "unknown writes settled by reading": ORPHANED,
     "a conflict taken for somebody else": SUPERSEDED_BY_NOBODY,
     "own take over known by its epoch": STUCK,
@@ -48,6 +49,18 @@ ACCIDENTS = {
     "a window that is found goes on": IN_VAIN,
     "barrier trusts the plan: a column": LOST,
     "barrier trusts the plan: a lost trigger": LOST,
+    "a run that finds a closed window takes fenced as moved": LOST,
+    "the move does not look at the fence": BESIDE,
+    "the move looks at its epoch only": BESIDE,
+    "the move takes an older epoch": LOST,
+    "turn leaves the fence of the retired id as it is": DISAGREE,
+    "undo leaves moved rows": LOST,
+    "a service takes the barrier of an undone epoch": LOST,
+    "a twin takes the barrier of an undone epoch": DISAGREE,
+    "tables in place take the barrier of an undone epoch": DISAGREE,
+    "a service takes the barrier of a turned epoch": DISAGREE,
+    "tables in place take the barrier of a turned epoch": DISAGREE,
+    "an undo with nothing to undo does not finish its epoch": LOST,
     "undo drops the fence first": BESIDE,
     "rows moved before the fence": BESIDE,
     "forward log dropped at the barrier, the fence last": LOST,
@@ -55,6 +68,9 @@ ACCIDENTS = {
     "a run that finds R only maps": NOT_FINISHED,
     "undo leaves the target's log": NOT_EXACT,
 }
+
+HOLDING: list[tuple[Config, int]] = []
+"""Configurations that were explored with all rules: several mutants share one."""
 
 
 def test_every_mutant_has_its_accident() -> None:
@@ -65,9 +81,11 @@ def test_every_mutant_has_its_accident() -> None:
 def test_accident_of_a_protocol_without_the_rule(rule: str, accident: str) -> None:
     mutant = MUTANTS[rule]
     every = 1 if accident == NOT_FINISHED else 0
-    with_the_rule = explore(mutant.config, recover_every=every)
-    assert with_the_rule.complete
-    assert not with_the_rule.violation, str(with_the_rule)
+    if (mutant.config, every) not in HOLDING:
+        with_the_rule = explore(mutant.config, recover_every=every)
+        assert with_the_rule.complete
+        assert not with_the_rule.violation, str(with_the_rule)
+        HOLDING.append((mutant.config, every))
     without = explore(mutant.mutated(), recover_every=every)
     assert without.violation == accident, str(without)
     assert without.trace

@@ -27,13 +27,14 @@ EVERYTHING = Config(
     documents=2,
     unknown=JOURNAL_STEPS,
     losses=3,
+    joined=True,
     renew=True,
     repeat=True,
     restarts=1,
     reloads=1,
     requests=1,
 )
-PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=())
+PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=(), joined=True)
 SEEDS = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=30, deadline=None, database=None)
 FEW_EXAMPLES = settings(EXAMPLES, max_examples=10)
@@ -193,7 +194,7 @@ def test_refused_a_map_that_leads_back_after_the_commit(seed: int) -> None:
 
 @pytest.mark.parametrize("system", ["router", "participant"])
 def test_refused_an_old_epoch_that_is_accepted(system: str) -> None:
-    two = Config(requests=0, late=())
+    two = Config(requests=0, late=(), joined=True)
     found = 0
     for seed in range(300):
         labels = run(seed, two)

@@ -133,6 +133,7 @@ def read_trace(raw: Iterable[Mapping[str, Any]], rules: Rules) -> Trace:
         reloads=sum(entry.op == "reload" for entry in read),
         unknown=JOURNAL_STEPS,
         losses=UNLIMITED,
+        joined=True,
         renew=True,
         repeat=True,
         observe=True,
