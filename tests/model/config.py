@@ -30,8 +30,9 @@ from ansible_collections.zdm.landscape.tests.model.state import (
 )
 from ansible_collections.zdm.landscape.tests.model.table import DOCUMENTS, JOURNAL, PARTICIPANTS, PROGRAMS, STEPS, Step
 
-STAGE_JOB, ABORT = 2, 3
-"""What a command may want, beside making :data:`SOURCE` or :data:`TARGET` the live id."""
+STAGE_JOB, ABORT, REHEARSE = 2, 3, 4
+"""What a command may want, beside making :data:`SOURCE` or :data:`TARGET` the live id. A guardian or watcher wants what an abort
+wants; a rehearsal is one of the way from source to target."""
 UNLIMITED = -1
 """A budget that does not end."""
 
@@ -50,12 +51,17 @@ class Rules:
     take_overs_begin_again: bool = True
     own_epoch_decides: bool = True
     found_windows_are_undone: bool = True
+    found_rehearsals_are_undone: bool = True
+    fresh_windows_write_the_flag: bool = True
+    take_overs_keep_the_flag: bool = True
+    commit_refuses_rehearsals: bool = True
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
     participants_note_the_epoch_with_every_verb: bool = True
     moves_refuse_old_epochs: bool = True
     fenced_is_not_moved: bool = True
     documents_refuse_old_epochs: bool = True
+    unanswered_mappings_are_written_again: bool = True
     unreachable_routers_are_awaited: bool = True
     routers_read_the_store_last: bool = True
     routers_read_linearizably: bool = True

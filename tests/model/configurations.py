@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, Config
 from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SERVICE, SOURCE, TARGET, TWIN
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, JOURNAL, STEPS
 
@@ -17,7 +17,9 @@ JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.targe
 ONE = Config(goals=((TARGET,),))
 TURNS = ((TARGET,), (SOURCE, TARGET))
 THREE = ((TARGET,), (TARGET,), (SOURCE, TARGET))
+ON = ((TARGET,), (TARGET,), (SOURCE,))
 BACK = ((TARGET,), (SOURCE,), (ABORT,))
+REHEARSED = ((REHEARSE,), (TARGET, REHEARSE), (TARGET, ABORT))
 QUIET = Config(routers=1, participants=(IN_PLACE,), requests=0)
 SETTLING = replace(QUIET, unknown=JOURNAL_STEPS, losses=2, notes=1)
 DRIFTING = replace(QUIET, participants=(TWIN,), drifts=1)
@@ -37,7 +39,9 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "two controllers, two participants in place": (replace(QUIET, participants=(IN_PLACE, IN_PLACE), late=(SOURCE, TARGET)), 9_000),
     "two controllers, a fence switched off": (replace(QUIET, unfences=1), 2_000),
     "a service, forward and reverse, two calls given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=2), 67_000),
-    "in place, forward and reverse, a call given up": (replace(QUIET, goals=((TARGET,), (TARGET,), (SOURCE,)), calls=1), 63_000),
+    "in place, forward and reverse, a call given up": (replace(QUIET, goals=ON, calls=1), 63_000),
+    "two runs and a reverse, writes of mapping documents without an answer": (replace(SETTLING, goals=ON, unknown=frozenset({"11"}), notes=0, late=()), 48_000),
+    "a rehearsal, two runs": (replace(QUIET, goals=REHEARSED, late=()), 5_000),
     "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 8_500),
     "three controllers, forward and reverse": (Config(goals=THREE, routers=1, participants=(TWIN,), requests=0), 25_000),
 }
@@ -56,7 +60,8 @@ LARGE: Mapping[str, Config] = {
     "split steps": Config(split=True, late=(SOURCE, TARGET)),
     "three participants, two mapping documents": Config(participants=(TWIN, IN_PLACE, TWIN), documents=2, routers=1),
     "calls given up, requests, a service and tables": Config(participants=(SERVICE, IN_PLACE), routers=1, calls=2),
-    "in place, forward and reverse, two calls given up": replace(QUIET, goals=((TARGET,), (TARGET,), (SOURCE,)), late=(SOURCE, TARGET), calls=2),
+    "in place, forward and reverse, two calls given up": replace(QUIET, goals=ON, late=(SOURCE, TARGET), calls=2),
+    "a rehearsal, two runs, journal writes without an answer": replace(SETTLING, goals=REHEARSED, requests=1),
     "three controllers, two changes of the tables": Config(goals=THREE, routers=1, requests=0, drifts=2),
     "three controllers": Config(goals=THREE, routers=1),
     "three controllers, two routers": Config(goals=THREE, late=()),

@@ -35,6 +35,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     UNCOUNTED,
     UNREADY,
     Budget,
+    Document,
     Journal,
     Label,
     Participant,
@@ -59,6 +60,8 @@ def environment(config: Config, state: State, out: list[Transition]) -> None:
     for sent in state.pending:
         detail = f"lands: {sent.journal.phase} of epoch {sent.journal.epoch}{', a note' if sent.journal.note else ''}"
         out.append(Transition(_label("delayed write", NOBODY, detail), land(state, sent)))
+    for mapping in state.mappings:
+        _late_mapping(state, mapping, out)
     for at, participant in enumerate(state.participants):
         _table(config, state, at, participant, out)
     for index, request in enumerate(state.requests):
@@ -94,7 +97,14 @@ def land(state: State, sent: Write, by: int = NOBODY) -> State:
 
 def after(journal: Journal, phase: str) -> Journal:
     """The journal after a change of phase."""
-    return journal._replace(phase=phase, from_window=phase == "U" and journal.phase == "W", note=False)
+    kept = phase != "I"
+    return journal._replace(
+        phase=phase,
+        from_window=phase == "U" and journal.phase == "W",
+        note=False,
+        rehearsal=kept and journal.rehearsal,
+        rehearsed=kept and journal.rehearsed,
+    )
 
 
 def _label(op: str, target: int = NOBODY, detail: str = "") -> Label:
@@ -132,6 +142,15 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         counted = COUNTED if config.rules.old_workers_are_counted else UNCOUNTED
         requests = tuple(_cut_off(request, index, counted) for request in state.requests)
         become("reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests)
+
+
+def _late_mapping(state: State, sent: tuple[int, Document, Document], out: list[Transition]) -> None:
+    """A write of a mapping document whose answer never came lands, or finds another revision."""
+    number, replaced, new = sent
+    lands = state.documents[number] == replaced
+    left = state._replace(mappings=tuple(other for other in state.mappings if other != sent))
+    label = _label("delayed write", NOBODY, f"of mapping document {number + 1} {'lands' if lands else 'is refused'}")
+    out.append(Transition(label, left._replace(documents=put(left.documents, number, new)) if lands else left))
 
 
 def _table(config: Config, state: State, at: int, participant: Participant, out: list[Transition]) -> None:

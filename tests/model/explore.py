@@ -120,7 +120,11 @@ class Recovery:
             budget=Budget(),
             late=(),
         )
-        owes = bool(state.pending) or any(participant.calls for participant in state.participants) or any(router.up != READY for router in state.routers)
+        owes = (
+            bool(state.pending or state.mappings)
+            or any(participant.calls for participant in state.participants)
+            or any(router.up != READY for router in state.routers)
+        )
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
         return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in sorted({False, owes}))), "")
 

@@ -18,6 +18,7 @@ DISAGREE = "at rest the parts disagree"
 SUPERSEDED_BY_NOBODY = "a run ends as superseded, though nobody has taken over"
 ORPHANED = "every run has ended by itself, but the journal is not at rest"
 IN_VAIN = "a run goes on with a window that its preflight would have refused"
+REHEARSED = "a rehearsal was committed"
 NOT_EXACT = "at rest a participant is not as its stage left it"
 
 SETTLED = "IWKRV"
@@ -31,6 +32,8 @@ def broken(config: Config, state: State) -> str:
         for participant, accepted in zip(state.participants, state.accepted, strict=True):
             if accepted & ~participant.rows[canonical]:
                 return LOST
+    if phase in "KR" and state.journal.rehearsed:
+        return REHEARSED
     if phase in "IW":
         for router in state.routers:
             if router.up == READY and router.block == CLOSED:

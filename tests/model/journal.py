@@ -10,12 +10,13 @@ write, all later writes by the epoch.
 
 from __future__ import annotations
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, UNLIMITED, Atom, Config, Work, compile_programs
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, UNLIMITED, Atom, Config, Work, compile_programs
 from ansible_collections.zdm.landscape.tests.model.environment import after, land
 from ansible_collections.zdm.landscape.tests.model.invariants import IN_VAIN, SUPERSEDED_BY_NOBODY
 from ansible_collections.zdm.landscape.tests.model.state import (
     ENDED,
     NOBODY,
+    TARGET,
     UNSTARTED,
     Controller,
     Journal,
@@ -76,7 +77,7 @@ class JournalSteps:
             return
         for goal in self.config.goals[index]:
             for mode in self._modes(state, goal):
-                self._take_over(state, index, mode, out)
+                self._take_over(state, index, mode, goal == REHEARSE, out)
 
     def _modes(self, state: State, goal: int) -> tuple[str, ...]:
         phase = state.journal.phase
@@ -84,24 +85,32 @@ class JournalSteps:
             if goal == STAGE_JOB:
                 return (STAGE,)
             refused = any(participant.drifted for participant in state.participants)  # by the preflight
-            return () if refused or goal in (ABORT, state.canonical) else ("W",)
+            there = state.canonical == (TARGET if goal == REHEARSE else goal)
+            return () if refused or there or goal == ABORT else ("W",)
         if goal == STAGE_JOB:
             return ()
         if phase not in FORWARD:
             return (phase,)
-        if goal in (ABORT, state.canonical) or (phase == "W" and self.rules.found_windows_are_undone):
-            return (UNDO,)  # a window in the other direction can only be undone, as one that was found before it was closed
-        return (phase, UNDO)
+        undone = phase == "W" and self.rules.found_windows_are_undone
+        rehearsal = goal == REHEARSE or (state.journal.rehearsal and self.rules.found_rehearsals_are_undone)
+        # A window in the other direction can only be undone, as a rehearsal and a window that was not closed yet.
+        return (UNDO,) if undone or rehearsal or goal in (ABORT, state.canonical) else (phase, UNDO)
 
-    def _take_over(self, state: State, index: int, mode: str, out: list[Transition]) -> None:
+    def _take_over(self, state: State, index: int, mode: str, rehearse: bool, out: list[Transition]) -> None:
         journal = state.journal
         before, epoch = journal.phase, journal.epoch + 1
         phase = "W" if mode == "W" else before
         source = 1 - state.canonical if mode in ("K", "R") else state.canonical
-        label = Label(index, "store", NOBODY, "take_over", f"{before}>{phase}", epoch, number=TAKE_OVER_STEP)
+        opens = before != phase
+        rehearsed = rehearse if opens else journal.rehearsed
+        writes_the_flag = self.rules.fresh_windows_write_the_flag if opens else not self.rules.take_overs_keep_the_flag
+        detail = f"{before}>{phase}{' rehearsal' if opens and rehearse else ''}"
+        label = Label(index, "store", NOBODY, "take_over", detail, epoch, number=TAKE_OVER_STEP)
         controller = Controller(mode, 0, 0, epoch, source, False, ())
         may_be_lost = TAKE_OVER_STEP in self.config.unknown
-        sent = Write(Journal(epoch, phase, journal.from_window, index if may_be_lost else NOBODY), state.canonical)
+        taker = index if may_be_lost else NOBODY
+        body = Journal(epoch, phase, journal.from_window, taker, False, rehearse if writes_the_flag else journal.rehearsal, rehearsed)
+        sent = Write(body, state.canonical)
         in_vain = mode == "W" and any(participant.drifted for participant in state.participants)
         out.append(Transition(label, _landed(state, sent, index, controller), IN_VAIN if in_vain else ""))
         if may_be_lost and state.budget.losses:
@@ -115,7 +124,8 @@ class JournalSteps:
         read = label._replace(system="controller", op="reads the journal again")
         if controller.current and self.rules.unknown_writes_are_settled_by_writing:
             sent = next(write for write in state.pending if write.journal.taker == index)
-            again = label._replace(detail=f"{journal.phase}>{sent.journal.phase}")
+            opens_a_rehearsal = sent.journal.rehearsed and not journal.rehearsed
+            again = label._replace(detail=f"{journal.phase}>{sent.journal.phase}{' rehearsal' if opens_a_rehearsal else ''}")
             out.append(Transition(again, _landed(state, sent, index, begun)))
         elif controller.current:
             out.append(Transition(read._replace(detail="not taken over"), self.end(state, index)))
@@ -137,6 +147,9 @@ class JournalSteps:
         if controller.asking and not self.rules.unknown_writes_are_settled_by_writing:
             label = Label(index, "controller", NOBODY, "reads the journal again", "", controller.epoch)
             out.append(self._read(state, index, controller, work, label))
+        elif step.number == COMMIT and controller.current and journal.rehearsal and self.rules.commit_refuses_rehearsals:
+            label = Label(index, "controller", NOBODY, "ends a rehearsal", "", controller.epoch)
+            out.append(Transition(label, self.switch(state, index, controller, UNDO)))
         elif blind or (controller.current and journal.phase in step.before):
             canonical = 1 - controller.source if step.number == COMMIT else state.canonical
             sent = Write(after(journal, step.after)._replace(epoch=controller.epoch), canonical)

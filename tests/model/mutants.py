@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
+from ansible_collections.zdm.landscape.tests.model.config import REHEARSE, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.participants import LOCK, UNLOCK, VERBS, Verb
 from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, MOVED, SERVICE, SOURCE, TARGET, TWIN
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS, STEPS
@@ -60,6 +60,10 @@ def _finishing_only_what_was_begun(rules: Rules) -> Rules:
     return _verbs({(SERVICE, "undo"): (("finish what was begun", "move back", "unfence", "note staged"),)})(rules)
 
 
+def _rehearsals_going_on(rules: Rules) -> Rules:
+    return replace(rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False)
+
+
 def _without_a_journaled_undo(rules: Rules) -> Rules:
     steps = {**STEPS, "U4": STEPS["U4"]._replace(before="WCU")}
     return replace(_programs(undo="U2 U3 U4 U5 U6")(rules), steps=steps)
@@ -69,6 +73,7 @@ ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
 TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
 TWO_QUIET = replace(TWO, requests=0)
 GIVEN_UP = replace(TWO_QUIET, participants=(SERVICE,), late=(SOURCE,), calls=1)
+REHEARSING = replace(TWO_QUIET, goals=((REHEARSE,), (TARGET,), (TARGET,)))
 UNANSWERED = replace(TWO_QUIET, unknown=frozenset(STEPS), notes=1)
 DRIFTING = replace(TWO, participants=(TWIN,), requests=0, late=(SOURCE,), drifts=1)
 SPLIT = replace(TWO, requests=0, split=True)
@@ -114,6 +119,14 @@ MUTANTS: Mapping[str, Mutant] = {
     "a service takes the barrier of a turned epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "turn"))),
     "tables in place take the barrier of a turned epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "turn"))),
     "an undo with nothing to undo does not finish its epoch": Mutant(GIVEN_UP, _finishing_only_what_was_begun),
+    "a mapping document without an answer taken as written": Mutant(
+        replace(TWO_QUIET, goals=((TARGET,),), unknown=frozenset({"11"})),
+        _flag("unanswered_mappings_are_written_again"),
+    ),
+    "a rehearsal may commit": Mutant(REHEARSING, _flag("commit_refuses_rehearsals")),
+    "a fresh window does not write whether it is a rehearsal": Mutant(REHEARSING, _flag("fresh_windows_write_the_flag")),
+    "a take over writes its own flag over a rehearsal's": Mutant(REHEARSING, _flag("take_overs_keep_the_flag")),
+    "a run that finds a rehearsal goes on and commits": Mutant(REHEARSING, _rehearsals_going_on),
     "undo drops the fence first": Mutant(
         replace(SPLIT, late=(SOURCE,)),
         _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.zdm.landscape.tests.model.config import Atom, Work, too_old
+from ansible_collections.zdm.landscape.tests.model.config import UNLIMITED, Atom, Work, too_old
 from ansible_collections.zdm.landscape.tests.model.environment import environment
 from ansible_collections.zdm.landscape.tests.model.journal import TAKING, JournalSteps
 from ansible_collections.zdm.landscape.tests.model.participants import run
@@ -194,8 +194,16 @@ class Model(JournalSteps):
                 nothing = read._replace(op="finds nothing to write in the mapping document")
                 out.append(Transition(nothing, self.advance(state, index, controller, work, atom.bit | atom.bit << 1)))
         elif controller.seen[target] == document:
-            changed = state._replace(documents=put(state.documents, target, Document(1 - controller.source, controller.epoch)))
+            new = Document(1 - controller.source, controller.epoch)
+            changed = state._replace(documents=put(state.documents, target, new))
             out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
+            sent = (target, document, new)
+            if work.step.number in self.config.unknown and state.budget.losses and sent not in state.mappings:
+                left = state.budget._replace(losses=max(state.budget.losses - 1, UNLIMITED))
+                under_way = state._replace(mappings=tuple(sorted((*state.mappings, sent))), budget=left)
+                if not self.rules.unanswered_mappings_are_written_again:
+                    under_way = self.advance(under_way, index, controller, work, atom.bit)
+                out.append(Transition(label._replace(outcome="unknown"), under_way))
         else:  # somebody else wrote: read it again
             again = controller._replace(done=controller.done & ~atom.needs, seen=put(controller.seen, target, None))
             out.append(Transition(label._replace(outcome="conflict"), state._replace(controllers=put(state.controllers, index, again))))

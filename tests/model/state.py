@@ -51,7 +51,8 @@ class Journal(NamedTuple):
     """The migration's document. Its canonical id is ``State.canonical``.
 
     ``from_window``: the undo began in W, not in C; ``taker``: the controller whose take over began the epoch, as the write id
-    tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note, such as a heartbeat.
+    tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note, such as a heartbeat;
+    ``rehearsal``: the flag in the document; ``rehearsed``: whether its window really was opened as a rehearsal.
     """
 
     epoch: int
@@ -59,6 +60,8 @@ class Journal(NamedTuple):
     from_window: bool = False
     taker: int = NOBODY
     note: bool = False
+    rehearsal: bool = False
+    rehearsed: bool = False
 
 
 class Write(NamedTuple):
@@ -163,7 +166,8 @@ class State(NamedTuple):
 
     ``pending``: the writes without an answer that may still land. A compare-and-set lands only on the present revision and no
     revision comes back, so that they are those sent on the present one: whichever lands first, the others are void.
-    ``accepted``: per participant the writes that it took; ``late``: which late writers are done.
+    ``accepted``: per participant the writes that it took; ``late``: which late writers are done; ``mappings``: writes of mapping
+    documents without an answer, as number, the document that each replaces, and the new one.
     """
 
     journal: Journal
@@ -177,6 +181,7 @@ class State(NamedTuple):
     canonical: int
     accepted: tuple[int, ...]
     budget: Budget
+    mappings: tuple[tuple[int, Document, Document], ...] = ()
 
 
 class Label(NamedTuple):

@@ -6,7 +6,8 @@
 An entry is a JSON object. ``t`` (seconds) is for people; the order of the entries counts.
 
 - ``controller``: the name of a process; a new take over begins a new run, also under an old name.
-- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, phase with ``from``
+- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, and ``rehearsal`` (true
+  when it opens one; may be missing), phase with ``from``
   and ``to``, heartbeat, claim, mapping_documents; router (its name): take_over, lease, close, drain with ``count``, map with
   ``to`` = source or target, release; participant (its name): take_over, prelude, barrier, turn, undo; env: start with
   ``routers``, ``participants`` (name → strategy), ``canonical`` (source or target) and ``epoch``, all optional; kill, pause
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, UNLIMITED, Config, Rules
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, UNLIMITED, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.state import IDS, IN_PLACE, NOBODY, SOURCE, TARGET
 from ansible_collections.zdm.landscape.tests.model.table import JOURNAL, STEPS
 
@@ -123,7 +124,7 @@ def read_trace(raw: Iterable[Mapping[str, Any]], rules: Rules) -> Trace:
     first = next((entry.epoch for entry in read if entry.op == "take_over" and entry.system == "store" and entry.outcome in HAPPENED), 1)
     count = len(runs.epochs)
     config = Config(
-        goals=((SOURCE, TARGET, STAGE_JOB, ABORT),) * count,
+        goals=((SOURCE, TARGET, STAGE_JOB, ABORT, REHEARSE),) * count,
         participants=tuple(strategies.get(name, IN_PLACE) for name in names["participant"].known),
         routers=len(names["router"].known),
         documents=len(names["document"].known),
@@ -182,4 +183,5 @@ def _detail(at: int, raw: Mapping[str, Any], op: str) -> str:
         raise BadTraceError(at, f"{op} does not say {' and '.join(missing)}")
     if op == "map" and raw["to"] not in IDS:
         raise BadTraceError(at, f"map leads to {raw['to']!r}, neither source nor target")
-    return ">".join(str(raw[key]) for key in keys)
+    opens = op == "take_over" and raw.get("rehearsal") and raw["before"] != raw["after"]
+    return ">".join(str(raw[key]) for key in keys) + (" rehearsal" if opens else "")
