@@ -22,7 +22,6 @@ from ansible_collections.zdm.landscape.tests.model.invariants import (
     SUPERSEDED_BY_NOBODY,
 )
 from ansible_collections.zdm.landscape.tests.model.mutants import MUTANTS
-from ansible_collections.zdm.landscape.tests.model.small import explore_small, onboarded_alias, two_map_edits, two_migrations
 
 ACCIDENTS = {
     "no second drain": MET_A_FENCE,
@@ -95,23 +94,3 @@ def test_accident_of_a_protocol_without_the_rule(rule: str, accident: str) -> No
     without = explore(mutant.mutated(), recover_every=every)
     assert without.violation == accident, str(without)
     assert without.trace
-
-
-def test_accident_of_two_migrations_without_claims_an_accepted_write_is_lost() -> None:
-    assert not explore_small(two_migrations(claims=True)).violation
-    verdict = explore_small(two_migrations(claims=False))
-    assert verdict.violation == "an accepted write is lost"
-    assert "migration 2 commits: 2 is live" in verdict.trace
-
-
-def test_accident_of_an_alias_onboarded_during_the_window_it_leads_to_the_retired_tenant() -> None:
-    assert not explore_small(onboarded_alias(rule=True)).violation
-    verdict = explore_small(onboarded_alias(rule=False))
-    assert verdict.violation == "C's document leads to A, its router to A, but B is live"
-
-
-def test_accident_of_a_whole_map_edit_it_undoes_another_migrations_block() -> None:
-    assert not explore_small(two_map_edits(per_key=True)).violation
-    verdict = explore_small(two_map_edits(per_key=False))
-    assert verdict.violation == "migration 1 believes its tenant blocked, it is not"
-    assert verdict.trace[-1] == "migration 2 adds its block, the map is set"
