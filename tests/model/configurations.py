@@ -40,7 +40,10 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "two controllers, a fence switched off": (replace(QUIET, unfences=1), 2_000),
     "a service, forward and reverse, a call given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=1), 41_000),
     "in place, forward and reverse, a call given up": (replace(QUIET, goals=ON, calls=1, late=()), 31_000),
-    "two runs and a reverse, a mapping document without an answer": (replace(SETTLING, goals=ON, unknown=frozenset({"11"}), losses=1, notes=0, late=()), 21_000),
+    "two runs and a reverse, a mapping document without an answer": (
+        replace(SETTLING, goals=ON, unknown=frozenset({"11"}), losses=1, notes=0, late=()),
+        21_000,
+    ),
     "a rehearsal, two runs": (replace(QUIET, goals=REHEARSED, late=()), 5_000),
     "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 8_500),
     "three controllers, forward and reverse": (Config(goals=THREE, routers=1, participants=(TWIN,), requests=0), 25_000),

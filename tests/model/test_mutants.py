@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.tests.model.config import Config
+from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
 from ansible_collections.zdm.landscape.tests.model.explore import NOT_FINISHED, explore
 from ansible_collections.zdm.landscape.tests.model.invariants import (
     BESIDE,
@@ -80,6 +80,11 @@ HOLDING: list[tuple[Config, int]] = []
 
 def test_every_mutant_has_its_accident() -> None:
     assert set(ACCIDENTS) == set(MUTANTS)
+
+
+def test_every_rule_is_switched_off_by_a_mutant() -> None:
+    switched_off = {name for mutant in MUTANTS.values() for name, value in vars(mutant.mutated().rules).items() if value is False}
+    assert switched_off == {name for name, value in vars(Rules()).items() if value is True}
 
 
 @pytest.mark.parametrize(("rule", "accident"), [pytest.param(rule, accident, id=f"{rule}: {accident}") for rule, accident in ACCIDENTS.items()])
