@@ -185,7 +185,8 @@ class JournalSteps:
             return Transition(label, self._again(state, index, known))
         if step.after == "U" and journal.phase == "K":  # its commit happened after all
             return Transition(label, self.switch(state, index, known, "K"))
-        return Transition(label, self.end(state, index))
+        alone = self.rules.take_overs_are_known_by_their_id  # else two runs may share the epoch
+        return Transition(label, self.end(state, index), SUPERSEDED_BY_NOBODY if alone else "")
 
     @staticmethod
     def _again(state: State, index: int, controller: Controller) -> State:
