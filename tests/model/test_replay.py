@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, Config
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.configurations import JOURNAL_STEPS
 from ansible_collections.zdm.landscape.tests.model.followed import THE_CODE, THE_PROTOCOL
 from ansible_collections.zdm.landscape.tests.model.replay import check_trace
@@ -117,7 +117,40 @@ def test_a_failed_write_before_an_undo_is_accepted() -> None:
     assert check([*labels[:at], failed, undo]) == (True, at + 2)
 
 
+def test_a_commit_without_an_answer_is_written_again() -> None:
+    labels = run(1)
+    commit = place(labels, COMMIT)
+    settled = [*labels[:commit], labels[commit]._replace(outcome="unknown"), *labels[commit:]]
+    assert check_trace(to_trace(PLAIN, settled), THE_PROTOCOL).ok
+    conflict = [*settled[: commit + 1], labels[commit]._replace(outcome="refused"), *labels[commit + 1 :]]
+    assert check_trace(to_trace(PLAIN, conflict), THE_PROTOCOL).ok
+
+
+def test_a_take_over_without_an_answer_is_written_again() -> None:
+    labels = run(1)
+    assert check_trace(to_trace(PLAIN, [labels[0]._replace(outcome="unknown"), *labels]), THE_PROTOCOL).ok
+
+
+def test_a_rehearsal_ends_with_an_undo() -> None:
+    labels = run(1)
+    labels[0] = labels[0]._replace(detail="I>W rehearsal")
+    commit = place(labels, COMMIT)
+    assert check(labels) == (False, commit)
+    assert check([*labels[:commit], Label(0, "store", NOBODY, "phase", "C>U", labels[0].epoch)]) == (True, commit + 1)
+
+
 # ------------------------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(("rules", "goes_on"), [(replace(THE_PROTOCOL, found_windows_are_undone=False), True), (THE_PROTOCOL, False)])
+def test_refused_a_window_that_was_found_and_goes_on(rules: Rules, goes_on: bool) -> None:
+    labels = run(1)
+    found = [label._replace(epoch=2) for label in labels]
+    found[0] = found[0]._replace(detail="W>W")
+    entries = to_trace(PLAIN, [labels[0], Label(0, "env", NOBODY, "kill"), *found])
+    result = check_trace(entries, rules)
+    assert result.ok == goes_on
+    assert goes_on or entries[result.at]["op"] == "lease"
 
 
 @EXAMPLES
