@@ -67,6 +67,15 @@ LARGE: Mapping[str, Config] = {
     "in place, forward and reverse, two calls given up": replace(QUIET, goals=ON, late=(SOURCE, TARGET), calls=2),
     "a rehearsal, two runs, journal writes without an answer": replace(SETTLING, goals=REHEARSED, requests=1),
     "three controllers, two changes of the tables": Config(goals=THREE, routers=1, requests=0, drifts=2),
+    "everything at once": Config(
+        goals=((TARGET, REHEARSE), (TARGET, ABORT), (SOURCE, TARGET)),
+        routers=1,
+        calls=1,
+        drifts=1,
+        unfences=1,
+        unknown=JOURNAL_STEPS | {"11"},
+        notes=1,
+    ),
     "three controllers": Config(goals=THREE, routers=1),
     "three controllers, two routers": Config(goals=THREE, late=()),
 }
