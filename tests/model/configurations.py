@@ -38,7 +38,7 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "two controllers, a trigger is lost": (replace(DRIFTING, drift="trigger"), 7_000),
     "two controllers, two participants in place": (replace(QUIET, participants=(IN_PLACE, IN_PLACE), late=(SOURCE, TARGET)), 9_000),
     "two controllers, a fence switched off": (replace(QUIET, unfences=1), 2_000),
-    "a service, forward and reverse, a call given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=1), 41_000),
+    "a service, forward and reverse, a call given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=1, late=()), 20_000),
     "in place, forward and reverse, a call given up": (replace(QUIET, goals=ON, calls=1, late=()), 31_000),
     "two runs and a reverse, a mapping document without an answer": (
         replace(SETTLING, goals=ON, unknown=frozenset({"11"}), losses=1, notes=0, late=()),

@@ -26,7 +26,7 @@ EVERYTHING = Config(
     goals=((TARGET,), (SOURCE, TARGET, STAGE_JOB, ABORT), (SOURCE, TARGET, ABORT)),
     documents=2,
     unknown=JOURNAL_STEPS,
-    losses=3,
+    losses=2,
     joined=True,
     renew=True,
     repeat=True,
@@ -37,7 +37,8 @@ EVERYTHING = Config(
 PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=(), joined=True)
 SEEDS = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=30, deadline=None, database=None)
-FEW_EXAMPLES = settings(EXAMPLES, max_examples=10)
+SOME_EXAMPLES = settings(EXAMPLES, max_examples=15)
+"""For traces of several runs, whose replay takes longer."""
 
 
 def run(seed: int, config: Config = PLAIN, kill: float = 0.0) -> list[Label]:
@@ -60,14 +61,14 @@ def place(labels: list[Label], number: str) -> int:
 # ------------------------------------------------------------------------------------------------------------------ accepted
 
 
-@EXAMPLES
+@SOME_EXAMPLES
 @given(SEEDS)
 def test_what_the_model_does_is_accepted(seed: int) -> None:
     result = check_trace(to_trace(EVERYTHING, walk(EVERYTHING, seed, kill=0.02).labels))
     assert result.ok, result.message
 
 
-@FEW_EXAMPLES
+@SOME_EXAMPLES
 @given(SEEDS)
 def test_what_the_whole_protocol_does_is_accepted_under_its_rules(seed: int) -> None:
     config = replace(EVERYTHING, rules=THE_PROTOCOL, goals=(*EVERYTHING.goals, (REHEARSE,)), ordered=False)
@@ -75,7 +76,7 @@ def test_what_the_whole_protocol_does_is_accepted_under_its_rules(seed: int) -> 
     assert result.ok, result.message
 
 
-@EXAMPLES
+@SOME_EXAMPLES
 @given(SEEDS, st.integers(0, 400))
 def test_every_beginning_of_a_trace_is_accepted(seed: int, length: int) -> None:
     labels = run(seed, EVERYTHING, kill=0.02)[:length]
