@@ -39,7 +39,10 @@ UNLIMITED = -1
 
 @dataclass(frozen=True)
 class Rules:
-    """The protocol's rules. A mutant switches off one of them, or two that stand behind one another."""
+    """The protocol's rules. A mutant switches off one of them, or two that stand behind one another.
+
+    With ``rehearsals_end_by_themselves`` a rehearsal's own run never gets to the commit, which matters only in a mutant.
+    """
 
     steps: Mapping[str, Step] = field(default_factory=lambda: STEPS)
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROGRAMS)
@@ -55,6 +58,7 @@ class Rules:
     fresh_windows_write_the_flag: bool = True
     take_overs_keep_the_flag: bool = True
     commit_refuses_rehearsals: bool = True
+    rehearsals_end_by_themselves: bool = False
     routers_refuse_old_epochs: bool = True
     participants_refuse_old_epochs: bool = True
     participants_note_the_epoch_with_every_verb: bool = True

@@ -147,7 +147,7 @@ class JournalSteps:
         if controller.asking and not self.rules.unknown_writes_are_settled_by_writing:
             label = Label(index, "controller", NOBODY, "reads the journal again", "", controller.epoch)
             out.append(self._read(state, index, controller, work, label))
-        elif step.number == COMMIT and controller.current and journal.rehearsal and self.rules.commit_refuses_rehearsals:
+        elif step.number == COMMIT and controller.current and self._may_not_commit(journal, index):
             label = Label(index, "controller", NOBODY, "ends a rehearsal", "", controller.epoch)
             out.append(Transition(label, self.switch(state, index, controller, UNDO)))
         elif blind or (controller.current and journal.phase in step.before):
@@ -161,6 +161,11 @@ class JournalSteps:
         else:
             refused = label._replace(detail=f"{step.before[0]}>{step.after}", outcome="refused")
             out.append(self._conflict(state, index, controller, work, refused))
+
+    def _may_not_commit(self, journal: Journal, index: int) -> bool:
+        """A rehearsal: the commit looks at the document that it replaces."""
+        own = self.rules.rehearsals_end_by_themselves and self.config.goals[index] == (REHEARSE,)
+        return own or (journal.rehearsal and self.rules.commit_refuses_rehearsals)
 
     def _conflict(self, state: State, index: int, controller: Controller, work: Work, label: Label) -> Transition:
         """A compare-and-set failed. It may be the answer to a duplicate, or a late note of its own: only a read decides."""

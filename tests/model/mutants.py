@@ -61,7 +61,7 @@ def _finishing_only_what_was_begun(rules: Rules) -> Rules:
 
 
 def _rehearsals_going_on(rules: Rules) -> Rules:
-    return replace(rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False)
+    return replace(rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False, rehearsals_end_by_themselves=True)
 
 
 def _without_a_journaled_undo(rules: Rules) -> Rules:
