@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from ansible_collections.zdm.landscape.tests.model.config import Config
+from ansible_collections.zdm.landscape.tests.model.config import Config, too_old
 from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, MET_A_FENCE, RETIRED_ID
-from ansible_collections.zdm.landscape.tests.model.participants import write
+from ansible_collections.zdm.landscape.tests.model.participants import drift, repair, run, write
 from ansible_collections.zdm.landscape.tests.model.state import (
     ABANDONED,
     BASE,
     BLOCK_EDITED,
     CLOSED,
+    COLUMN,
     COUNTED,
     CUT,
     DOWN,
     EMPTY_ROUTER,
     HELD,
+    IDLE_MODES,
     IDS,
     IN_PLACE,
     LEASED,
@@ -33,6 +35,7 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     UNCOUNTED,
     UNREADY,
     Budget,
+    Document,
     Journal,
     Label,
     Participant,
@@ -40,6 +43,8 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     Router,
     State,
     Transition,
+    Write,
+    pair,
     put,
 )
 
@@ -52,9 +57,13 @@ def environment(config: Config, state: State, out: list[Transition]) -> None:
     """Append every transition that the environment may take."""
     for number, router in enumerate(state.routers):
         _router(config, state, number, router, out)
-    if state.pending:
-        landed = land(state)
-        out.append(Transition(_label("delayed write", NOBODY, "lands" if landed else "is refused"), landed or state._replace(pending=None)))
+    for sent in state.pending:
+        detail = f"lands: {sent.journal.phase} of epoch {sent.journal.epoch}{', a note' if sent.journal.note else ''}"
+        out.append(Transition(_label("delayed write", NOBODY, detail), land(state, sent)))
+    for mapping in state.mappings:
+        _late_mapping(state, mapping, out)
+    for at, participant in enumerate(state.participants):
+        _table(config, state, at, participant, out)
     for index, request in enumerate(state.requests):
         if request.where == PASSED:
             _serve(config, state, index, request, out)
@@ -77,18 +86,25 @@ def render(config: Config, state: State) -> tuple[int, int, int]:
     return (CLOSED if journal.phase in CLOSED_PHASES else OPEN), state.canonical, epoch
 
 
-def land(state: State) -> State | None:
-    """The journal after a delayed write; ``None`` when its compare-and-set fails."""
-    write_ = state.pending
-    if not write_ or state.journal[:2] != (write_.epoch, write_.before):
-        return None
-    canonical = 1 - state.canonical if write_.after == "K" else state.canonical
-    return state._replace(journal=after(state.journal, write_.epoch, write_.after), canonical=canonical, pending=None)
+def land(state: State, sent: Write, by: int = NOBODY) -> State:
+    """The journal has a new revision: what is under way on the old one is void, only controller *by* knows the new one."""
+    controllers = tuple(
+        controller if index == by or not controller.current or controller.mode in IDLE_MODES else controller._replace(current=False)
+        for index, controller in enumerate(state.controllers)
+    )
+    return state._replace(journal=sent.journal, canonical=sent.canonical, pending=(), controllers=controllers)
 
 
-def after(journal: Journal, epoch: int, phase: str) -> Journal:
+def after(journal: Journal, phase: str) -> Journal:
     """The journal after a change of phase."""
-    return Journal(epoch, phase, phase == "U" and journal.phase == "W")
+    kept = phase != "I"
+    return journal._replace(
+        phase=phase,
+        from_window=phase == "U" and journal.phase == "W",
+        note=False,
+        rehearsal=kept and journal.rehearsal,
+        rehearsed=kept and journal.rehearsed,
+    )
 
 
 def _label(op: str, target: int = NOBODY, detail: str = "") -> Label:
@@ -107,6 +123,8 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         become("boot", Router(UNREADY, *render(config, state)))
     elif router.up == UNREADY:
         become("load", _loaded(router, *render(config, state)))
+        if not config.rules.routers_read_linearizably and state.journal.phase == "C":
+            become("load", _loaded(router, OPEN, *render(config, state)[1:]))
     elif router.up in (LOADED, STARTING):
         become("ready", router._replace(up=READY))
     if router.up not in SERVING:
@@ -124,6 +142,37 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
         counted = COUNTED if config.rules.old_workers_are_counted else UNCOUNTED
         requests = tuple(_cut_off(request, index, counted) for request in state.requests)
         become("reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests)
+
+
+def _late_mapping(state: State, sent: tuple[int, Document, Document], out: list[Transition]) -> None:
+    """A write of a mapping document whose answer never came lands, or finds another revision."""
+    number, replaced, new = sent
+    lands = state.documents[number] == replaced
+    left = state._replace(mappings=tuple(other for other in state.mappings if other != sent))
+    label = _label("delayed write", NOBODY, f"of mapping document {number + 1} {'lands' if lands else 'is refused'}")
+    out.append(Transition(label, left._replace(documents=put(left.documents, number, new)) if lands else left))
+
+
+def _table(config: Config, state: State, at: int, participant: Participant, out: list[Transition]) -> None:
+    """Somebody changes a table beside the migration; a call that its caller gave up is done. At rest the stage repairs tables."""
+    live, budget = state.canonical, state.budget
+
+    def become(op: str, new: Participant, left: Budget = budget, accepted: int = 0) -> None:
+        changed = state._replace(participants=put(state.participants, at, new), budget=left)
+        label = Label(NOBODY, "env", NOBODY, op, f"participant {at + 1}")
+        out.append(Transition(label, changed._replace(accepted=put(state.accepted, at, state.accepted[at] | accepted))))
+
+    if participant.drifted and state.journal.phase == "I":
+        become("stage repairs", repair(participant, config.participants[at], live))
+    if budget.drifts and not participant.drifted and not participant.fence[live] and participant.lock == NOBODY:
+        accepted = COLUMN if config.drift == "column" else 0
+        become(f"drift of a {config.drift}", drift(participant, config.drift, live), budget._replace(drifts=budget.drifts - 1), accepted)
+    if budget.unfences and participant.fence[live] and participant.state == config.unfence:
+        become("fence switched off", participant._replace(fence=pair(participant.fence, live, 0)), budget._replace(unfences=budget.unfences - 1))
+    for call in participant.calls:
+        left = participant._replace(calls=tuple(other for other in participant.calls if other != call))
+        done = None if too_old(config.rules, participant, call.epoch, call.parts) else run(left, call.parts, NOBODY, call.source, call.epoch)
+        become(f"late call {'done' if done else 'refused'}: {', '.join(call.parts)}; epoch {call.epoch}", done or left)
 
 
 def _loaded(router: Router, block: int, override: int, epoch: int) -> Router:

@@ -18,8 +18,10 @@ from ansible_collections.zdm.landscape.tests.model.config import STAGE_JOB, Conf
 from ansible_collections.zdm.landscape.tests.model.configurations import LARGE, SMALL
 from ansible_collections.zdm.landscape.tests.model.invariants import at_rest, broken
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
-from ansible_collections.zdm.landscape.tests.model.state import CLOSED, ENDED, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
+from ansible_collections.zdm.landscape.tests.model.state import CLOSED, DEAD, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
 
+OWED = ("boot", "load", "ready", "reachable", "delayed write", "stage repairs", "late call")
+"""What the environment does sooner or later."""
 NOT_FINISHED = "the same command, run alone, does not bring everything to rest"
 
 
@@ -113,12 +115,16 @@ class Recovery:
     def check(self, state: State) -> str:
         """What does not come to rest, or breaks an invariant on the way; an empty string when all is well."""
         left = state._replace(
-            controllers=(*(ENDED,) * (len(state.controllers) - 1), UNSTARTED),
+            controllers=(*(DEAD,) * (len(state.controllers) - 1), UNSTARTED),
             participants=tuple(participant._replace(lock=NOBODY) for participant in state.participants),
-            budget=Budget(0, 0, 0),
+            budget=Budget(),
             late=(),
         )
-        owes = state.pending is not None or any(router.up != READY for router in state.routers)
+        owes = (
+            bool(state.pending or state.mappings)
+            or any(participant.calls for participant in state.participants)
+            or any(router.up != READY for router in state.routers)
+        )
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
         return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in sorted({False, owes}))), "")
 
@@ -134,7 +140,7 @@ def _finish(model: Model, state: State, first: str, early: bool) -> str:
     for _round in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
-        owed = [t for t in transitions if t.label.op in ("boot", "load", "ready", "reachable", "delayed write") or _moves_a_request(t.label, state)]
+        owed = [t for t in transitions if t.label.op.startswith(OWED) or _moves_a_request(t.label, state)]
         ways = owed + mine if early else mine + owed
         if not ways:
             break

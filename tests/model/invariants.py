@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.zdm.landscape.tests.model.config import Config
-from ansible_collections.zdm.landscape.tests.model.state import CLOSED, READY, TWIN, Participant, State
+from ansible_collections.zdm.landscape.tests.model.state import CLOSED, ENDED, READY, TWIN, Participant, State
 
 LOST = "an accepted write is lost"
 BESIDE = "a write was accepted beside the rows, which stand under the other id"
@@ -15,6 +15,10 @@ RETIRED_ID = "a request passes under the retired id"
 MET_A_FENCE = "a customer's request met a fence"
 STUCK = "a router is closed, but the journal obliges nobody to open it"
 DISAGREE = "at rest the parts disagree"
+SUPERSEDED_BY_NOBODY = "a run ends as superseded, though nobody has taken over"
+ORPHANED = "every run has ended by itself, but the journal is not at rest"
+IN_VAIN = "a run goes on with a window that its preflight would have refused"
+REHEARSED = "a rehearsal was committed"
 NOT_EXACT = "at rest a participant is not as its stage left it"
 
 SETTLED = "IWKRV"
@@ -28,11 +32,15 @@ def broken(config: Config, state: State) -> str:
         for participant, accepted in zip(state.participants, state.accepted, strict=True):
             if accepted & ~participant.rows[canonical]:
                 return LOST
+    if phase in "KR" and state.journal.rehearsed:
+        return REHEARSED
     if phase in "IW":
         for router in state.routers:
             if router.up == READY and router.block == CLOSED:
                 return STUCK
-    return at_rest(config, state) if phase == "I" else ""
+    if phase == "I":
+        return at_rest(config, state)
+    return ORPHANED if all(controller.mode == ENDED.mode for controller in state.controllers) else ""
 
 
 def at_rest(config: Config, state: State) -> str:
@@ -51,9 +59,11 @@ def at_rest(config: Config, state: State) -> str:
 
 def _participant_at_rest(kind: str, participant: Participant, canonical: int) -> str:
     other = 1 - canonical
-    if participant.fence[canonical] or not participant.fence[other]:
+    if participant.fence[canonical] or not participant.fence[other] or participant.state:
         return DISAGREE
     if kind == TWIN:
+        if participant.drifted:
+            return NOT_EXACT if participant.logging[other] or participant.log[other] else ""
         if not participant.logging[canonical] or participant.logging[other] or participant.log[other]:
             return NOT_EXACT
         return LOST if participant.rows[0] != participant.rows[1] and not participant.log[canonical] else ""

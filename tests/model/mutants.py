@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
+from ansible_collections.zdm.landscape.tests.model.config import REHEARSE, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.participants import LOCK, UNLOCK, VERBS, Verb
-from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, SOURCE, TARGET, TWIN
+from ansible_collections.zdm.landscape.tests.model.state import IN_PLACE, MOVED, SERVICE, SOURCE, TARGET, TWIN
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS, STEPS
 
 Programs = Mapping[str, tuple[str, ...]]
@@ -41,6 +41,29 @@ def _verbs(changed: Mapping[tuple[str, str], Verb]) -> Callable[[Rules], Rules]:
     return lambda rules: replace(rules, verbs={**VERBS, **changed})
 
 
+def _without(part: str, *verbs: tuple[str, str]) -> Callable[[Rules], Rules]:
+    """Verbs that leave *part* out."""
+    return _verbs({verb: tuple(tuple(each for each in group if each != part) for group in VERBS[verb]) for verb in verbs})
+
+
+def _moves_that_check(*checks: str) -> Callable[[Rules], Rules]:
+    """A second transaction of the barrier in place that makes these checks only."""
+    first, second = VERBS[IN_PLACE, "barrier"]
+    return _verbs({(IN_PLACE, "barrier"): (first, tuple(part for part in second if not part.endswith("?") or part in checks))})
+
+
+def _with_moves_of_old_epochs(rules: Rules) -> Rules:
+    return replace(_moves_that_check("fenced?", "fence on?")(rules), moves_refuse_old_epochs=False)
+
+
+def _finishing_only_what_was_begun(rules: Rules) -> Rules:
+    return _verbs({(SERVICE, "undo"): (("finish what was begun", "move back", "unfence", "note staged"),)})(rules)
+
+
+def _rehearsals_going_on(rules: Rules) -> Rules:
+    return replace(rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False, rehearsals_end_by_themselves=True)
+
+
 def _without_a_journaled_undo(rules: Rules) -> Rules:
     steps = {**STEPS, "U4": STEPS["U4"]._replace(before="WCU")}
     return replace(_programs(undo="U2 U3 U4 U5 U6")(rules), steps=steps)
@@ -48,6 +71,11 @@ def _without_a_journaled_undo(rules: Rules) -> Rules:
 
 ONE = Config(goals=((TARGET,),), routers=1, participants=(IN_PLACE,), late=())
 TWO = replace(ONE, goals=((TARGET,), (TARGET,)))
+TWO_QUIET = replace(TWO, requests=0)
+GIVEN_UP = replace(TWO_QUIET, participants=(SERVICE,), late=(SOURCE,), calls=1)
+REHEARSING = replace(TWO_QUIET, goals=((REHEARSE,), (TARGET,), (TARGET,)))
+UNANSWERED = replace(TWO_QUIET, unknown=frozenset(STEPS), notes=1)
+DRIFTING = replace(TWO, participants=(TWIN,), requests=0, late=(SOURCE,), drifts=1)
 SPLIT = replace(TWO, requests=0, split=True)
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -67,6 +95,38 @@ MUTANTS: Mapping[str, Mutant] = {
     "router serves what it read before the commands that it took": Mutant(replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")),
     "router renders from the mapping documents": Mutant(replace(ONE, restarts=1), _flag("routers_render_from_the_journal")),
     "old workers not counted": Mutant(replace(ONE, reloads=1), _flag("old_workers_are_counted")),
+    "starting router reads a replica that is behind": Mutant(replace(ONE, restarts=1), _flag("routers_read_linearizably")),
+    "unknown writes settled by reading": Mutant(UNANSWERED, _flag("unknown_writes_are_settled_by_writing")),
+    "a conflict taken for somebody else": Mutant(UNANSWERED, _flag("conflicts_are_decided_by_a_read")),
+    "own take over known by its epoch": Mutant(UNANSWERED, _flag("take_overs_are_known_by_their_id")),
+    "a take over beaten by a late write gives up": Mutant(UNANSWERED, _flag("take_overs_begin_again")),
+    "own late note taken for somebody else": Mutant(UNANSWERED, _flag("own_epoch_decides")),
+    "a window that is found goes on": Mutant(DRIFTING, _flag("found_windows_are_undone")),
+    "barrier trusts the plan: a column": Mutant(DRIFTING, _without("as planned?", (TWIN, "barrier"))),
+    "barrier trusts the plan: a lost trigger": Mutant(replace(DRIFTING, drift="trigger"), _without("as planned?", (TWIN, "barrier"))),
+    "a run that finds a closed window takes fenced as moved": Mutant(TWO_QUIET, _flag("fenced_is_not_moved")),
+    "the move does not look at the fence": Mutant(replace(TWO_QUIET, late=(SOURCE,), unfences=1), _moves_that_check("unfinished?", "fenced?")),
+    "the move looks at its epoch only": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _moves_that_check()),
+    "the move takes an older epoch": Mutant(
+        replace(GIVEN_UP, participants=(IN_PLACE,), goals=((TARGET,), (TARGET,), (SOURCE,)), late=()),
+        _with_moves_of_old_epochs,
+    ),
+    "turn leaves the fence of the retired id as it is": Mutant(replace(TWO_QUIET, unfence=MOVED, unfences=1), _without("fence", (IN_PLACE, "turn"))),
+    "undo leaves moved rows": Mutant(TWO_QUIET, _without("move back", (IN_PLACE, "undo"))),
+    "a service takes the barrier of an undone epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "undo"))),
+    "a twin takes the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(TWIN,)), _without("finish", (TWIN, "undo"))),
+    "tables in place take the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "undo"))),
+    "a service takes the barrier of a turned epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "turn"))),
+    "tables in place take the barrier of a turned epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "turn"))),
+    "an undo with nothing to undo does not finish its epoch": Mutant(GIVEN_UP, _finishing_only_what_was_begun),
+    "a mapping document without an answer taken as written": Mutant(
+        replace(TWO_QUIET, goals=((TARGET,),), unknown=frozenset({"11"})),
+        _flag("unanswered_mappings_are_written_again"),
+    ),
+    "a rehearsal may commit": Mutant(REHEARSING, _flag("commit_refuses_rehearsals")),
+    "a fresh window does not write whether it is a rehearsal": Mutant(REHEARSING, _flag("fresh_windows_write_the_flag")),
+    "a take over writes its own flag over a rehearsal's": Mutant(REHEARSING, _flag("take_overs_keep_the_flag")),
+    "a run that finds a rehearsal goes on and commits": Mutant(REHEARSING, _rehearsals_going_on),
     "undo drops the fence first": Mutant(
         replace(SPLIT, late=(SOURCE,)),
         _verbs({(IN_PLACE, "undo"): (("unfence",), ("move back",))}),

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Atom, Config, Work, compile_programs
-from ansible_collections.zdm.landscape.tests.model.environment import after, environment
+from ansible_collections.zdm.landscape.tests.model.config import UNLIMITED, Atom, Work, too_old
+from ansible_collections.zdm.landscape.tests.model.environment import environment
+from ansible_collections.zdm.landscape.tests.model.journal import TAKING, JournalSteps
 from ansible_collections.zdm.landscape.tests.model.participants import run
 from ansible_collections.zdm.landscape.tests.model.state import (
     BLOCK_EDITED,
     CLOSED,
     COUNTED,
-    ENDED,
+    DEAD,
+    IDLE_MODES,
     IDS,
     LEASED,
     LOADED,
@@ -25,121 +27,40 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     READY,
     STARTING,
     UNREADY,
+    Call,
     Controller,
     Document,
-    Journal,
     Label,
     Participant,
     Router,
     State,
     Transition,
-    Write,
     put,
 )
-from ansible_collections.zdm.landscape.tests.model.table import (
-    COMMIT,
-    DOCUMENTS,
-    FORWARD,
-    JOURNAL,
-    PARTICIPANTS,
-    RENEWING,
-    ROUTERS,
-    STAGE,
-    TAKE_OVER,
-    UNDO,
-)
+from ansible_collections.zdm.landscape.tests.model.table import DOCUMENTS, FORWARD, JOURNAL, PARTICIPANTS, RENEWING, ROUTERS, UNDO
 
 REACHABLE = (UNREADY, LOADED, READY, STARTING)
 
 
-class Model:
+class Model(JournalSteps):
     """The transitions of one configuration.
 
     A step that writes to several targets is a set of sub-steps, done in any order; the next step begins when all are done. A
     controller that is refused ends. As epochs only grow, its sub-steps under way may as well have happened before the refusal.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.rules = config.rules
-        self.programs = compile_programs(config)
-
     def transitions(self, state: State) -> list[Transition]:
         """All of them, the controllers' first."""
         out: list[Transition] = []
         for index, controller in enumerate(state.controllers):
             if not controller.mode:
-                self._start(state, index, out)
-            elif controller.asking:
-                self._ask(state, index, controller, out)
-            elif controller != ENDED:
+                self.start(state, index, out)
+            elif controller.mode.startswith(TAKING):
+                self.settle_take_over(state, index, controller, out)
+            elif controller.mode not in IDLE_MODES:
                 self._work(state, index, controller, out)
         environment(self.config, state, out)
         return out
-
-    # ----------------------------------------------------------------------------------------------------- begin and decide
-
-    def _start(self, state: State, index: int, out: list[Transition]) -> None:
-        """Step 1, take over. What follows depends on the phase that the journal is in and on what the command wants."""
-        if self.config.ordered and index and not state.controllers[index - 1].mode:
-            return
-        for goal in self.config.goals[index]:
-            for mode in self._modes(state, goal):
-                self._take_over(state, index, mode, out)
-
-    @staticmethod
-    def _modes(state: State, goal: int) -> tuple[str, ...]:
-        phase = state.journal.phase
-        if phase == "I":
-            if goal == STAGE_JOB:
-                return (STAGE,)
-            return () if goal in (ABORT, state.canonical) else ("W",)
-        if goal == STAGE_JOB:
-            return ()
-        if phase in FORWARD:  # a window in the other direction can only be undone
-            return (UNDO,) if goal in (ABORT, state.canonical) else (phase, UNDO)
-        return (phase,)
-
-    def _take_over(self, state: State, index: int, mode: str, out: list[Transition]) -> None:
-        before, epoch = state.journal.phase, state.journal.epoch + 1
-        phase = "W" if mode == "W" else before
-        source = 1 - state.canonical if mode in ("K", "R") else state.canonical
-        label = Label(index, "store", NOBODY, "take_over", f"{before}>{phase}", epoch, number="1")
-        controller = Controller(mode, 0, 0, epoch, source, False, ())
-        journal = Journal(epoch, phase, state.journal.from_window)
-        out.append(Transition(label, state._replace(journal=journal, controllers=put(state.controllers, index, controller))))
-
-    def _switch(self, state: State, index: int, controller: Controller, mode: str) -> State:
-        """The controller goes on with another program, behind its take over."""
-        changed = controller._replace(mode=mode, step=len(TAKE_OVER), done=0, asking=False, seen=())
-        return self._unlock(state, index)._replace(controllers=put(state.controllers, index, changed))
-
-    def _end(self, state: State, index: int) -> State:
-        return self._unlock(state, index)._replace(controllers=put(state.controllers, index, ENDED))
-
-    def _unlock(self, state: State, index: int) -> State:
-        if not self.config.split or all(participant.lock != index for participant in state.participants):
-            return state
-        return state._replace(participants=tuple(p._replace(lock=NOBODY) if p.lock == index else p for p in state.participants))
-
-    def _ask(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
-        """The answer to a journal write never came: read the journal again."""
-        work = self.programs[controller.mode][controller.step]
-        journal = state.journal
-        if journal[:2] == (controller.epoch, work.step.after):
-            done = controller._replace(asking=False)
-            found, changed = "it was written", self._advance(state, index, done, work, work.full)
-        elif journal.epoch == controller.epoch and journal.phase in work.step.before:
-            found = "it was not written"
-            if work.step.number == COMMIT:
-                changed = self._switch(state, index, controller, UNDO)
-            else:
-                changed = state._replace(controllers=put(state.controllers, index, controller._replace(asking=False)))
-        else:
-            found, changed = "superseded", self._end(state, index)
-        out.append(Transition(Label(index, "controller", NOBODY, "reads the journal again", found, controller.epoch), changed))
-
-    # ------------------------------------------------------------------------------------------------------------ one step
 
     def _work(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
         work = self.programs[controller.mode][controller.step]
@@ -147,60 +68,32 @@ class Model:
         for atom in work.atoms:
             if (not controller.done & atom.bit or repeated & atom.bit) and controller.done & atom.needs == atom.needs:
                 _HANDLERS[work.step.target](self, state, index, controller, work, atom, out)
-        if work.step.op == "undo" and state.journal == (controller.epoch, "U", True) and not controller.done:
+        if work.step.op == "undo" and state.journal[:3] == (controller.epoch, "U", True) and not controller.done:
             label = Label(index, "controller", NOBODY, "has nothing to undo: the undo began in W", "", controller.epoch)
-            out.append(Transition(label, self._advance(state, index, controller, work, work.full)))
+            out.append(Transition(label, self.advance(state, index, controller, work, work.full)))
+        if state.budget.notes and controller.current:
+            self.note(state, index, controller, out)
         if controller.mode in FORWARD:
             self._beside_the_work(state, index, controller, work, out)
         if self.config.split and any(participant.lock == index for participant in state.participants):
-            out.append(Transition(Label(index, "controller", NOBODY, "dies, its lock ends", "", controller.epoch), self._end(state, index)))
+            dead = put(self.unlock(state, index).controllers, index, DEAD)
+            label = Label(index, "controller", NOBODY, "dies, its lock ends", "", controller.epoch)
+            out.append(Transition(label, self.unlock(state, index)._replace(controllers=dead)))
 
     def _beside_the_work(self, state: State, index: int, controller: Controller, work: Work, out: list[Transition]) -> None:
         """A forward controller may decide to undo; while it has leases it renews them."""
         if self.config.undo and state.journal.epoch == controller.epoch:
             label = Label(index, "controller", NOBODY, "decides to undo", "", controller.epoch)
-            out.append(Transition(label, self._switch(state, index, controller, UNDO)))
+            out.append(Transition(label, self.switch(state, index, controller, UNDO)))
         if not self.config.renew or controller.mode != "W" or work.step.number not in RENEWING:
             return
         for target, router in enumerate(state.routers):
             if router.up in REACHABLE and (router.block == OPEN or self.config.observe):
                 label = Label(index, "router", target, "lease", "renew", controller.epoch)
                 if self._refuses(router, controller):
-                    out.append(Transition(label._replace(outcome="refused"), self._end(state, index)))
+                    out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
                 else:
                     out.append(Transition(label, state._replace(routers=put(state.routers, target, self._edited(router, "lease", controller, 0)))))
-
-    def _advance(self, state: State, index: int, controller: Controller, work: Work, bits: int) -> State:
-        """The state when *controller* has done the sub-steps *bits* of its step."""
-        done = controller.done | bits
-        if done != work.full:
-            return state._replace(controllers=put(state.controllers, index, controller._replace(done=done)))
-        if work.step.number == COMMIT:
-            return self._switch(state, index, controller, "K")
-        if controller.step + 1 == len(self.programs[controller.mode]):
-            return self._end(state, index)
-        changed = controller._replace(step=controller.step + 1, done=0, seen=())
-        return state._replace(controllers=put(state.controllers, index, changed))
-
-    def _on_journal(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
-        step, journal = work.step, state.journal
-        own = journal.epoch == controller.epoch
-        label = Label(index, "store", NOBODY, "phase", f"{journal.phase}>{step.after}", controller.epoch, number=step.number)
-        blind = step.number == COMMIT and not self.rules.commit_is_compare_and_set
-        if (own and journal.phase in step.before) or blind:
-            canonical = 1 - controller.source if step.number == COMMIT else state.canonical
-            written = state._replace(journal=after(journal, controller.epoch, step.after), canonical=canonical)
-            out.append(Transition(label, self._advance(written, index, controller, work, atom.bit)))
-            if step.number in self.config.unknown and not state.pending:
-                sent = Write(controller.epoch, journal.phase, step.after)
-                asking = put(state.controllers, index, controller._replace(asking=True))
-                out.append(Transition(label._replace(outcome="unknown"), state._replace(pending=sent, controllers=asking)))
-        elif own and step.after == "U" and journal.phase == "K":
-            found = Label(index, "controller", NOBODY, "finds that its commit happened", "", controller.epoch)
-            out.append(Transition(found, self._switch(state, index, controller, "K")))
-        else:
-            refused = label._replace(detail=f"{step.before[0]}>{step.after}", outcome="refused")
-            out.append(Transition(refused, self._end(state, index)))
 
     def _on_router(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
         op, target = work.step.op, atom.target
@@ -211,15 +104,15 @@ class Model:
         label = Label(index, "router", target, op, IDS[towards] if op == "map" else "", controller.epoch, number=work.step.number)
         if router.up not in REACHABLE:
             if not self.rules.unreachable_routers_are_awaited:
-                out.append(Transition(label._replace(outcome="skipped"), self._advance(state, index, controller, work, atom.bit)))
+                out.append(Transition(label._replace(outcome="skipped"), self.advance(state, index, controller, work, atom.bit)))
         elif op == "drain":
             if not any(r.where == PASSED and r.router == target and r.counted == COUNTED for r in state.requests):
-                out.append(Transition(label, self._advance(state, index, controller, work, atom.bit)))
+                out.append(Transition(label, self.advance(state, index, controller, work, atom.bit)))
         elif self._refuses(router, controller):
-            out.append(Transition(label._replace(outcome="refused"), self._end(state, index)))
+            out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
         else:
             changed = state._replace(routers=put(state.routers, target, self._edited(router, op, controller, towards)))
-            out.append(Transition(label, self._advance(changed, index, controller, work, atom.bit)))
+            out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
 
     def _refuses(self, router: Router, controller: Controller) -> bool:
         return self.rules.routers_refuse_old_epochs and controller.epoch < router.epoch
@@ -242,22 +135,44 @@ class Model:
         op, target = work.step.op, atom.target
         participant = state.participants[target]
         label = Label(index, "participant", target, op, f"part {atom.part + 1}" if atom.part else "", controller.epoch, number=work.step.number)
-        if self.rules.participants_refuse_old_epochs and participant.epoch > controller.epoch:
-            out.append(Transition(label._replace(outcome="refused"), self._end(state, index)))
-            return
-        if op == "take_over":  # ends the sessions of an older controller, and so their locks
-            new = participant._replace(epoch=max(participant.epoch, controller.epoch), lock=NOBODY)
+        if too_old(self.rules, participant, controller.epoch, atom.parts):
+            out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
+        elif op == "take_over":  # ends the sessions of an older controller, and so their locks
+            epoch = max(participant.epoch, controller.epoch)
+            calls = tuple(call for call in participant.calls if not too_old(self.rules, participant._replace(epoch=epoch), call.epoch, call.parts))
+            changed = put(state.participants, target, participant._replace(epoch=epoch, lock=NOBODY, calls=calls))
+            out.append(Transition(label, self.advance(state._replace(participants=changed), index, controller, work, atom.bit)))
         elif participant.lock not in (NOBODY, index):
             return
         elif self._lost_its_lock(participant, op, atom, index):
-            out.append(Transition(label._replace(outcome="session ended"), self._end(state, index)))
-            return
+            out.append(Transition(label._replace(outcome="session ended"), self.end(state, index)))
+        elif atom.part and controller.mode == "C" and not self.rules.fenced_is_not_moved:
+            out.append(Transition(label, self.advance(state, index, controller, work, atom.bit)))
         else:
-            new = run(participant, atom.parts, index, controller.source)
-            if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
-                new = new._replace(epoch=max(participant.epoch, controller.epoch))
-        changed = state._replace(participants=put(state.participants, target, new))
-        out.append(Transition(label, self._advance(changed, index, controller, work, atom.bit)))
+            self._verb(state, index, controller, work, atom, label, out)
+
+    def _verb(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, label: Label, out: list[Transition]) -> None:
+        """One transaction of a verb: it is done, it is refused, or its caller gives it up while it waits at the participant."""
+        participant = state.participants[atom.target]
+        new = run(participant, atom.parts, index, controller.source, controller.epoch)
+        if new is None:
+            out.append(Transition(label._replace(outcome="failed"), self._after_a_refusal(state, index, controller)))
+            return
+        new = new._replace(finished=new.finished if self.config.calls else 0)
+        if self.rules.participants_note_the_epoch_with_every_verb or new != participant:
+            new = new._replace(epoch=max(participant.epoch, controller.epoch))
+        changed = state._replace(participants=put(state.participants, atom.target, new))
+        out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
+        call = Call(atom.parts, controller.epoch, controller.source)
+        if state.budget.calls and work.step.op != "prelude" and call not in participant.calls:
+            waiting = participant._replace(calls=tuple(sorted((*participant.calls, call))))
+            left = state.budget._replace(calls=state.budget.calls - 1)
+            given_up = state._replace(participants=put(state.participants, atom.target, waiting), budget=left)
+            out.append(Transition(label._replace(outcome="unknown"), given_up))
+
+    def _after_a_refusal(self, state: State, index: int, controller: Controller) -> State:
+        """A participant can't do what it was asked: before the commit the window is undone."""
+        return self.switch(state, index, controller, UNDO) if controller.mode in FORWARD else self.end(state, index)
 
     def _lost_its_lock(self, participant: Participant, op: str, atom: Atom, index: int) -> bool:
         first = self.rules.verbs[self.config.participants[atom.target], op][0]
@@ -270,17 +185,25 @@ class Model:
         if atom.part == 0:
             read = label._replace(system="controller", op="reads the mapping document", detail="")
             if self.rules.documents_refuse_old_epochs and document.epoch > controller.epoch:
-                out.append(Transition(read._replace(outcome="refused"), self._end(state, index)))
+                out.append(Transition(read._replace(outcome="refused"), self.end(state, index)))
                 return
             seen: tuple[Document | None, ...] = controller.seen or (None,) * len(state.documents)
             reader = controller._replace(seen=put(seen, target, document))
-            out.append(Transition(read, self._advance(state, index, reader, work, atom.bit)))
+            out.append(Transition(read, self.advance(state, index, reader, work, atom.bit)))
             if document.leads_to == 1 - controller.source:
                 nothing = read._replace(op="finds nothing to write in the mapping document")
-                out.append(Transition(nothing, self._advance(state, index, controller, work, atom.bit | atom.bit << 1)))
+                out.append(Transition(nothing, self.advance(state, index, controller, work, atom.bit | atom.bit << 1)))
         elif controller.seen[target] == document:
-            changed = state._replace(documents=put(state.documents, target, Document(1 - controller.source, controller.epoch)))
-            out.append(Transition(label, self._advance(changed, index, controller, work, atom.bit)))
+            new = Document(1 - controller.source, controller.epoch)
+            changed = state._replace(documents=put(state.documents, target, new))
+            out.append(Transition(label, self.advance(changed, index, controller, work, atom.bit)))
+            sent = (target, document, new)
+            if work.step.number in self.config.unknown and state.budget.losses and sent not in state.mappings:
+                left = state.budget._replace(losses=max(state.budget.losses - 1, UNLIMITED))
+                under_way = state._replace(mappings=tuple(sorted((*state.mappings, sent))), budget=left)
+                if not self.rules.unanswered_mappings_are_written_again:
+                    under_way = self.advance(under_way, index, controller, work, atom.bit)
+                out.append(Transition(label._replace(outcome="unknown"), under_way))
         else:  # somebody else wrote: read it again
             again = controller._replace(done=controller.done & ~atom.needs, seen=put(controller.seen, target, None))
             out.append(Transition(label._replace(outcome="conflict"), state._replace(controllers=put(state.controllers, index, again))))
@@ -289,7 +212,7 @@ class Model:
 _BLOCKS = {"lease": LEASED, "close": CLOSED, "release": OPEN}
 _Handler = Callable[[Model, State, int, Controller, Work, Atom, list[Transition]], None]
 _HANDLERS: dict[str, _Handler] = {
-    JOURNAL: Model._on_journal,
+    JOURNAL: Model.on_journal,
     ROUTERS: Model._on_router,
     PARTICIPANTS: Model._on_participant,
     DOCUMENTS: Model._on_document,

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ansible_collections.zdm.landscape.tests.model.config import Rules
+from ansible_collections.zdm.landscape.tests.model.followed import THE_CODE
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
 from ansible_collections.zdm.landscape.tests.model.state import NOBODY, Label, State, Transition, put
 from ansible_collections.zdm.landscape.tests.model.trace import KILLED, BadTraceError, Entry, Trace, read_trace
@@ -52,10 +54,10 @@ class Path(NamedTuple):
     halts: tuple[Halt | None, ...]
 
 
-def check_trace(entries: Iterable[Mapping[str, Any]]) -> TraceResult:
-    """Whether the model allows the trace; see :mod:`trace` for the form of its entries."""
+def check_trace(entries: Iterable[Mapping[str, Any]], rules: Rules = THE_CODE) -> TraceResult:
+    """Whether the model allows the trace under *rules*; see :mod:`trace` for the form of its entries."""
     try:
-        trace = read_trace(entries)
+        trace = read_trace(entries, rules)
     except BadTraceError as error:
         return TraceResult(False, error.at, f"entry {error.at} is not one of a trace: {error}")
     return _Replay(trace).run()
@@ -170,10 +172,11 @@ class _Replay:
         journal = path.state.journal
         if entry.op == "mapping_documents" or (entry.op == "take_over" and entry.system == "store"):
             return [path]
-        if entry.op == "phase" and journal.epoch == entry.epoch:  # its own write, of which it had no answer, was there first
-            return [path] if journal.phase != entry.detail[:1] else []
         if entry.op == "phase":
-            return [self._halted(path, entry.run)]
+            if journal.epoch != entry.epoch:
+                return [self._halted(path, entry.run)]
+            # Its own write, of which it had no answer, was there first.
+            return [path._replace(state=t.state) for t in self._conflicts(path, entry)]
         if any(t.label.outcome == "refused" for t in self._matching(path, entry)):
             return [self._halted(path, entry.run)]
         return []
@@ -197,6 +200,11 @@ class _Replay:
     def _matching(self, path: Path, entry: Entry) -> list[Transition]:
         wanted = (entry.run, entry.system, entry.target, entry.op)
         return [t for t in self._transitions(path.state) if t.label[:4] == wanted and _agree(t.label, entry)]
+
+    def _conflicts(self, path: Path, entry: Entry) -> list[Transition]:
+        """How a run goes on whose compare-and-set from its own epoch failed; what it took for the phase before plays no part."""
+        mine = (t for t in self._transitions(path.state) if t.label[:4] == (entry.run, entry.system, entry.target, entry.op))
+        return [t for t in mine if t.label.outcome == "refused" and t.label.detail[-1:] == entry.detail[-1:]]
 
     @staticmethod
     def _dead(path: Path, run: int, excluded: tuple[str, int] = ("", NOBODY)) -> Path:

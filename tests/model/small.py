@@ -1,16 +1,18 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three small models beside the large one: claims, an alias that is onboarded during the window, edits of a router's map.
+"""Small models beside the large one: claims, aliases that are onboarded during the window or late, edits of a router's map.
 
 Each is a handful of processes that run a list of actions over shared variables. Each exists with its rule and without it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+from ansible_collections.zdm.landscape.tests.model.search import Verdict, search
+from ansible_collections.zdm.landscape.tests.model.state import put
 
 Variables = dict[str, str | int]
 Places = tuple[int, ...]
@@ -36,40 +38,30 @@ class Small(NamedTuple):
     broken: Callable[[Variables, bool], str]
 
 
-class Verdict(NamedTuple):
-    """How many states there are, what breaks, and the shortest way to it."""
-
-    states: int
-    violation: str
-    trace: tuple[str, ...]
+State = tuple[tuple[str | int, ...], Places]
+"""The values of the variables, and the place of each process."""
 
 
 def explore_small(model: Small) -> Verdict:
     """Visit every state of *model*, breadth first."""
     names = tuple(model.variables)
-    first = (tuple(model.variables.values()), (0,) * len(model.processes))
-    ways: dict[tuple[tuple[str | int, ...], Places], tuple[str, ...]] = {first: ()}
-    queue = deque([first])
-    while queue:
-        state = queue.popleft()
-        over = all(place == len(process) for place, process in zip(state[1], model.processes, strict=True))
-        problem = model.broken(dict(zip(names, state[0], strict=True)), over)
-        if problem:
-            return Verdict(len(ways), problem, ways[state])
+
+    def transitions(state: State) -> Iterator[tuple[str, State]]:
         for index, process in enumerate(model.processes):
             place = state[1][index]
             if place == len(process):
                 continue
             variables = dict(zip(names, state[0], strict=True))
             answer = process[place].do(variables)
-            if answer is False:
-                continue
-            following = len(process) if answer is END else place + 1
-            new = (tuple(variables[name] for name in names), (*state[1][:index], following, *state[1][index + 1 :]))
-            if new not in ways:
-                ways[new] = (*ways[state], process[place].name)
-                queue.append(new)
-    return Verdict(len(ways), "", ())
+            if answer is not False:
+                following = len(process) if answer is END else place + 1
+                yield process[place].name, (tuple(variables[name] for name in names), put(state[1], index, following))
+
+    def broken(state: State) -> str:
+        over = all(place == len(process) for place, process in zip(state[1], model.processes, strict=True))
+        return model.broken(dict(zip(names, state[0], strict=True)), over)
+
+    return search((tuple(model.variables.values()), (0,) * len(model.processes)), transitions, broken)
 
 
 def _set(**values: str | int) -> Callable[[Variables], object]:
@@ -177,6 +169,70 @@ def onboarded_alias(rule: bool) -> Small:
         return f"C's document leads to {v['document']}, its router to {v['router']}, but B is live" if wrong else ""
 
     return Small({"document": "", "router": "", "journal": "idle", "listed": 0}, (migration, _onboarding(rule)), broken)
+
+
+def alias_created_late(settled: bool) -> Small:
+    """The answer to the create of C's document never came. *settled*: it is written again before the callback reads the journal."""
+
+    def send(v: Variables) -> None:
+        v["under way"] = 1
+
+    def land(v: Variables) -> object:
+        if v["under way"] and not v["document"]:  # a create finds no document
+            v["document"] = "A"
+        v["under way"] = 0
+        return None
+
+    def settle(v: Variables) -> None:
+        v["document"] = v["document"] or "A"
+
+    def check(v: Variables) -> object:
+        if v["journal"] == "window":
+            return None
+        v["router"] = "B" if v["journal"] == "committed" else "A"
+        v["document"] = v["document"] and v["router"]
+        return END
+
+    def resolve(v: Variables) -> object:
+        return False if v["journal"] == "window" else check(v)
+
+    def lead(v: Variables) -> None:
+        if v["document"]:
+            v["document"] = v["router"] = "B"
+
+    sends = Action("the callback creates onboarded-tenants/C: no answer", send)
+    settles = Action("the callback creates it again", settle)
+    reads = (Action("the callback reads the journal", check), Action("the callback waits for the window's end", resolve))
+    migration = (
+        Action("journal: a window", _set(journal="window")),
+        Action("journal: committed", _set(journal="committed")),
+        Action("the migration leads the aliases that it lists to B", lead),
+    )
+    network = (Action("the late create arrives", lambda v: land(v) if v["under way"] else False),)
+
+    def broken(v: Variables, over: bool) -> str:
+        return "C's document leads to A, but B is live" if over and v["document"] == "A" else ""
+
+    callback = (sends, *((settles,) if settled else ()), *reads)
+    return Small({"document": "", "router": "", "journal": "idle", "under way": 0}, (migration, callback, network), broken)
+
+
+def alias_offboarded(emptied: bool) -> Small:
+    """C's document is created, with a duplicate of the create under way, and taken back: emptied, or deleted."""
+
+    def create(v: Variables) -> None:
+        v["document"] = v["document"] or "A"
+
+    callback = (
+        Action("the callback creates onboarded-tenants/C", create),
+        Action("offboarding takes it back", _set(document="empty" if emptied else "")),
+    )
+    network = (Action("a late duplicate of the create arrives", create),)
+
+    def broken(v: Variables, over: bool) -> str:
+        return "C was offboarded, but its document is there again" if over and v["document"] == "A" else ""
+
+    return Small({"document": ""}, (callback, network), broken)
 
 
 def two_map_edits(per_key: bool) -> Small:

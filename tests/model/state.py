@@ -33,28 +33,42 @@ ABANDONED, COUNTED, UNCOUNTED = 0, 1, 2
 """A request past the gates: its client or router is gone but the service works on; in the drain's count; with a customer who
 waits but not in the count (only in a mutant)."""
 
-TWIN, IN_PLACE = "twin", "in_place"
+TWIN, IN_PLACE, SERVICE = "twin", "in_place", "service"
+"""Strategies. A service moves its rows in one go."""
+
+STAGED, FENCED, MOVED = 0, 1, 2
+"""What an in_place participant notes of a window: nothing, its first transaction, its second."""
 
 BASE = 1
 """The bit of the rows from before."""
+COLUMN = 1 << 20
+"""The bit of what stands in a column that the plan does not know."""
 
 NOBODY = -1
 
 
 class Journal(NamedTuple):
-    """The migration's document. Its canonical id is ``State.canonical``. ``from_window``: the undo began in W, not in C."""
+    """The migration's document. Its canonical id is ``State.canonical``.
+
+    ``from_window``: the undo began in W, not in C; ``taker``: the controller whose take over began the epoch, as the write id
+    tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note, such as a heartbeat;
+    ``rehearsal``: the flag in the document; ``rehearsed``: whether its window really was opened as a rehearsal.
+    """
 
     epoch: int
     phase: str
     from_window: bool = False
+    taker: int = NOBODY
+    note: bool = False
+    rehearsal: bool = False
+    rehearsed: bool = False
 
 
 class Write(NamedTuple):
-    """A journal write that was sent and whose answer never came: it may still land."""
+    """A write of the journal that was sent on its present revision and whose answer never came."""
 
-    epoch: int
-    before: str
-    after: str
+    journal: Journal
+    canonical: int
 
 
 class Document(NamedTuple):
@@ -77,11 +91,21 @@ class Router(NamedTuple):
     edited: int = 0
 
 
+class Call(NamedTuple):
+    """One transaction of a verb that still waits at the participant: its parts, its epoch, the id live before its window."""
+
+    parts: tuple[str, ...]
+    epoch: int
+    source: int
+
+
 class Participant(NamedTuple):
     """A participant with one strategy. The pairs hold a value for the source id and one for the target id.
 
     ``log``: keys wait there to be applied to the twin; ``logging``: the trigger that fills the log is there; ``lock``: the
-    controller that holds the table lock (only when the steps are split).
+    controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's any more;
+    ``state``: see :data:`STAGED`; ``finished``: the newest epoch that was undone or turned there; ``calls``: those that their
+    caller has given up and that may still be done (``finished`` is kept only where there may be such calls).
     """
 
     epoch: int
@@ -90,14 +114,18 @@ class Participant(NamedTuple):
     logging: tuple[int, int]
     fence: tuple[int, int]
     lock: int
+    drifted: bool = False
+    state: int = STAGED
+    finished: int = 0
+    calls: tuple[Call, ...] = ()
 
 
 class Controller(NamedTuple):
     """A process that runs the protocol. A dead or paused one is one that does not move, so there is no state for that.
 
     ``mode`` names its program, ``step`` is the place in it, ``done`` the set of sub-steps done there, ``source`` the id that
-    was live before its window, ``asking`` that it reads the journal again as the answer to its write never came, ``seen`` the
-    mapping documents that it has read in this step.
+    was live before its window, ``asking`` that the answer to its last write of the journal never came, ``seen`` the mapping
+    documents that it has read in this step, ``current`` that the revision of the journal that it knows is the present one.
     """
 
     mode: str
@@ -107,6 +135,7 @@ class Controller(NamedTuple):
     source: int
     asking: bool
     seen: tuple[Document | None, ...]
+    current: bool = True
 
 
 class Request(NamedTuple):
@@ -122,16 +151,27 @@ class Request(NamedTuple):
 class Budget(NamedTuple):
     """How often the environment may still do what it may do seldom."""
 
-    restarts: int
-    reloads: int
-    cuts: int
+    restarts: int = 0
+    reloads: int = 0
+    cuts: int = 0
+    losses: int = 0
+    notes: int = 0
+    drifts: int = 0
+    unfences: int = 0
+    calls: int = 0
 
 
 class State(NamedTuple):
-    """All of it. ``accepted``: per participant the writes that it took; ``late``: which late writers are done."""
+    """All of it.
+
+    ``pending``: the writes without an answer that may still land. A compare-and-set lands only on the present revision and no
+    revision comes back, so that they are those sent on the present one: whichever lands first, the others are void.
+    ``accepted``: per participant the writes that it took; ``late``: which late writers are done; ``mappings``: writes of mapping
+    documents without an answer, as number, the document that each replaces, and the new one.
+    """
 
     journal: Journal
-    pending: Write | None
+    pending: tuple[Write, ...]
     documents: tuple[Document, ...]
     routers: tuple[Router, ...]
     participants: tuple[Participant, ...]
@@ -141,6 +181,7 @@ class State(NamedTuple):
     canonical: int
     accepted: tuple[int, ...]
     budget: Budget
+    mappings: tuple[tuple[int, Document, Document], ...] = ()
 
 
 class Label(NamedTuple):
@@ -175,6 +216,9 @@ class Transition(NamedTuple):
 
 UNSTARTED = Controller("", 0, 0, 0, SOURCE, False, ())
 ENDED = Controller("end", 0, 0, 0, SOURCE, False, ())
+"""It has finished or was superseded."""
+DEAD = Controller("dead", 0, 0, 0, SOURCE, False, ())
+IDLE_MODES = (UNSTARTED.mode, ENDED.mode, DEAD.mode)
 UNSENT = Request(NEW, NOBODY, NOBODY, 0, ABANDONED)
 OVER = Request(DONE, NOBODY, NOBODY, 0, ABANDONED)
 EMPTY_ROUTER = Router(DOWN, OPEN, SOURCE, 0)

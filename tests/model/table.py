@@ -41,7 +41,7 @@ TABLE = (
     Step("6", "W becomes C, before the first far block", JOURNAL, "phase", "W", "C"),
     Step("7", "close", ROUTERS, "close"),
     Step("8", "drain again", ROUTERS, "drain"),
-    Step("9", "barrier", PARTICIPANTS, "barrier"),
+    Step("9", "barrier; tables in place are fenced in one transaction and moved in the next", PARTICIPANTS, "barrier"),
     Step("10", "commit", JOURNAL, "phase", "C", "K"),
     Step("11", "mapping documents", DOCUMENTS, "mapping_documents"),
     Step("12", "turn", PARTICIPANTS, "turn"),
@@ -73,8 +73,9 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "V": (*TAKE_OVER, "U3", "U5", "U6"),
     STAGE: ("2",),
 }
-"""Mode of a controller → its steps. A phase's letter is what a run that finds it does; :data:`UNDO` is the decision, in W or C,
-to undo; :data:`STAGE` the stage's job, which takes over at I and opens no window."""
+"""Mode of a controller → its steps. A phase's letter is what a run that finds it does, "W" what one does that opened the window
+itself: a window that is found is undone. :data:`UNDO` is the decision, in W or C, to undo; :data:`STAGE` the stage's job, which
+takes over at I and opens no window."""
 
 FORWARD = ("W", "C")
 RENEWING = ("5a", "5b", "6", "7")

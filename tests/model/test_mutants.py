@@ -6,10 +6,22 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.zdm.landscape.tests.model.config import Config, Rules
 from ansible_collections.zdm.landscape.tests.model.explore import NOT_FINISHED, explore
-from ansible_collections.zdm.landscape.tests.model.invariants import BESIDE, DISAGREE, LOST, MET_A_FENCE, NOT_EXACT, RETIRED_ID, STUCK
+from ansible_collections.zdm.landscape.tests.model.invariants import (
+    BESIDE,
+    DISAGREE,
+    IN_VAIN,
+    LOST,
+    MET_A_FENCE,
+    NOT_EXACT,
+    ORPHANED,
+    REHEARSED,
+    RETIRED_ID,
+    STUCK,
+    SUPERSEDED_BY_NOBODY,
+)
 from ansible_collections.zdm.landscape.tests.model.mutants import MUTANTS
-from ansible_collections.zdm.landscape.tests.model.small import explore_small, onboarded_alias, two_map_edits, two_migrations
 
 ACCIDENTS = {
     "no second drain": MET_A_FENCE,
@@ -24,10 +36,36 @@ ACCIDENTS = {
     "participants take old epochs": LOST,
     "an undo with nothing to undo does not note the epoch": LOST,
     "mapping documents take old epochs": DISAGREE,
-    "unreachable router skipped": RETIRED_ID,
-    "router serves what it read before the commands that it took": RETIRED_ID,
-    "router renders from the mapping documents": RETIRED_ID,
+    "unreachable router skipped": MET_A_FENCE,
+    "router serves what it read before the commands that it took": MET_A_FENCE,
+    "router renders from the mapping documents": MET_A_FENCE,
     "old workers not counted": MET_A_FENCE,
+    "starting router reads a replica that is behind": MET_A_FENCE,
+    "unknown writes settled by reading": ORPHANED,
+    "a conflict taken for somebody else": SUPERSEDED_BY_NOBODY,
+    "own take over known by its epoch": STUCK,
+    "a take over beaten by a late write gives up": SUPERSEDED_BY_NOBODY,
+    "own late note taken for somebody else": SUPERSEDED_BY_NOBODY,
+    "a window that is found goes on": IN_VAIN,
+    "barrier trusts the plan: a column": LOST,
+    "barrier trusts the plan: a lost trigger": LOST,
+    "a run that finds a closed window takes fenced as moved": LOST,
+    "the move does not look at the fence": BESIDE,
+    "the move looks at its epoch only": BESIDE,
+    "the move takes an older epoch": LOST,
+    "turn leaves the fence of the retired id as it is": DISAGREE,
+    "undo leaves moved rows": LOST,
+    "a service takes the barrier of an undone epoch": LOST,
+    "a twin takes the barrier of an undone epoch": DISAGREE,
+    "tables in place take the barrier of an undone epoch": DISAGREE,
+    "a service takes the barrier of a turned epoch": DISAGREE,
+    "tables in place take the barrier of a turned epoch": DISAGREE,
+    "an undo with nothing to undo does not finish its epoch": LOST,
+    "a mapping document without an answer taken as written": DISAGREE,
+    "a rehearsal may commit": REHEARSED,
+    "a fresh window does not write whether it is a rehearsal": REHEARSED,
+    "a take over writes its own flag over a rehearsal's": REHEARSED,
+    "a run that finds a rehearsal goes on and commits": REHEARSED,
     "undo drops the fence first": BESIDE,
     "rows moved before the fence": BESIDE,
     "forward log dropped at the barrier, the fence last": LOST,
@@ -36,38 +74,29 @@ ACCIDENTS = {
     "undo leaves the target's log": NOT_EXACT,
 }
 
+HOLDING: list[tuple[Config, int]] = []
+"""Configurations that were explored with all rules: several mutants share one."""
+
 
 def test_every_mutant_has_its_accident() -> None:
     assert set(ACCIDENTS) == set(MUTANTS)
+
+
+def test_every_rule_is_switched_off_by_a_mutant() -> None:
+    rules = {name for name, value in vars(Rules()).items() if value is True}
+    switched_off = {name for mutant in MUTANTS.values() for name, value in vars(mutant.mutated().rules).items() if value is False}
+    assert rules <= switched_off
 
 
 @pytest.mark.parametrize(("rule", "accident"), [pytest.param(rule, accident, id=f"{rule}: {accident}") for rule, accident in ACCIDENTS.items()])
 def test_accident_of_a_protocol_without_the_rule(rule: str, accident: str) -> None:
     mutant = MUTANTS[rule]
     every = 1 if accident == NOT_FINISHED else 0
-    with_the_rule = explore(mutant.config, recover_every=every)
-    assert with_the_rule.complete
-    assert not with_the_rule.violation, str(with_the_rule)
+    if (mutant.config, every) not in HOLDING:
+        with_the_rule = explore(mutant.config, recover_every=every)
+        assert with_the_rule.complete
+        assert not with_the_rule.violation, str(with_the_rule)
+        HOLDING.append((mutant.config, every))
     without = explore(mutant.mutated(), recover_every=every)
     assert without.violation == accident, str(without)
     assert without.trace
-
-
-def test_accident_of_two_migrations_without_claims_an_accepted_write_is_lost() -> None:
-    assert not explore_small(two_migrations(claims=True)).violation
-    verdict = explore_small(two_migrations(claims=False))
-    assert verdict.violation == "an accepted write is lost"
-    assert "migration 2 commits: 2 is live" in verdict.trace
-
-
-def test_accident_of_an_alias_onboarded_during_the_window_it_leads_to_the_retired_tenant() -> None:
-    assert not explore_small(onboarded_alias(rule=True)).violation
-    verdict = explore_small(onboarded_alias(rule=False))
-    assert verdict.violation == "C's document leads to A, its router to A, but B is live"
-
-
-def test_accident_of_a_whole_map_edit_it_undoes_another_migrations_block() -> None:
-    assert not explore_small(two_map_edits(per_key=True)).violation
-    verdict = explore_small(two_map_edits(per_key=False))
-    assert verdict.violation == "migration 1 believes its tenant blocked, it is not"
-    assert verdict.trace[-1] == "migration 2 adds its block, the map is set"

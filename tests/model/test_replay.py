@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.configurations import JOURNAL_STEPS
+from ansible_collections.zdm.landscape.tests.model.followed import THE_CODE, THE_PROTOCOL
 from ansible_collections.zdm.landscape.tests.model.replay import check_trace
 from ansible_collections.zdm.landscape.tests.model.state import NOBODY, SOURCE, TARGET, Label
 from ansible_collections.zdm.landscape.tests.model.table import COMMIT, PROGRAMS
@@ -20,18 +22,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EVERYTHING = Config(
+    rules=THE_CODE,
     goals=((TARGET,), (SOURCE, TARGET, STAGE_JOB, ABORT), (SOURCE, TARGET, ABORT)),
     documents=2,
     unknown=JOURNAL_STEPS,
+    losses=2,
+    joined=True,
     renew=True,
     repeat=True,
     restarts=1,
     reloads=1,
     requests=1,
 )
-PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=())
+PLAIN = Config(goals=((TARGET,),), undo=False, requests=0, late=(), joined=True)
 SEEDS = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=30, deadline=None, database=None)
+SOME_EXAMPLES = settings(EXAMPLES, max_examples=15)
+"""For traces of several runs, whose replay takes longer."""
 
 
 def run(seed: int, config: Config = PLAIN, kill: float = 0.0) -> list[Label]:
@@ -54,14 +61,22 @@ def place(labels: list[Label], number: str) -> int:
 # ------------------------------------------------------------------------------------------------------------------ accepted
 
 
-@EXAMPLES
+@SOME_EXAMPLES
 @given(SEEDS)
 def test_what_the_model_does_is_accepted(seed: int) -> None:
     result = check_trace(to_trace(EVERYTHING, walk(EVERYTHING, seed, kill=0.02).labels))
     assert result.ok, result.message
 
 
-@EXAMPLES
+@SOME_EXAMPLES
+@given(SEEDS)
+def test_what_the_whole_protocol_does_is_accepted_under_its_rules(seed: int) -> None:
+    config = replace(EVERYTHING, rules=THE_PROTOCOL, goals=(*EVERYTHING.goals, (REHEARSE,)), ordered=False)
+    result = check_trace(to_trace(config, walk(config, seed, kill=0.02).labels), THE_PROTOCOL)
+    assert result.ok, result.message
+
+
+@SOME_EXAMPLES
 @given(SEEDS, st.integers(0, 400))
 def test_every_beginning_of_a_trace_is_accepted(seed: int, length: int) -> None:
     labels = run(seed, EVERYTHING, kill=0.02)[:length]
@@ -103,7 +118,40 @@ def test_a_failed_write_before_an_undo_is_accepted() -> None:
     assert check([*labels[:at], failed, undo]) == (True, at + 2)
 
 
+def test_a_commit_without_an_answer_is_written_again() -> None:
+    labels = run(1)
+    commit = place(labels, COMMIT)
+    settled = [*labels[:commit], labels[commit]._replace(outcome="unknown"), *labels[commit:]]
+    assert check_trace(to_trace(PLAIN, settled), THE_PROTOCOL).ok
+    conflict = [*settled[: commit + 1], labels[commit]._replace(outcome="refused"), *labels[commit + 1 :]]
+    assert check_trace(to_trace(PLAIN, conflict), THE_PROTOCOL).ok
+
+
+def test_a_take_over_without_an_answer_is_written_again() -> None:
+    labels = run(1)
+    assert check_trace(to_trace(PLAIN, [labels[0]._replace(outcome="unknown"), *labels]), THE_PROTOCOL).ok
+
+
+def test_a_rehearsal_ends_with_an_undo() -> None:
+    labels = run(1)
+    labels[0] = labels[0]._replace(detail="I>W rehearsal")
+    commit = place(labels, COMMIT)
+    assert check(labels) == (False, commit)
+    assert check([*labels[:commit], Label(0, "store", NOBODY, "phase", "C>U", labels[0].epoch)]) == (True, commit + 1)
+
+
 # ------------------------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(("rules", "goes_on"), [(replace(THE_PROTOCOL, found_windows_are_undone=False), True), (THE_PROTOCOL, False)])
+def test_refused_a_window_that_was_found_and_goes_on(rules: Rules, goes_on: bool) -> None:
+    labels = run(1)
+    found = [label._replace(epoch=2) for label in labels]
+    found[0] = found[0]._replace(detail="W>W")
+    entries = to_trace(PLAIN, [labels[0], Label(0, "env", NOBODY, "kill"), *found])
+    result = check_trace(entries, rules)
+    assert result.ok == goes_on
+    assert goes_on or entries[result.at]["op"] == "lease"
 
 
 @EXAMPLES
@@ -180,7 +228,7 @@ def test_refused_a_map_that_leads_back_after_the_commit(seed: int) -> None:
 
 @pytest.mark.parametrize("system", ["router", "participant"])
 def test_refused_an_old_epoch_that_is_accepted(system: str) -> None:
-    two = Config(requests=0, late=())
+    two = Config(requests=0, late=(), joined=True)
     found = 0
     for seed in range(300):
         labels = run(seed, two)

@@ -6,7 +6,8 @@
 An entry is a JSON object. ``t`` (seconds) is for people; the order of the entries counts.
 
 - ``controller``: the name of a process; a new take over begins a new run, also under an old name.
-- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, phase with ``from``
+- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, and ``rehearsal`` (true
+  when it opens one; may be missing), phase with ``from``
   and ``to``, heartbeat, claim, mapping_documents; router (its name): take_over, lease, close, drain with ``count``, map with
   ``to`` = source or target, release; participant (its name): take_over, prelude, barrier, turn, undo; env: start with
   ``routers``, ``participants`` (name → strategy), ``canonical`` (source or target) and ``epoch``, all optional; kill, pause
@@ -21,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, STAGE_JOB, Config
+from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, UNLIMITED, Config, Rules
 from ansible_collections.zdm.landscape.tests.model.state import IDS, IN_PLACE, NOBODY, SOURCE, TARGET
-from ansible_collections.zdm.landscape.tests.model.table import STEPS
+from ansible_collections.zdm.landscape.tests.model.table import JOURNAL, STEPS
 
 OPS: Mapping[str, frozenset[str]] = {
     "store": frozenset({"take_over", "phase", "heartbeat", "claim", "mapping_documents"}),
@@ -34,7 +35,7 @@ OPS: Mapping[str, frozenset[str]] = {
 OUTCOMES = frozenset({"ok", "refused", "failed", "unknown", "killed-before", "killed-after"})
 HAPPENED = frozenset({"ok", "unknown", "killed-after"})
 KILLED = frozenset({"killed-before", "killed-after"})
-JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.op == "phase")
+JOURNAL_STEPS = frozenset(number for number, step in STEPS.items() if step.target == JOURNAL)
 
 
 class BadTraceError(Exception):
@@ -107,8 +108,10 @@ class _Runs:
         return run
 
 
-def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
+def read_trace(raw: Iterable[Mapping[str, Any]], rules: Rules) -> Trace:
     """Read the entries of a trace and make the model with exactly its routers, participants, documents and runs.
+
+    :param rules: those that the run follows.
 
     :raises BadTraceError: an entry is no entry of a trace.
     """
@@ -121,7 +124,7 @@ def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
     first = next((entry.epoch for entry in read if entry.op == "take_over" and entry.system == "store" and entry.outcome in HAPPENED), 1)
     count = len(runs.epochs)
     config = Config(
-        goals=((SOURCE, TARGET, STAGE_JOB, ABORT),) * count,
+        goals=((SOURCE, TARGET, STAGE_JOB, ABORT, REHEARSE),) * count,
         participants=tuple(strategies.get(name, IN_PLACE) for name in names["participant"].known),
         routers=len(names["router"].known),
         documents=len(names["document"].known),
@@ -130,11 +133,14 @@ def read_trace(raw: Iterable[Mapping[str, Any]]) -> Trace:
         restarts=sum(entry.op == "restart" for entry in read),
         reloads=sum(entry.op == "reload" for entry in read),
         unknown=JOURNAL_STEPS,
+        losses=UNLIMITED,
+        joined=True,
         renew=True,
         repeat=True,
         observe=True,
         ordered=False,
         epoch=int(start.get("epoch", first - 1)),
+        rules=rules,
     )
     known = start.get("canonical")
     return Trace(read, tuple(runs.epochs), config, (SOURCE, TARGET) if known is None else (IDS.index(known),))
@@ -177,4 +183,5 @@ def _detail(at: int, raw: Mapping[str, Any], op: str) -> str:
         raise BadTraceError(at, f"{op} does not say {' and '.join(missing)}")
     if op == "map" and raw["to"] not in IDS:
         raise BadTraceError(at, f"map leads to {raw['to']!r}, neither source nor target")
-    return ">".join(str(raw[key]) for key in keys)
+    opens = op == "take_over" and raw.get("rehearsal") and raw["before"] != raw["after"]
+    return ">".join(str(raw[key]) for key in keys) + (" rehearsal" if opens else "")

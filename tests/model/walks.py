@@ -101,7 +101,9 @@ def _entry(label: Label) -> dict[str, Any]:
     if label.system == "store" and label.op != "mapping_documents":
         entry["target"] = "migrations/a--b"
         keys = ("before", "after") if label.op == "take_over" else ("from", "to")
-        entry.update(zip(keys, label.detail.split(">"), strict=True))
+        phases, _space, rehearsal = label.detail.partition(" ")
+        entry.update(zip(keys, phases.split(">"), strict=True))
+        entry.update({"rehearsal": True} if rehearsal else {})
     elif label.op == "mapping_documents":
         entry["target"] = f"onboarded-tenants/t{label.target + 1}"
     elif label.target != NOBODY:
