@@ -16,7 +16,7 @@ description:
 positional: form
 options:
   _input:
-    description: The text; with O(form=claims) a list of claims' names.
+    description: The text; with O(form=claims) and O(form=header) a list of names.
     type: raw
     required: true
   form:
@@ -24,8 +24,10 @@ options:
       - V(text) is the text itself.
       - V(issuer) is a regular expression for issuers, in which C(*) stands for one whole label of a host's name.
       - V(claims) is a regular expression for the claims of a token in which the given ones are whole numbers.
+      - V(header) is a regular expression for the header of a token in which the given members do not occur.
+      - V(shallow) is a regular expression for JSON that is not nested too deep for the other two; the input does not matter.
     type: str
-    choices: [text, issuer, claims]
+    choices: [text, issuer, claims, header, shallow]
     default: text
 """
 
@@ -46,9 +48,15 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.router.words import claims_pattern, issuer_pattern, quoted
+from ansible_collections.zdm.landscape.plugins.module_utils.router.words import issuer_pattern, object_pattern, quoted, shallow_pattern
 
-_FORMS: dict[str, Callable[[Any], object]] = {"text": str, "issuer": issuer_pattern, "claims": claims_pattern}
+_FORMS: dict[str, Callable[[Any], object]] = {
+    "text": str,
+    "issuer": issuer_pattern,
+    "claims": lambda names: object_pattern(whole_numbers=names),
+    "header": lambda names: object_pattern(forbidden=names),
+    "shallow": lambda _value: shallow_pattern(),
+}
 
 
 def run(value: Any, form: str = "text") -> str:

@@ -79,6 +79,10 @@ running:
   description: Whether a router answers at the directory's control socket. Only asked when something is to be changed.
   returned: success
   type: bool
+restart:
+  description: Whether a running router has to be restarted for what was changed; its start script has read its part when it began.
+  returned: success
+  type: bool
 reload:
   description: Whether a running router has to be reloaded for what was changed.
   returned: success
@@ -117,6 +121,7 @@ def main() -> None:
             changed=bool(changes),
             files=[change.path for change in changes],
             running=running,
+            restart=running and installation.need_restart(changes),
             reload=running and installation.need_reload(changes),
             diff=[
                 {"before": change.before or "", "after": change.after or "", "before_header": change.path, "after_header": change.path} for change in changes

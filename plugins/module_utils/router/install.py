@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ CONFIGURATION = "haproxy.cfg"
 _OWNED = ("bin", "keys", "lib", "lua", "tls")
 """Folders that hold nothing but files of ours: what is not wanted any more is removed."""
 _PRIVATE = ("keys", "maps", "tls")
+_RESTARTED = ("bin/", "lib/", "router.json")
 _PRIVATE_FILES = (CONFIGURATION, "router.json")
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _RELOADED = (CONFIGURATION, "keys/", "lua/", "tls/")
@@ -35,9 +37,31 @@ _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----")
 
 
+def _check_file(path: str, content: object) -> None:
+    """:raises InputError: no file of a router has this path or content."""
+    parts = path.split("/")
+    known = path in _PRIVATE_FILES or (parts[0] in _OWNED and len(parts) > 1)
+    if not known or not _PATH.fullmatch(path) or any(len(part) > 255 or part.startswith("-") for part in parts):
+        raise InputError(
+            f"{path!r} is no file of a router.",
+            f"Give {CONFIGURATION}, router.json, or a path of letters, digits, dots, underscores and hyphens in {', '.join(_OWNED)}.",
+        )
+    try:
+        fits = isinstance(content, str) and bool(content.encode() or True)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise InputError(f"The content of {path} is no text.", "Give the file's content as a string.")
+
+
+def _folder_mode(name: str) -> int:
+    """``run`` is the worker's jail and its way to the control socket, whose own mode says who may use it."""
+    return 0o711 if name == "run" else 0o700 if name in _PRIVATE else 0o755
+
+
 @dataclass(frozen=True)
 class Change:
-    """One file that differs. ``None``: it does not exist. Texts are without secrets, for a diff."""
+    """One file or folder that differs. ``None``: it does not exist. Texts are without secrets, for a diff."""
 
     path: str
     before: str | None
@@ -57,12 +81,13 @@ class Installation:
 
     def __init__(self, home: Path, files: Mapping[str, str], secrets: Sequence[str], haproxy: str) -> None:
         for path, content in files.items():
-            if not _PATH.fullmatch(path):
-                raise InputError(
-                    f"{path!r} is no path inside of the router's directory.", "Give a relative path of letters, digits, dots, underscores and hyphens."
-                )
+            _check_file(path, content)
             if path.startswith("keys/") and (_PRIVATE_KEY.search(content) or not _PUBLIC_KEY.search(content)):
                 raise InputError(f"{path} is no public key in PEM form.", "Put public keys only, as <kid>.pem, into the issuer's keys_dir.")
+        if CONFIGURATION not in files:
+            raise InputError(f"{CONFIGURATION} is not among the files.", "Give the router's configuration.")
+        if above := sorted({path for path in files for other in files if other.startswith(f"{path}/")}):
+            raise InputError(f"{above[0]} is a file and a folder at once.", "Give each name once.")
         self.home = home
         configuration = files[CONFIGURATION]
         for position, secret in enumerate(secrets):
@@ -72,13 +97,19 @@ class Installation:
 
     def changes(self) -> list[Change]:
         """What :meth:`apply` would write or remove, sorted by path. A wrong mode counts as a difference too."""
+        self._refuse_links()
         found = {path: self._read(path) for path in {*self._files, *self._strangers()}}
-        result = []
+        result = [Change(f"{name}/", before, after) for name, (before, after) in self._folder_rights().items() if before != after]
         for path in sorted(found):
             wanted, current = self._files.get(path), found[path]
-            if wanted != current or (wanted is not None and self._mode(path) != (self.home / path).stat().st_mode & 0o777):
+            if wanted != current or (wanted is not None and not self._has_rights(self.home / path, self._mode(path))):
                 result.append(Change(path, _public(path, current), _public(path, wanted)))
-        return result
+        return sorted(result, key=lambda change: change.path)
+
+    @staticmethod
+    def need_restart(changes: list[Change]) -> bool:
+        """Whether a running router has to be restarted for them: its start script has read these when it began."""
+        return any(change.path.startswith(_RESTARTED) for change in changes)
 
     @staticmethod
     def need_reload(changes: list[Change]) -> bool:
@@ -104,7 +135,9 @@ class Installation:
 
     def _name(self) -> str:
         """The router's name in messages."""
-        return str(json.loads(self._files.get("router.json", "{}")).get("name", self.home))
+        with contextlib.suppress(ValueError, AttributeError):
+            return str(json.loads(self._files.get("router.json", "{}")).get("name", self.home))
+        return str(self.home)
 
     def validate(self, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
         """Let HAProxy try the configuration in a folder of its own.
@@ -118,7 +151,7 @@ class Installation:
             (Path(scratch) / "maps").mkdir()
             for name in (*MAPS, "router", "epochs"):
                 (Path(scratch) / "maps" / f"{name}.map").touch()
-            command = [self._haproxy, "-c", "-f", f"{scratch}/{CONFIGURATION}"]
+            command = ["env", "ZDM_AS_STARTER=1", self._haproxy, "-c", "-f", f"{scratch}/{CONFIGURATION}"]
             status, _output, complaint = run(command)
             if status != 0:
                 words = _SECRET.sub("str(********)", complaint.replace(scratch, str(self.home))).strip()
@@ -139,8 +172,40 @@ class Installation:
         for name in (*_OWNED, "maps", "run"):
             folder = self.home / name
             folder.mkdir(exist_ok=True)
-            # The worker's jail and its way to the control socket, whose own mode says who may use it.
-            folder.chmod(0o711 if name == "run" else 0o700 if name in _PRIVATE else 0o755)
+            self._give_rights(folder, _folder_mode(name))
+        self._give_rights(self.home, stat.S_IMODE(self.home.stat().st_mode) & 0o755)
+
+    def _folder_rights(self) -> dict[str, tuple[str | None, str]]:
+        """By folder the rights that it has and those that it is to have."""
+        result: dict[str, tuple[str | None, str]] = {}
+        for name in (*_OWNED, "maps", "run"):
+            folder, after = self.home / name, f"mode {_folder_mode(name):04o}\n"
+            if not folder.exists():
+                result[name] = (None, after)
+            elif not self._has_rights(folder, _folder_mode(name)):
+                found = folder.stat()
+                result[name] = (f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}\n", after)
+        return result
+
+    @staticmethod
+    def _has_rights(path: Path, mode: int) -> bool:
+        found = path.stat()
+        return stat.S_IMODE(found.st_mode) == mode and (os.geteuid() != 0 or found.st_uid == 0)
+
+    @staticmethod
+    def _give_rights(path: Path, mode: int) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, 0, 0)
+        path.chmod(mode)
+
+    def _refuse_links(self) -> None:
+        """:raises Refused: a folder of the router is a link, or a folder stands where a file is to be."""
+        for path in (self.home, *(self.home / name for name in (*_OWNED, "maps", "run"))):
+            if path.is_symlink():
+                raise Refused(f"{path} is a link; nothing was changed.", "Let the router's folders be folders: what is behind a link may be somebody else's.")
+        for path in self._files:
+            if (self.home / path).is_dir():
+                raise Refused(f"{self.home / path} is a folder, where a file is to be; nothing was changed.", "Remove it.")
 
     def _strangers(self) -> Iterator[str]:
         for name in _OWNED:

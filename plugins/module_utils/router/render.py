@@ -9,6 +9,7 @@ idle and whose migration claims nothing any more is history: there the documents
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_n
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, FAR_MS, HOLD
 
 Body = Mapping[str, Any]
+_MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 FORMAT = 1
 CLOSED_PHASES = frozenset("CUK")
@@ -67,6 +69,8 @@ def render(documents: Documents) -> Maps:
     maps = Maps()
     for name, body in sorted(documents.claims.items()):
         _check_format(f"claims/{name}", body)
+    for name, body in documents.tenants.items():
+        _check_format(f"tenants/{name}", body)
     mapped = _tenants(documents, maps)
     journaled: dict[str, str] = {}
     for key, body in sorted(documents.migrations.items()):
@@ -74,6 +78,8 @@ def render(documents: Documents) -> Maps:
         if not _is_history(key, body, documents.claims):
             journaled.update(_journal_overrides(key, body))
     _leave_out_strays(mapped, journaled, maps)
+    for canonical in sorted({*journaled.values()} - maps.onboarded.keys()):
+        maps.problems.append(f"Migrations lead to {canonical}, which is not onboarded: its requests are refused, those of accounts that lead to it are not.")
     maps.override = _without_chains({**mapped, **journaled})
     return maps
 
@@ -121,7 +127,9 @@ def _leave_out_strays(mapped: dict[str, str], journaled: Mapping[str, str], maps
     """
     strays = {}
     for tenant_id, target in mapped.items():
-        if tenant_id in journaled or target in journaled or target == tenant_id:
+        if tenant_id in journaled or target == tenant_id:
+            continue
+        if target in journaled and journaled[target] in maps.onboarded:
             continue
         if target not in maps.onboarded:
             strays[tenant_id] = f"it leads to {target}, which is not onboarded"
@@ -140,8 +148,11 @@ def _is_history(key: str, body: Body, claims: Mapping[str, Body]) -> bool:
 
 def _ids(key: str, body: Body) -> Iterator[str]:
     """Source, target and aliases of a journal."""
+    aliases = body.get("aliases", [])
+    if not isinstance(aliases, list):
+        raise _unreadable(f"migrations/{key}", f"its aliases are {aliases!r}")
     try:
-        ids = [body["source"]["id"], body["target"]["id"], *body.get("aliases", [])]
+        ids = [body["source"]["id"], body["target"]["id"], *aliases]
     except (KeyError, TypeError) as error:
         raise _unreadable(f"migrations/{key}", f"{error} is missing or of a wrong type") from error
     for tenant_id in ids:
@@ -150,11 +161,13 @@ def _ids(key: str, body: Body) -> Iterator[str]:
 
 def _journal(key: str, body: Body, maps: Maps) -> None:
     """Lay a journal's epoch and block over the maps."""
+    if not _MIGRATION.fullmatch(key):
+        raise _unreadable(f"migrations/{key}", "its name is no key of a migration")
     _check_format(f"migrations/{key}", body)
     phase, epoch = body.get("phase"), body.get("epoch")
     if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch <= EPOCH_MAX:
         raise _unreadable(f"migrations/{key}", f"its epoch is {epoch!r}")
-    if phase not in CLOSED_PHASES | OPEN_PHASES:
+    if not isinstance(phase, str) or phase not in CLOSED_PHASES | OPEN_PHASES:
         raise _unreadable(f"migrations/{key}", f"its phase is {phase!r}")
     maps.epochs[key] = str(epoch)
     if phase in CLOSED_PHASES:
@@ -165,7 +178,10 @@ def _journal(key: str, body: Body, maps: Maps) -> None:
 def _journal_overrides(key: str, body: Body) -> dict[str, str]:
     """Every id of the migration mapped to the canonical one; the canonical one to itself, which undoes what its document says."""
     canonical = valid_name(body.get("canonical"), f"canonical in migrations/{key}")
-    return dict.fromkeys(_ids(key, body), canonical)
+    ids = list(_ids(key, body))
+    if canonical not in ids[:2]:
+        raise _unreadable(f"migrations/{key}", f"{canonical}, which is live, is neither its source nor its target")
+    return dict.fromkeys(ids, canonical)
 
 
 def _without_chains(overrides: Mapping[str, str]) -> dict[str, str]:
@@ -187,7 +203,9 @@ def block_value(mode: str, until_ms: int, migration: str) -> str:
 
 
 def _check_format(path: str, body: Body) -> None:
-    """Refuse a document that a newer collection has written; one without a number has format 1."""
+    """Refuse what is no document, and one that a newer collection has written; one without a number has format 1."""
+    if not isinstance(body, Mapping):
+        raise _unreadable(path, f"it is {type(body).__name__}, not an object")
     number = body.get("format", FORMAT)
     if not isinstance(number, int) or isinstance(number, bool) or number > FORMAT:
         raise _unreadable(path, f"its format is {number!r}, this version reads up to {FORMAT}")

@@ -147,20 +147,36 @@ def unprivileged(settings: Settings) -> tuple[str, str] | None:
     try:
         entry = pwd.getpwnam(settings.user or "root")
         group = grp.getgrnam(settings.group) if settings.group else grp.getgrgid(entry.pw_gid)
+        if settings.control_group:
+            grp.getgrnam(settings.control_group)
     except KeyError as error:
         raise Refused(
             f"The worker of router {settings.name} can't run as {settings.user}: {error.args[0]}.",
-            "Create the user and the group, or set landscape_router_user and landscape_router_group to others, and run the role again.",
+            "Create the user and the groups, or set landscape_router_user, landscape_router_group and landscape_router_control_group to others,"
+            " and run the role again.",
         ) from error
-    if entry.pw_uid != 0:
-        return entry.pw_name, group.gr_name
-    if settings.allow_root:
-        return None
+    if settings.allow_root or (entry.pw_uid != 0 and group.gr_gid != 0):
+        return None if entry.pw_uid == 0 else (entry.pw_name, group.gr_name)
     raise Refused(
-        f"The worker of router {settings.name} would run as root.",
-        "Set landscape_router_user to an unprivileged user and run the role again, or start the router as such a user;"
+        f"The worker of router {settings.name} would run as {entry.pw_name}, group {group.gr_name}.",
+        "Set landscape_router_user and landscape_router_group to an unprivileged user and group and run the role again, or start the router as such a user;"
         " landscape_router_allow_root: true lets it run as root.",
     )
+
+
+def refuse_foreign_folders(settings: Settings) -> None:
+    """As root write nowhere where somebody else may put a link: an earlier worker's user, for example, who owned ``run``.
+
+    :raises Refused: a folder is a link, or not root's.
+    """
+    if os.geteuid() != 0:
+        return
+    for folder in (settings.home, *(settings.home / name for name in ("run", "maps", "keys", "lib", "lua", "tls"))):
+        if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != 0):
+            raise Refused(
+                f"{folder} of router {settings.name} is {'a link' if folder.is_symlink() else 'not owned by root'}, and the router was started by root.",
+                "Run the role again, which gives it to root; or start the router as the folder's owner.",
+            )
 
 
 class RouterProcess:
@@ -189,12 +205,13 @@ class RouterProcess:
 
         :raises ZdmError: the store can't be read or the directory is in use; nothing was started.
         """
+        refuse_foreign_folders(self._settings)
         lock = self._lock()
         try:
             self._write_maps(self._render())
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             child = self._start()
-            (self._settings.home / "run" / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+            self._write_pid()
             status = self._accompany(child)
             return status if status >= 0 else 128 - status
         finally:
@@ -261,9 +278,16 @@ class RouterProcess:
                 stream.writelines(f"{key} {value}\n" for key, value in sorted(entries.items()))
             scratch.replace(folder / f"{name}.map")
 
+    def _write_pid(self) -> None:
+        scratch = self._settings.home / "run" / ".pid.new"
+        scratch.unlink(missing_ok=True)
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="ascii") as stream:
+            stream.write(f"{os.getpid()}\n")
+        scratch.replace(self._settings.home / "run" / "pid")
+
     def _lock(self) -> int:
         path = self._settings.home / "run" / "lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -279,6 +303,7 @@ class RouterProcess:
         if settings.control_group:
             master += f",group,{settings.control_group}"
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET" and not key.startswith("ZDM_")}
+        environment["ZDM_AS_STARTER"] = "1"
         if worker:
             environment |= {"ZDM_WORKER_USER": worker[0], "ZDM_WORKER_GROUP": worker[1], "ZDM_JAIL": str(settings.socket.parent)}
         command = [self._settings.haproxy, "-W", "-S", master, "-f", str(self._settings.home / "haproxy.cfg")]

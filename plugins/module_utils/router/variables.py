@@ -31,17 +31,23 @@ _NAME = text("letters, digits, dots, underscores and hyphens, beginning with a l
 _HOST = r"(?:[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\])"
 _ADDRESS = text("an address or a host's name", rf"\*|{_HOST}")
 _SERVER = text("host:port", rf"{_HOST}:[0-9]{{1,5}}")
-_SAFE_PATH = text("an absolute path of letters, digits and ._/+@-, 80 characters at most", r"/[A-Za-z0-9._/+@-]{1,79}")
+_SAFE_PATH = text(
+    "an absolute path of letters, digits and ._/+@-, 80 characters at most, without . and ..",
+    r"(?=.{2,80}$)(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._+@-]+)+",
+)
 _HOST_PATH = text("an absolute path on the router's host", r"/[^\x00-\x1f\x7f]*")
-_FILE = text("the path of a file on the controller", r"[^\x00-\x1f\x7f]+")
-_FOLDER = text("the path of a folder on the controller, without *, ? and brackets", r"[^\x00-\x1f\x7f*?\[\]]+")
+_FILE = text("the path of a file on the controller, without $", r"[^\x00-\x1f\x7f$]+")
+_FOLDER = text("the path of a folder on the controller, without $, *, ? and brackets", r"[^\x00-\x1f\x7f$*?\[\]]+")
 _USER = text("the name of a user or group", r"[A-Za-z_][A-Za-z0-9_.-]{0,30}[$]?")
 _DURATION = text("a whole number and a unit: 500ms, 20s or 5m", r"[1-9][0-9]{0,8}(ms|s|m)")
 _LABEL = r"(?:\*|[A-Za-z0-9_@-]+)"
 _ISSUER_NAME = text("the claim iss, in which * stands for a whole label between dots or slashes", rf"(?:[A-Za-z][A-Za-z0-9+.-]*://)?{_LABEL}(?:[./:]+{_LABEL})*[./]*")
 _AUDIENCE = text("letters, digits and !|:/._*@-", r"[A-Za-z0-9!|:/._*@-]+")
 _CLAIM = text("the name of a claim; dots lead into objects", r"[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*")
-_PROTOCOL = text("the name of a protocol", r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
+_PROTOCOL = text(
+    "the name of a protocol, and none that carries requests past the router as h2c and TLS do",
+    r"(?!(?i:h2c?|tls(/.*)?)$)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?",
+)
 _KEY_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*[.]pem")
 
 
@@ -123,6 +129,7 @@ VARIABLES: dict[str, Check] = {
     "haproxy": text("the name or path of the binary", r"[A-Za-z0-9._/+@-]+"),
     "python": _or_empty(text("the absolute path of an interpreter", r"/[A-Za-z0-9._/+@-]+")),
     "service": one_of("systemd", "none"),
+    "restart": flag,
     "service_name": text("the name of a unit", r"[A-Za-z0-9][A-Za-z0-9._@-]{0,100}"),
     "user": _or_empty(_USER),
     "group": _or_empty(_USER),
@@ -167,6 +174,13 @@ def _together(variables: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             f"{_PREFIX}user", f"is {value['user']!r}, and systemd starts the router as root", f"an unprivileged user, or {_PREFIX}allow_root: true"
         )
+    if value["group"] == "root" and not value["allow_root"]:
+        yield Problem(f"{_PREFIX}group", "is 'root'", f"an unprivileged group, or {_PREFIX}allow_root: true")
+    seen: dict[str, int] = {}
+    for number, issuer in enumerate(value["issuers"]):
+        first = seen.setdefault(issuer["issuer"], number)
+        if first != number:
+            yield Problem(f"{_PREFIX}issuers[{number}].issuer", f"is {issuer['issuer']!r}, as {_PREFIX}issuers[{first}].issuer", "each issuer once")
     if value["service"] == "systemd":
         for name, path in (("dir", value["dir"]), ("store.path", value["store"]["path"])):
             if _PRIVATE_FOLDERS.match(path):

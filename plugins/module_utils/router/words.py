@@ -14,11 +14,18 @@ from collections.abc import Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
 
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
-_KEY = r'(?:[^"\\]++|\\[^u]|\\u(?!00[2-7]))*+'
-"""Characters of a member's name; an ASCII letter spelled as an escape would hide a name from one of two readers."""
-_DEPTH = 12
-"""How deep lists and objects of a token may lie in one another; a pattern without recursion needs a limit, and no stack."""
+_STRING = r'"(?:[^"\\\x00-\x1f]++|\\(?!u0000).)*+"'
+"""A string of JSON, but for escaped NULs: what compares text as C does would not see what follows."""
+_NAME = r'(?:[^"\\\x00-\x1f]++|\\[^u]|\\u(?!00[067]))*+'
+"""Characters of a member's name; a letter spelled as an escape would hide a name from one of two readers."""
+_JSON = (
+    r"(?(DEFINE)(?<s>[ \t\r\n]*+)(?<t>" + _STRING + r")"
+    r"(?<v>(?&t)|true|false|null|-?(?:0|[1-9][0-9]*+)(?:[.][0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
+    r"|\[(?&s)(?:(?&v)(?&s)(?:,(?&s)(?&v)(?&s))*+)?+\]"
+    r"|\{(?&s)(?:(?&t)(?&s):(?&s)(?&v)(?&s)(?:,(?&s)(?&t)(?&s):(?&s)(?&v)(?&s))*+)?+\}))"
+)
+"""White space, a string and a value of JSON (RFC 8259) as groups to call. Values call themselves: ask :func:`shallow_pattern` first."""
+_DEPTH = 8
 
 
 def quoted(text: object) -> str:
@@ -38,15 +45,25 @@ def issuer_pattern(issuer: str) -> str:
     return rf"\A{re.escape(issuer).replace(re.escape('*'), label)}\z"
 
 
-def claims_pattern(whole_numbers: Sequence[str]) -> str:
-    r"""A regular expression for one JSON object and nothing else, whose members of these names are whole numbers (RFC 7519, 4.1.4).
-
-    HAProxy's ``json_query`` alone does not tell a member that is missing from one that is a list or ``null``.
-    """
-    names = "|".join(re.escape(name) for name in whole_numbers)
-    value = _STRING
+def shallow_pattern() -> str:
+    """A regular expression for text whose brackets are nested 8 levels deep at most; it uses no stack itself."""
+    part = rf'(?:[^][{{}}"]++|{_STRING})'
     for _level in range(_DEPTH):
-        value = rf'(?:{_STRING}|[\[{{](?:[^][{{}}"]++|{value})*+[]}}])'
-    number = rf'"(?:{names})"\s*+:\s*+-?[0-9]{{1,18}}\s*+(?=[,}}])'
-    other = rf'"(?!(?:{names})"){_KEY}"\s*+:\s*+(?:[-+.0-9A-Za-z]++|{value})\s*+'
-    return rf"\A\s*+\{{\s*+(?:(?:{number}|{other})(?:,\s*+|(?=\}})))*+\}}\s*+\z"
+        part = rf'(?:[^][{{}}"]++|{_STRING}|[\[{{]{part}*+[]}}])'
+    return rf"\A{part}*+\z"
+
+
+def object_pattern(whole_numbers: Sequence[str] = (), forbidden: Sequence[str] = ()) -> str:
+    r"""A regular expression for one JSON object and nothing else.
+
+    HAProxy's ``json_query`` alone does not tell a member that is missing from one that is a list or ``null``, and reads what is
+    no JSON as far as it can.
+
+    :param whole_numbers: members of these names, where they exist, are whole numbers of 15 digits at most (RFC 7519, 4.1.4).
+    :param forbidden: there are no members of these names.
+    """
+    names = "|".join(re.escape(name) for name in (*whole_numbers, *forbidden))
+    other = rf'"{f"(?!(?:{names}){chr(34)})" if names else ""}{_NAME}"(?&s):(?&s)(?&v)'
+    numbers = "|".join(re.escape(name) for name in whole_numbers)
+    number = rf'"(?:{numbers})"(?&s):(?&s)-?(?:0|[1-9][0-9]{{0,14}})(?=[ \t\r\n,}}])|' if numbers else ""
+    return rf"{_JSON}\A(?&s)\{{(?&s)(?:(?:{number}{other})(?&s)(?:,(?&s)(?!\}})|(?=\}})))*+\}}(?&s)\z"

@@ -160,7 +160,7 @@ end
 
 -- zdm lease <migration> <epoch> <mode> <lease_ms> <id>...
 function verbs.lease(args, now)
-  local length = math.tointeger(tonumber(args[6]))
+  local length = args[6] and #args[6] <= 13 and args[6]:find("^%d+$") and math.tointeger(tonumber(args[6]))
   if not length or length <= 0 or now + length >= FAR_MS then return "invalid lease" end
   return enter(args[3], args[4]) or block(args, 7, args[3], args[5], now + length, now)
 end
@@ -184,7 +184,13 @@ function verbs.map(args, now)
   if why then return why end
   local entries, wrong = pairs_of(args, 5)
   if not entries then return wrong end
+  local leads = {}
   for _, entry in ipairs(entries) do
+    if not is_name(entry[1]) or not (entry[2] == "-" or is_name(entry[2])) then return "invalid entry of " .. entry[1] end
+    if entry[2] ~= "-" then leads[entry[1]] = entry[2] end
+  end
+  for _, entry in ipairs(entries) do
+    if leads[leads[entry[1]]] then return "chain " .. entry[1] .. " " .. entry[2] .. " " .. leads[entry[2]] end
     why = foreign_block(entry[1], args[3], now) or foreign_block(entry[2], args[3], now)
     if why then return why end
   end

@@ -62,6 +62,23 @@ def test_an_edit_that_makes_a_chain_or_leads_to_nobody_is_refused_by_the_router(
     assert client.state().overrides == {B: A}
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (f"map {MIGRATION} 1 {A}={B} {B}={C}", f"chain {A} {B} {C}"),
+        (f"map {MIGRATION} 1 {A}={A}", f"chain {A} {A} {A}"),
+        (f"map {MIGRATION} 1 {A}=x/y|z", f"invalid entry of {A}"),
+        (f"lease {MIGRATION} 1 hold 1e3 {A}", "invalid lease"),
+        (f"lease {MIGRATION} 1 hold 0x10 {A}", "invalid lease"),
+        (f"lease {MIGRATION} 1 hold -5 {A}", "invalid lease"),
+    ],
+)
+def test_what_makes_no_sense_in_a_window_is_refused_by_the_router(router: Deployment, command: str, answer: str) -> None:
+    before = router.client().state()
+    assert said(router, command) == answer
+    assert (router.client().state().overrides, router.client().state().blocks) == (before.overrides, before.blocks)
+
+
 def test_without_a_client_certificate_nothing_is_answered(shared: Deployment) -> None:
     context = ssl.create_default_context(cafile=str(shared.certificates.authority))
     with socket.create_connection((HOST, shared.control_port), timeout=10) as plain:

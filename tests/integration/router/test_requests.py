@@ -64,6 +64,10 @@ GOOD = {
     "claims of every kind": (lambda: token(A, a=None, b=True, c=1.5e3, d=-1, e=[], f={}, g='"\\"', h="Ünïcode \n", **{"https://x/y": 1}), A),
     "scopes of a busy user": (lambda: token(A, scope=[f"rc!b1.scope-{n}.Display" for n in range(120)]), A),
     "headers of XSUAA": (lambda: signed({"kid": "key-1", "jku": "https://a.auth.example.com/token_keys", "typ": "JWT", "jid": "x/y="}), A),
+    "slashes escaped, as PHP writes them": (lambda: signed({"kid": "key-1"}, json.dumps(claims()).replace("/", "\\/")), A),
+    "names with escapes": (lambda: spelled('"x": 1', '"https://x/?a=1\\u0026b\\u003d2": 1, "\\u00fc\\u002B": 2', x=1), A),
+    "eight levels": (lambda: token(A, x=[[[[[[[1]]]]]]]), A),
+    "groups of a large company": (lambda: token(A, groups=[f"7c0b5f5c-0000-4000-8000-{n:012d}" for n in range(200)]), A),
     "a header that speaks of crit": (lambda: signed({"kid": "key-1", "x": "\"crit\": 1", "critical": [1], "y": "crit"}), A),
 }
 
@@ -85,6 +89,26 @@ def confused() -> str:
     body = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "HS256", "kid": "key-1"}, claims()))
     mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(body.encode(), PUBLIC_PEM)
     return f"{body}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+HIDING = (
+    '"nbf":9007199254740992', '"nbf":999999999999999999', '"nbf":0LATER', '"x":NaN,"nbf":LATER', '"x":-Infinity,"nbf":LATER', '"x":abc,"nbf":LATER',
+    '"x":1-2,"nbf":LATER', '\f"nbf":LATER', '\v"nbf":LATER', '"x":[1},"nbf":LATER', '"x":{1 2 3},"nbf":LATER', '"x":[1 2],"nbf":LATER',
+    '"x":{"a":1],"nbf":LATER', '"x":"a\tb","nbf":LATER', '"n\\u0062f":LATER', '"nbf" :"LATER"',
+    '"x":01,"nbf":LATER', '"x":1.,"nbf":LATER', '"x":[1,],"nbf":LATER',
+)  # fmt: skip
+"""Members that say "not yet" in a way that one reader or another does not see; LATER is a time to come."""
+NULS = ('"nbf":LATER', '"x":1')
+
+
+def hidden(text: str) -> str:
+    later = str(int(time.time()) + 3600)
+    return spelled('"x": 1', text.replace("LATER", later), x=1)
+
+
+def with_nul(text: str) -> str:
+    later = str(int(time.time()) + 3600)
+    return signed({"kid": "key-1"}, json.dumps(claims()) + f"\0,{text.replace('LATER', later)}}}")
 
 
 CRITICAL = (
@@ -110,6 +134,15 @@ BAD = {
     **{f"critical: {text}": partial(critical, text) for text in CRITICAL},
     **{f"expiry is {value}": partial(spelled, '"exp": 1,', f'"exp": {value},', exp=1, x=1) for value in NO_INTEGERS},
     **{f"not before is {value}": partial(spelled, '"nbf": 1,', f'"nbf": {value},', nbf=1, x=1) for value in NO_INTEGERS},
+    **{f"not before hidden by {text}": partial(hidden, text) for text in HIDING},
+    **{f"claims and NUL: {text!r}": partial(with_nul, text) for text in NULS},
+    "header that is no whole object": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1"'}),
+    "header with more behind": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1"}{}'}),
+    "header with a NUL": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1"}\0{"crit":["exp"]}'}),
+    "header with a NUL inside": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1","x":"\0","crit":["exp"]}'}),
+    "kid that ends in a NUL": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1\\u0000x"}'}),
+    "algorithm that ends in a NUL": lambda: signed({"raw": '{"alg":"RS256\\u0000x","kid":"key-1"}'}),
+    "audience that ends in a NUL": lambda: signed({"kid": "key-1"}, json.dumps(claims(aud="rc!b1\0x"))),
     "expiry twice, once as text": lambda: spelled('"x": 1', '"exp": "9999999999"', x=1),
     "not before spelled in another way": lambda: spelled('"x": 1', '"nb\\u0066": 9999999999', x=1),
     "text after the claims": lambda: signed({"kid": "key-1"}, json.dumps(claims()) + "{}"),

@@ -24,6 +24,7 @@ from ansible_collections.zdm.landscape.tests.landscape.processes import User
 from ansible_collections.zdm.landscape.tests.landscape.programs import every_haproxy
 
 ROLE = Path(__file__).parents[3] / "roles" / "landscape_router"
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.. may lead to deadlocks:DeprecationWarning")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up rights")
 
 
@@ -124,7 +125,7 @@ def test_root_is_refused_unless_told(stopped: Deployment, tmp_path: Path, user: 
     settings(router, user=user)
     refused = router.launch()
     assert refused.popen.wait(60) == 1
-    assert "The worker of router router-1 would run as root. Set landscape_router_user to an unprivileged user" in refused.tail()
+    assert "The worker of router router-1 would run as root, group root. Set landscape_router_user and landscape_router_group to" in refused.tail()
     assert not (router.home / "run" / "pid").exists(), "nothing was started"
     settings(router, user=user, allow_root=True)
     router.start()
@@ -133,14 +134,68 @@ def test_root_is_refused_unless_told(stopped: Deployment, tmp_path: Path, user: 
 
 
 @as_root
-@pytest.mark.parametrize("changes", [{"user": "no-such-user"}, {"group": "no-such-group"}])
+@pytest.mark.parametrize("changes", [{"user": "no-such-user"}, {"group": "no-such-group"}, {"control_group": "no-such-group"}])
 def test_a_user_that_is_not_there_is_named(stopped: Deployment, tmp_path: Path, changes: dict[str, str]) -> None:
     router = stopped.copy_to(tmp_path.name)
     settings(router, **changes)
     refused = router.launch()
     assert refused.popen.wait(60) == 1
     assert "no-such-" in refused.tail()
-    assert "Create the user and the group" in refused.tail()
+    assert "Create the user and the groups" in refused.tail()
+
+
+@as_root
+def test_a_group_of_root_is_refused_unless_told(stopped: Deployment, tmp_path: Path) -> None:
+    router = stopped.copy_to(tmp_path.name)
+    settings(router, group="root")
+    refused = router.launch()
+    assert refused.popen.wait(60) == 1
+    assert "would run as haproxy, group root" in refused.tail().replace("nobody", "haproxy")
+
+
+@as_root
+@pytest.mark.parametrize("name", ["run", "maps", "keys", "."])
+def test_root_does_not_start_in_a_folder_of_somebody_else(stopped: Deployment, tmp_path: Path, name: str) -> None:
+    """Who owns the folder puts a link where root is about to write; the role gives the folder back to root."""
+    router = stopped.copy_to(tmp_path.name)
+    user, victim = User.unprivileged("haproxy"), tmp_path / "victim"
+    victim.write_text("untouched")
+    (router.home / "run" / "pid").symlink_to(victim)
+    (router.home / "run" / "lock").symlink_to(victim)
+    os.chown(router.home / name, user.uid, user.gid)
+    refused = router.launch()
+    assert refused.popen.wait(60) == 1
+    assert "is not owned by root, and the router was started by root. Run the role again" in refused.tail()
+    os.chown(router.home / name, 0, 0)
+    refused = router.launch()
+    assert refused.popen.wait(60) == 1, "a lock that is a link is not followed"
+    assert victim.read_text() == "untouched"
+
+
+@as_root
+def test_the_role_gives_folders_and_files_back_to_root(stopped: Deployment) -> None:
+    user, places = User.unprivileged("haproxy"), ("run", "maps", "keys", "haproxy.cfg")
+    for name in places:
+        os.chown(stopped.home / name, user.uid, user.gid)
+    for name in ("maps", "keys", "run"):
+        (stopped.home / name).chmod(0o777)
+    assert "changed=0" not in stopped.play("--check").stdout
+    assert (stopped.home / "maps").stat().st_uid == user.uid, "check mode changes nothing"
+    assert "failed=0" in stopped.play().stdout
+    assert {name: (stopped.home / name).stat().st_uid for name in places} == dict.fromkeys(places, 0)
+    assert [(stopped.home / name).stat().st_mode & 0o777 for name in ("maps", "keys", "run")] == [0o700, 0o700, 0o711]
+    assert "changed=0" in stopped.play().stdout
+
+
+def test_a_configuration_is_not_taken_over_by_a_start_script_that_does_not_know_of_rights(router: Deployment) -> None:
+    """An older one would leave the new worker as root: HAProxy refuses, and the old worker goes on."""
+    before = router.client().workers().current
+    checked = [str(every_haproxy()[0].path), "-c", "-f", str(router.home / "haproxy.cfg")]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ZDM_")}
+    refused = subprocess.run(checked, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode != 0
+    assert "restart the router" in refused.stderr
+    assert router.client().workers().current == before
 
 
 def test_lists_of_tenants_are_not_for_everybody(router: Deployment) -> None:
@@ -153,6 +208,7 @@ def test_lists_of_tenants_are_not_for_everybody(router: Deployment) -> None:
 def unit(home: Path) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["comment"] = lambda text: f"# {text}"
+    environment.filters["regex_replace"] = lambda text, pattern, by: re.sub(pattern, by, text)
     return environment.get_template("zdm-router.service.j2").render(ansible_managed="managed", landscape_router_name="router-1", landscape_router_dir=str(home))
 
 

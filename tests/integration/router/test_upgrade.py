@@ -56,8 +56,10 @@ class Switching:
                         continue
                     key = re.search(r"(?im)^sec-websocket-key: (.*)$", head)
                     accept = base64.b64encode(hashlib.sha1((key[1] if key else "").strip().encode() + WEBSOCKET_GUID).digest())
-                    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Accept: %s\r\n\r\n"
-                    connection.sendall(switch % (wanted[1].strip().encode(), accept) + b"switched")
+                    also = re.search(r"(?im)^x-also-to: (.*)$", head)
+                    second = f"Upgrade: {also[1].strip()}\r\n".encode() if also else b""
+                    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%sSec-WebSocket-Accept: %s\r\n\r\n"
+                    connection.sendall(switch % (wanted[1].strip().encode(), second, accept) + b"switched")
                     while data := connection.recv(65536):
                         self.tunnelled.append(data)
                         connection.sendall(b"echo")
@@ -188,6 +190,22 @@ def test_a_websocket_is_a_tunnel_that_counts(scene: Scene, connection: str, name
     assert scene.service.header("http2-settings") == []
     assert b"".join(scene.service.tunnelled[before:]) == TUNNELLED
     scene.service.tunnelled.clear()
+
+
+@pytest.mark.parametrize("protocols", [("foo", "websocket"), ("websocket", "foo"), ("websocket", "websocket")])
+def test_a_101_that_names_two_protocols_is_cut(scene: Scene, protocols: tuple[str, str]) -> None:
+    answer = scene.ask("Connection: Upgrade", "Upgrade: websocket", KEY, "X-Switch-To: " + "\r\nX-Also-To: ".join(protocols))
+    assert answer.startswith(b"HTTP/1.1 502"), answer
+    assert scene.service.tunnelled == []
+
+
+def test_http_1_0_has_no_upgrade(scene: Scene) -> None:
+    """RFC 9110, 7.8: a server ignores it there."""
+    with socket.create_connection((HOST, scene.router.port), timeout=20) as connection:
+        lines = ["GET /bills/1 HTTP/1.0", "Host: r", f"Authorization: Bearer {token(A)}", "Connection: Upgrade", "Upgrade: websocket", KEY, "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        assert connection.recv(65536).split(b" ", 2)[1] == b"200"
+    assert scene.service.header("upgrade") == []
 
 
 def test_no_connect(scene: Scene) -> None:

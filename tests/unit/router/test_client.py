@@ -148,7 +148,7 @@ def installation(home: Path, **files: str) -> Installation:
 
 def test_files_are_compared_by_content_and_mode_and_strangers_are_removed(tmp_path: Path) -> None:
     wanted = installation(tmp_path, lua_zdm_lua="-- one\n")
-    assert [change.path for change in wanted.changes()] == ["haproxy.cfg", "lua/zdm.lua"]
+    assert [change.path for change in wanted.changes() if not change.path.endswith("/")] == ["haproxy.cfg", "lua/zdm.lua"]
     wanted.apply()
     assert wanted.changes() == []
     assert (tmp_path / "haproxy.cfg").read_text() == "str(Z2VoZWlt),b64dec\n"
@@ -168,7 +168,62 @@ def test_only_what_haproxy_reads_needs_a_reload(tmp_path: Path) -> None:
     assert Installation.need_reload(installation(tmp_path, lua_zdm_lua="-- two\n").changes())
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "lua/../../x"])
-def test_no_file_leads_out_of_the_directory(tmp_path: Path, path: str) -> None:
-    with pytest.raises(InputError, match="no path inside"):
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../x", "lua/../../x", "lua/a b", "lua/a\nb", "lua//a", "lua/.x", "lua/-x", "keys/0/a'b.pem", "run/pid",
+     "run/master.sock", "maps/block.map", "haproxy.cfg/x", "lua", "x", "", "lua/" + "x" * 300],
+)  # fmt: skip
+def test_what_is_no_file_of_a_router_is_named(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match="is no file of a router") as caught:
         Installation(tmp_path, {"haproxy.cfg": "", path: ""}, [], "/nonexistent")
+    assert repr(path) in caught.value.message
+
+
+@pytest.mark.parametrize("content", [None, 1, True, ["x"], {"x": 1}, "\ud800"])
+@pytest.mark.parametrize("path", ["haproxy.cfg", "lua/zdm.lua", "keys/0/key-1.pem"])
+def test_content_that_is_no_text_is_named(tmp_path: Path, path: str, content: Any) -> None:
+    with pytest.raises(InputError, match=f"The content of {path} is no text"):
+        Installation(tmp_path, {"haproxy.cfg": "", path: content}, [], "/nonexistent")
+
+
+def test_a_configuration_must_be_there_and_no_name_twice(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="haproxy.cfg is not among the files"):
+        Installation(tmp_path, {"lua/zdm.lua": ""}, [], "/nonexistent")
+    with pytest.raises(InputError, match="lua/a is a file and a folder at once"):
+        Installation(tmp_path, {"haproxy.cfg": "", "lua/a": "", "lua/a/b": ""}, [], "/nonexistent")
+
+
+@pytest.mark.parametrize("name", ["lua", "run", "keys"])
+def test_a_folder_that_is_a_link_is_refused_and_nothing_behind_it_touched(tmp_path: Path, name: str) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir(0o750)
+    (elsewhere / "precious").write_text("kept")
+    (home / name).symlink_to(elsewhere)
+    with pytest.raises(Refused, match="is a link; nothing was changed"):
+        installation(home).changes()
+    assert (elsewhere / "precious").read_text() == "kept"
+    assert elsewhere.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_folder_where_a_file_is_to_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "lua" / "zdm.lua").mkdir(parents=True)
+    with pytest.raises(Refused, match="zdm.lua is a folder, where a file is to be; nothing was changed"):
+        installation(tmp_path, lua_zdm_lua="-- one\n").changes()
+
+
+def test_rights_of_folders_are_differences_and_are_repaired(tmp_path: Path) -> None:
+    wanted = installation(tmp_path, lua_zdm_lua="-- one\n")
+    wanted.apply()
+    for name, mode in (("maps", 0o755), ("run", 0o777), ("keys", 0o777)):
+        (tmp_path / name).chmod(mode)
+    assert [(change.path, change.after) for change in wanted.changes()] == [("keys/", "mode 0700\n"), ("maps/", "mode 0700\n"), ("run/", "mode 0711\n")]
+    wanted.apply()
+    assert wanted.changes() == []
+
+
+def test_what_the_start_script_has_read_needs_a_restart(tmp_path: Path) -> None:
+    installation(tmp_path, lua_zdm_lua="-- one\n").apply()
+    assert not Installation.need_restart(installation(tmp_path, lua_zdm_lua="-- two\n").changes())
+    for changed in ({"lib_x_py": "1\n"}, {"bin_zdm": "1\n"}):
+        assert Installation.need_restart(installation(tmp_path, lua_zdm_lua="-- one\n", **changed).changes())

@@ -76,6 +76,45 @@ def test_a_circle_is_left_out() -> None:
     assert (set(maps.onboarded), maps.override, len(maps.problems)) == ({C}, {}, 2)
 
 
+@pytest.mark.parametrize("body", [None, "text", ["list"], 1])
+@pytest.mark.parametrize("collection", ["tenants", "onboarded", "migrations", "claims"])
+def test_what_is_no_document_is_named(collection: str, body: Any) -> None:
+    documents = Documents(**{"onboarded": BEFORE, collection: {"odd": body}})
+    if collection == "onboarded":
+        assert "onboarded-tenants/odd is left out" in render(documents).problems[0]
+    else:
+        with pytest.raises(InputError, match=f"{collection}/odd can't be read: it is {type(body).__name__}, not an object"):
+            render(documents)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"phase": ["C"]}, "its phase is"),
+        ({"aliases": "xyz"}, "its aliases are 'xyz'"),
+        ({"canonical": "guid-z"}, "guid-z, which is live, is neither its source nor its target"),
+    ],
+)
+def test_an_odd_journal_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=f"migrations/{KEY} can't be read: {said}"):
+        render(Documents(onboarded=BEFORE, migrations={KEY: {**journal("C"), **changes}}, claims=CLAIMS))
+
+
+@pytest.mark.parametrize("key", ["a b\nx 9", "a|soft", "", "x" * 129, "-a"])
+def test_a_name_that_is_no_key_never_reaches_a_map(key: str) -> None:
+    with pytest.raises(InputError, match="its name is no key of a migration"):
+        render(Documents(onboarded=BEFORE, migrations={key: journal("C")}))
+
+
+def test_a_migration_whose_live_tenant_is_gone_is_told() -> None:
+    """Its journal is the truth: others go on leading there. What only documents say, and leads there, is left out."""
+    documents = {"a": tenant("a"), "c": tenant("c", "a"), "d": tenant("d", "b")}
+    maps = render(Documents(onboarded=documents, migrations={KEY: journal("R", B)}, claims=CLAIMS))
+    assert maps.override == {A: B, C: B}
+    assert any("lead to guid-b, which is not onboarded" in problem for problem in maps.problems)
+    assert "guid-d" not in maps.onboarded
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_document_is_followed_to_where_a_journal_leads(phase: str) -> None:
     """D was mapped to A in the middle of the migration; the documents of A, B and C are those of before."""
