@@ -200,9 +200,9 @@ class Installation:
 
     def _refuse_links(self) -> None:
         """:raises Refused: a folder of the router is a link, or a folder stands where a file is to be."""
-        for path in (self.home, *(self.home / name for name in (*_OWNED, "maps", "run"))):
-            if path.is_symlink():
-                raise Refused(f"{path} is a link; nothing was changed.", "Let the router's folders be folders: what is behind a link may be somebody else's.")
+        for folder in (self.home, *(self.home / name for name in (*_OWNED, "maps", "run"))):
+            if folder.is_symlink():
+                raise Refused(f"{folder} is a link; nothing was changed.", "Let the router's folders be folders: what is behind a link may be somebody else's.")
         for path in self._files:
             if (self.home / path).is_dir():
                 raise Refused(f"{self.home / path} is a folder, where a file is to be; nothing was changed.", "Remove it.")
