@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of, say
-from ansible_collections.zdm.landscape.plugins.module_utils.landscape import PARTICIPANTS
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import PARTICIPANTS
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY, Move, Participant
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 

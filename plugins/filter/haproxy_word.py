@@ -47,7 +47,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.router.words import issuer_pattern, object_pattern, quoted, shallow_pattern
 
 _FORMS: dict[str, Callable[[Any], object]] = {

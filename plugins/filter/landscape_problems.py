@@ -41,7 +41,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.config import problems
+from ansible_collections.zdm.landscape.plugins.module_utils.description.keys import problems
 
 
 def run(description: Any, section: str = "") -> list[str]:

@@ -47,8 +47,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.routes import route_url
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.routes import route_url
 
 
 def run(routes: Any, module: str, phase: str) -> str:

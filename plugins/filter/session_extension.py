@@ -62,8 +62,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import PARAMETER, extension
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import PARAMETER, extension
 
 
 def run(mta_id: Any, schema_version: Any, modules: Any, secret: Any, parameter: str = PARAMETER, extension_id: str | None = None) -> str:

@@ -118,10 +118,10 @@ hops:
 
 from dataclasses import asdict
 
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.login import log_in
-from ansible_collections.zdm.landscape.plugins.module_utils.web import checked_url
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.http.login import log_in
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import checked_url
 
 SPEC = {
     "url": {"type": "str", "required": True},

@@ -103,9 +103,9 @@ endpoints:
 
 from dataclasses import asdict
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.health import check_all, endpoints_of
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.http.health import check_all, endpoints_of
 
 
 def main() -> None:

@@ -276,14 +276,14 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import Deployment
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_log import DeploymentLog
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import wanted
-from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
 OWN: dict[str, Any] = {
     "archive": {"type": "str"},

@@ -183,13 +183,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import Source
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import lint
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.session import Sessions, masked
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions, masked
 
 SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},

@@ -190,14 +190,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import read_archived
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import ERROR, Finding, lint
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint_report import as_json, as_junit
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import read_archived
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import ERROR, Finding, lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
 
 SPEC: dict[str, Any] = {
     "path": {"type": "path"},

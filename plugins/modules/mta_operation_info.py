@@ -124,11 +124,11 @@ leftovers:
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_info import read_info
-from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import read_info
+from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
 OWN: dict[str, Any] = {"mta_id": {"type": "str"}, "namespace": {"type": "str"}}
 

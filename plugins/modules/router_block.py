@@ -99,10 +99,10 @@ drained_ms:
 
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 

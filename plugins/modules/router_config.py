@@ -92,7 +92,7 @@ reload:
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.router.install import Installation
 
 SPEC: dict[str, Any] = {

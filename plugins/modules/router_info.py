@@ -109,9 +109,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState, Usage
 
 SPEC: dict[str, Any] = {"usage": {"type": "bool", "default": False}}

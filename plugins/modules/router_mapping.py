@@ -84,9 +84,9 @@ tables:
 
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import Wanted, entries_of, plan_absent, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.router.render import home
 

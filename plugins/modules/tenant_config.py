@@ -95,14 +95,14 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import CONFIG_KEYS, pair
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import CONFIG_KEYS, pair
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import TENANTS
-from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants_file import TenantsFile
+from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenants_file import TenantsFile
 
 SPEC: dict[str, Any] = {
     "store": {**options.STORE["store"], "required": False},

@@ -104,11 +104,11 @@ findings:
 
 from dataclasses import asdict
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
-from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 
 
 def main() -> None:

@@ -101,10 +101,10 @@ tenant:
 
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import Wanted, apply, pair, plan_absent, plan_present
-from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, pair, plan_absent, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
 SPEC: dict[str, Any] = {
     "subdomain": {"type": "str", "required": True},

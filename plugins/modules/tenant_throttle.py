@@ -77,14 +77,14 @@ throttle:
 
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils import options
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, lift
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES, Store
-from ansible_collections.zdm.landscape.plugins.module_utils.stores import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
 OWN: dict[str, Any] = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}, **options.THROTTLE}
 

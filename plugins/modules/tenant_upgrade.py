@@ -191,10 +191,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_log import DeploymentLog
-from ansible_collections.zdm.landscape.plugins.module_utils.options import LOG_DIR
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
+from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, PLANNED, UPGRADED, Outcome, TenantState
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Plan, Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import WAYS, build_way

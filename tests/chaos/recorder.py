@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status, untold
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store

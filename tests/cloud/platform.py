@@ -21,9 +21,9 @@ from urllib.request import urlopen
 
 import yaml
 
-from ...plugins.module_utils.mta.descriptor import Descriptor
-from ...plugins.module_utils.mta.descriptor_safe import Wanted, make_safe
-from ...plugins.module_utils.mta.session import Sessions
+from ...plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ...plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
+from ...plugins.module_utils.mta.descriptor.session import Sessions
 from ..landscape.keys import Certificates
 from ..landscape.processes import PATIENCE_S, Process, Processes, ServerError
 from ..landscape.routers import ansible_environment, ansible_playbook

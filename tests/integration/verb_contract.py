@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import (

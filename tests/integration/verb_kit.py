@@ -23,7 +23,7 @@ WAIT_MS = 60_000
 WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb"])
+_PROCESSES.set_forkserver_preload([__name__, "ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant"])
 
 
 def move(epoch: int = 1, forward: bool = True) -> Move:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.landscape import build_fleet
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant
 from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils import login as login_engine
-from ansible_collections.zdm.landscape.plugins.module_utils.login import Result, log_in
+from ansible_collections.zdm.landscape.plugins.module_utils.http import login as login_engine
+from ansible_collections.zdm.landscape.plugins.module_utils.http.login import Result, log_in
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 
 Pages = Callable[[Request], Answer]

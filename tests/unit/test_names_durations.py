@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import format_ms, parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.names import migration_key, short_hash, valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms, parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key, short_hash, valid_name
 from hypothesis import given
 from hypothesis import strategies as st
 

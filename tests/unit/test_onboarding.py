@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
-from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import Change, Wanted, apply, plan_absent, plan_present, problems
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Change, Wanted, apply, plan_absent, plan_present, problems
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, TENANTS, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 

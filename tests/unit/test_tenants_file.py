@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants_file import TenantsFile
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenants_file import TenantsFile
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, Web
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
 from ansible_collections.zdm.landscape.tests.cloud.xsuaa import CSRF, Client, Xsuaa
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
 

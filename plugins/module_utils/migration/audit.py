@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.parameters import remove_values
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Owner
 
 

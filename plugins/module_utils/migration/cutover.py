@@ -44,7 +44,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Superseded, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.lease import LeaseKeeper

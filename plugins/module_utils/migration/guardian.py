@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import NoReturn
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, COMMITTED, GUARDIAN, RELEASED, UNDOING, UNDONE
 

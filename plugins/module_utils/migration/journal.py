@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, OutcomeUnknown, Refused, Superseded, Unreachable, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.names import migration_key
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, OutcomeUnknown, Refused, Superseded, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
 
 FORMAT = 1

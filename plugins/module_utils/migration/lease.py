@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 
 

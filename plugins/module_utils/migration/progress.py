@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, claims_of, unclaim
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan

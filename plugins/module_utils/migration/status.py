@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
     CLOSED,
     COMMITTED,

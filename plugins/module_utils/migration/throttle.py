@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.durations import NO_LIMIT, format_ms, parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import NO_LIMIT, format_ms, parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, COPY, PURGE, Participant, Progress

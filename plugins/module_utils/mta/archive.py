@@ -20,8 +20,8 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.urls import open_url
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.web import AGENT, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import AGENT, shown
 
 try:
     import yaml

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, ForeignKey, TableFacts, UniqueKey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import DEFAULT_TENANT_COLUMNS, tenant_columns_of

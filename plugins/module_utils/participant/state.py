@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.names import short_hash
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, IGNORE, IN_PLACE, STAGING, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts

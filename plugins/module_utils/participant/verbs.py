@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     APPLY,

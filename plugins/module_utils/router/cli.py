@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, HOLD, REJECT, Block, Router, RouterState, Usage
 from ansible_collections.zdm.landscape.plugins.module_utils.router.cli import Endpoint, MasterCLI
 from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import chain, leads_to_nobody

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import MAPS, HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.router.start import refuse_when_busy
 

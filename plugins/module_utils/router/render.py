@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, FAR_MS, HOLD
 
 Body = Mapping[str, Any]

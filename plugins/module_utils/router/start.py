@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Block, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import MAPS, HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.router.render import Documents, Maps, block_value, render

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.names import NAME_PATTERN
-from ansible_collections.zdm.landscape.plugins.module_utils.schema import (
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import NAME_PATTERN
+from ansible_collections.zdm.landscape.plugins.module_utils.description.checks import (
     Check,
     Problem,
     by_kind,

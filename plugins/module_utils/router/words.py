@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 
 _STRING = r'"(?:[^"\\\x00-\x1f]++|\\(?!u0000).)*+"'
 """A string of JSON, but for escaped NULs: what compares text as C does would not see what follows."""

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, OutcomeUnknown, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, OutcomeUnknown, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import COLLECTIONS, DEPLOYMENTS, Document, Store
 
 # A migration's key is two names of up to 63 characters and "--".

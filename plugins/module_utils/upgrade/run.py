@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
     FAILED,
     PLANNED,

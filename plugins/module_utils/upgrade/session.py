@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.tokens import GivenToken, Grant, Signed, Tokens
-from ansible_collections.zdm.landscape.plugins.module_utils.web import Answer, Web, checked_url, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import GivenToken, Grant, Signed, Tokens
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web, checked_url, shown
 
 
 def token_source(options: Mapping[str, Any], web: Web) -> Tokens:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.tokens import Signed
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.registry import MANAGER_RIGHTS, SAAS_RIGHTS, SaasRegistry, SubscriptionManager
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api, token_source
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.sidecar import RIGHTS, Sidecar
-from ansible_collections.zdm.landscape.plugins.module_utils.web import Web, checked_url
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web, checked_url
 
 WAYS = ("sidecar", "saas_registry", "subscription_manager")
 

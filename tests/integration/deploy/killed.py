@@ -14,11 +14,11 @@ import os
 import sys
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import Deployment
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_request import wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown, Refused, Timeout, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import DeploymentFailed
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.cloud.api import cli_config
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench

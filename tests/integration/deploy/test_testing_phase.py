@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_result import DeploymentFailed
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, User, free_port, private_folder
 from ansible_collections.zdm.landscape.tests.landscape.processes import run as run_command

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, Server
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import FILL, ROWS, SCHEMA
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C, stage

@@ -10,7 +10,7 @@ from pathlib import Path
 import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage
 

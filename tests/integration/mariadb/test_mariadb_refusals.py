@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_inspect, mariadb_sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import inspect as mariadb_inspect
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql as mariadb_sql
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage
 

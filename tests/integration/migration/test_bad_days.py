@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 

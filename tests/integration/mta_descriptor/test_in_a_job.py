@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint import lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import GUIDE
 
 SECRET = "VqO446NAgSd795NiBW7SXPvuKKH4pDso3qVcWC1GyLa2Zq6XASh0FNZ3b26ePlZe"

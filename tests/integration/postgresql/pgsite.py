@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Status
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
 
 WAIT_MS = 60_000
@@ -150,9 +150,9 @@ CATALOG = (
 
 CHILD = """
 import json, os, signal, sys
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import postgresql_stage
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 options, move, verb, number = json.load(sys.stdin)
 postgresql_stage.CHUNK_ROWS = 50
 postgresql_stage.Stager._adapt = lambda self, took_ms: None

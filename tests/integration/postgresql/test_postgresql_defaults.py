@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, A, B, C, Site

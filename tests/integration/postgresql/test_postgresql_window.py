@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import PostgreSQL
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, WAIT_MS, A, B, C, Site, killed
 
 INVOICE = "'00000000-0000-4000-8000-{:012d}'"

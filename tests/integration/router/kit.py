@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import jwt
 import yaml
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, REJECT
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, B, Background, Deployment, token, wait_for

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, B, C, Deployment

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.plugins.module_utils.router.install import Installation
 from ansible_collections.zdm.landscape.tests.integration.router.kit import MIGRATION, PUBLIC_PEM, SECRET, A, Background, Deployment, token

@@ -12,7 +12,7 @@ import subprocess
 from functools import partial
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, RouterState
 from ansible_collections.zdm.landscape.tests.integration.router.kit import (
     MIGRATION,

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C
 
 SCHEMA = """

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import stage
 

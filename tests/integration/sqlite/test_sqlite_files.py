@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite import SQLite
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage, status, under
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     BARRED,

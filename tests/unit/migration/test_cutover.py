@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import cutover as cutover_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, ONBOARDED, Document
@@ -210,7 +210,7 @@ def test_a_live_controller_is_not_taken_over(small: Small) -> None:
 
 @pytest.mark.parametrize("landed", [True, False])
 def test_an_unknown_outcome_of_the_commit_is_read_again(small: Small, monkeypatch: pytest.MonkeyPatch, landed: bool) -> None:
-    from ansible_collections.zdm.landscape.plugins.module_utils.errors import OutcomeUnknown
+    from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown
 
     original = FileStore.put
 

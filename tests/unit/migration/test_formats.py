@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import unclaim
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.onboarding import Wanted, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, COLLECTIONS, MIGRATIONS, ONBOARDED, THROTTLES
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import cutover as cutover_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import guardian as guardian_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
@@ -25,7 +25,7 @@ from .conftest import A, B, Small
 PROGRAM = """
 import sys
 from pathlib import Path
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 
 def recover(epoch):

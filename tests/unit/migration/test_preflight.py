@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import claim, resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, rewrite

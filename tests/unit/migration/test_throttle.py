@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, RowRate, Throttle, lift, measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize, is_finalized
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import Staged, catch_up, remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor_values import Source
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source
 
 GUIDE = """\
 _schema-version: "3.1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import check_selection, fingerprint, opened_archive, read_archive, read_extensions
 from ansible_collections.zdm.landscape.tests.cloud.mtar import write_mtar, zipped
 

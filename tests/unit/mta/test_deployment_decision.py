@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.mta import deployment_decision as to
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deploy_service import Operation
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_decision import Goal, decide
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import Attempt
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import Goal, decide
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_document import Attempt, DeploymentDocument, Place
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment_log import DeploymentLog, deployments_log, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument, Place
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog, deployments_log, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.zdm.landscape.plugins.module_utils.mta import descriptor_values
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import values as descriptor_values
 from ansible_collections.zdm.landscape.plugins.modules import mta_descriptor, mta_descriptor_info
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.routes import route_url
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.routes import route_url
 
 ROUTES = {
     "srv": {"app": "srv", "live": ["https://srv.example.com/", "https://alias.example.com"], "idle": ["https://srv-idle.example.com"]},

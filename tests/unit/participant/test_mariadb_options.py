@@ -9,8 +9,8 @@ import ssl
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 
 
 def participant(**options: Any) -> MariaDB:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import mariadb_sql as sql
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 TABLES = (Planned("bill", ("tenant_id",)), Planned("a`b", ("tenant_id", "owner_id"), ("changed",)))

@@ -9,7 +9,7 @@ import sqlite3
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb_twin_sql import Twin, beyond
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Twin, beyond
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 from hypothesis import given
 from hypothesis import strategies as st

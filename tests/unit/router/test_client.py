@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, Block, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import Wanted, plan_absent, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter

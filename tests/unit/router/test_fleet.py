@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, Block, Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 

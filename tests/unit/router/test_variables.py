@@ -17,7 +17,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.zdm.landscape.plugins.filter.haproxy_word import FilterModule
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.router.variables import VARIABLES, problems
 from ansible_collections.zdm.landscape.plugins.module_utils.router.words import issuer_pattern, quoted, shallow_pattern
 from hypothesis import given

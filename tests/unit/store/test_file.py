@@ -11,7 +11,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import Conflict, InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, ONBOARDED
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 

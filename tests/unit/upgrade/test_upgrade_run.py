@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
     FAILED,
     PLANNED,

@@ -1,0 +1,290 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cloud Foundry's API v3, as much as a deployment needs: organisation and space by name, an MTA's applications and their routes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import CliLogin, chosen_source, token_source, user_of
+from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed, Tokens
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
+
+IDLE, LIVE = "-idle", "-live"
+_GONE = 404
+_JOB_S = 300.0
+_BATCH = 50
+"""Applications whose routes are asked for at once: their guids must fit into a URL."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a deployment goes."""
+
+    api: str
+    deploy_service: str
+    org: str
+    space: str
+    space_guid: str
+    user: str
+    """How the deploy service calls us; empty when the token does not say."""
+
+
+@dataclass(frozen=True)
+class Route:
+    guid: str
+    host: str
+    url: str
+    """With its scheme."""
+    apps: frozenset[str]
+    """The guids of the applications behind it."""
+
+
+@dataclass(frozen=True)
+class App:
+    guid: str
+    name: str
+    module: str
+    state: str
+    routes: tuple[Route, ...]
+
+    @property
+    def base(self) -> str:
+        """The name without the suffix that a deployment gives."""
+        return self.name.removesuffix(IDLE).removesuffix(LIVE)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.name.endswith(IDLE)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An application that an aborted deployment has left. ``kept`` says why it must stay; empty when it may be removed."""
+
+    app: App
+    kept: str = ""
+
+
+def md5_label(value: str) -> str:
+    """How the deploy service writes an MTA's id or namespace into a label."""
+    return hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()
+
+
+def deploy_service_url(api: str) -> str:
+    """The deploy service of an API: ``deploy-service.`` and the API's host after its first dot.
+
+    :raises InputError: the host has no dot.
+    """
+    parts = urlsplit(api)
+    _first, dot, rest = parts.netloc.rpartition("@")[2].partition(".")
+    if not dot:
+        raise InputError(f"The deploy service's URL does not follow from {api}.", "Give it in cloud_foundry.deploy_service.")
+    return f"https://deploy-service.{rest}"
+
+
+class CloudFoundry:
+    """A space of a Cloud Foundry, logged in to.
+
+    :param options: the option group CLOUD_FOUNDRY.
+    :raises InputError: wrong options; organisation or space do not exist, or the user can't see them.
+    :raises Refused: the credentials are refused.
+    :raises Unreachable: the API does not answer.
+    """
+
+    def __init__(self, options: Mapping[str, Any], web: Web | None = None) -> None:
+        timeout_s = parse_ms(options.get("timeout") or "30s", "cloud_foundry.timeout") / 1000
+        self.web = web or Web(options.get("ca_file"), options.get("validate_certs") is not False, timeout_s)
+        login: CliLogin | None = None
+        if chosen_source(options) == "cf_home":
+            login = CliLogin(self.web, options.get("cf_home") or os.environ.get("CF_HOME") or "~")
+        api = _api(options, login)
+        links = self._root(api)
+        self.tokens: Tokens = login or token_source(options, self.web, _link(links, "login") or _link(links, "uaa"))
+        self.signed = Signed(self.web, self.tokens)
+        self._api = api
+        org, space = _names(options, login)
+        guid = self._space(org, space)
+        service = str(options.get("deploy_service") or deploy_service_url(api)).rstrip("/")
+        self.target = Target(api, _https(service, "cloud_foundry.deploy_service"), org, space, guid, user_of(self.tokens.token()))
+
+    def apps(self, mta_id: str, namespace: str = "") -> list[App]:
+        """The MTA's applications by their label, sorted by name."""
+        label = f"mta_id={md5_label(mta_id)}," + (f"mta_namespace={md5_label(namespace)}" if namespace else "!mta_namespace")
+        query = urlencode({"space_guids": self.target.space_guid, "label_selector": label, "per_page": 100})
+        found = list(self._pages(f"/v3/apps?{query}"))
+        routes: list[Route] = []
+        for start in range(0, len(found), _BATCH):
+            guids = ",".join(str(body["guid"]) for body in found[start : start + _BATCH])
+            routes += [_route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")]
+        return sorted((_app(body, routes) for body in found), key=lambda app: app.name)
+
+    def remove(self, leftovers: Iterable[Leftover]) -> list[str]:
+        """Delete what may be removed, routes first; returns the applications' names. What is already gone is no error.
+
+        :raises Refused: the user may not.
+        :raises Timeout: a deletion does not end.
+        """
+        removed = []
+        for leftover in leftovers:
+            if leftover.kept:
+                continue
+            for route in leftover.app.routes:
+                self._delete(f"/v3/routes/{route.guid}", f"route {route.url}")
+            self._delete(f"/v3/apps/{leftover.app.guid}", f"application {leftover.app.name}")
+            removed.append(leftover.app.name)
+        return removed
+
+    def _root(self, api: str) -> dict[str, Any]:
+        answer = self.web.ask("GET", f"{api}/", {"Accept": "application/json"})
+        body = answer.json() if answer.ok else None
+        if not isinstance(body, dict) or not (_link(body, "login") or _link(body, "uaa")):
+            raise InputError(f"{api} is no API of Cloud Foundry: GET / answers with status {answer.status}.", "Correct cloud_foundry.api.")
+        return body
+
+    def _space(self, org: str, space: str) -> str:
+        org_guid = self._guid("organization", org, f"/v3/organizations?{urlencode({'names': org})}", "/v3/organizations?per_page=10")
+        of_org = {"organization_guids": org_guid}
+        named = f"/v3/spaces?{urlencode({'names': space, **of_org})}"
+        return self._guid("space", space, named, f"/v3/spaces?{urlencode({**of_org, 'per_page': 10})}")
+
+    def _guid(self, kind: str, name: str, named: str, all_of_them: str) -> str:
+        for body in self._pages(named):
+            return str(body["guid"])
+        user = user_of(self.tokens.token()) or "this user"
+        seen = [str(body["name"]) for body in self._page(all_of_them)["resources"]]
+        if not seen:
+            raise InputError(f"{user} can't see any {kind}, so {kind} {name!r} neither.", f"Give {user} a role there, or correct api and credentials.")
+        advice = f"Correct cloud_foundry.{'org' if kind == 'organization' else 'space'}, or give {user} the role SpaceDeveloper there."
+        raise InputError(f"There is no {kind} {name!r} that {user} can see; there are: {', '.join(seen)}.", advice)
+
+    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+        while path:
+            page = self._page(path)
+            yield from page["resources"]
+            following = (page.get("pagination") or {}).get("next") or {}
+            parts = urlsplit(str(following.get("href") or ""))
+            path = f"{parts.path}?{parts.query}" if parts.path else ""
+
+    def _page(self, path: str) -> dict[str, Any]:
+        answer = self.signed.ask("GET", self._api + path, {"Accept": "application/json"})
+        body = self._expected(answer, path).json()
+        if not isinstance(body, dict) or not isinstance(body.get("resources"), list):
+            raise Unreachable(f"{self._api}{path} answers with something else than a list.", "Check cloud_foundry.api.")
+        return body
+
+    def _delete(self, path: str, what: str) -> None:
+        answer = self.signed.ask("DELETE", self._api + path)
+        if answer.status == _GONE:
+            return
+        job = str(self._expected(answer, what).headers.get("Location") or "")
+        ends = time.monotonic() + _JOB_S
+        while job:
+            state = self._expected(self.signed.ask("GET", self._api + urlsplit(job).path), what).json().get("state")
+            if state == "COMPLETE":
+                return
+            if state == "FAILED" or time.monotonic() > ends:
+                raise Timeout(f"The {what} is not deleted: its job is {state}.", "Look at the job, delete it with the cf CLI, or run the command again.")
+            self.web.sleep(self.web.pause_s)
+
+    def _expected(self, answer: Answer, what: str) -> Answer:
+        if answer.status == 403:
+            raise Refused(f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}", "Give the user the role SpaceDeveloper.")
+        if not answer.ok:
+            raise Unreachable(f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}", "See Cloud Foundry's log, then run it again.")
+        return answer
+
+
+def routes_by_module(apps: Iterable[App]) -> dict[str, dict[str, Any]]:
+    """The live and idle URLs of each module: a route is idle when only an idle application is behind it and it is named so, or another one is live."""
+    apps = list(apps)
+    standing = {app.guid for app in apps if not app.is_idle}
+    served = {app.module for app in apps if not app.is_idle and app.routes}
+    result: dict[str, dict[str, Any]] = {}
+    for app in apps:
+        module = result.setdefault(app.module, {"app": app.base, "live": [], "idle": []})
+        for route in app.routes:
+            idle = not route.apps & standing and (route.host.endswith(IDLE) or app.module in served)
+            urls = module["idle" if idle else "live"]
+            if route.url not in urls:
+                urls.append(route.url)
+    return result
+
+
+def leftovers_of(apps: Iterable[App]) -> list[Leftover]:
+    """What an aborted deployment has left, and what of it serves users and must stay."""
+    apps = list(apps)
+    return [Leftover(app, _why_kept(app, apps)) for app in apps if app.name.endswith((IDLE, LIVE))]
+
+
+def _why_kept(app: App, apps: list[App]) -> str:
+    """Only an application that has another one of its module beside it, and no live route, may go."""
+    if not app.is_idle and app.routes:
+        return "it serves users"
+    if not any(other.base == app.base and other.guid != app.guid and not other.is_idle for other in apps):
+        return "no other application of this module is there"
+    busy = [route.url for route in app.routes if not route.host.endswith(IDLE) or route.apps - {app.guid}]
+    return f"it serves {', '.join(busy)}" if busy else ""
+
+
+def _app(body: Mapping[str, Any], routes: Iterable[Route]) -> App:
+    guid, name = str(body["guid"]), str(body["name"])
+    annotations = (body.get("metadata") or {}).get("annotations") or {}
+    module = _module(str(annotations.get("mta_module") or "")) or name.removesuffix(IDLE).removesuffix(LIVE)
+    return App(guid, name, module, str(body.get("state") or ""), tuple(route for route in routes if guid in route.apps))
+
+
+def _route(body: Mapping[str, Any]) -> Route:
+    apps = frozenset(str((entry.get("app") or {}).get("guid")) for entry in body.get("destinations") or ())
+    return Route(str(body["guid"]), str(body.get("host") or ""), f"https://{body['url']}", apps)
+
+
+def _module(annotation: str) -> str:
+    """The annotation is JSON with the module's name."""
+    try:
+        body = json.loads(annotation)
+    except ValueError:
+        return annotation
+    return str(body.get("name") or "") if isinstance(body, dict) else annotation
+
+
+def _link(body: Mapping[str, Any], name: str) -> str:
+    links = body.get("links")
+    link = links.get(name) if isinstance(links, dict) else None
+    return str(link.get("href") or "").rstrip("/") if isinstance(link, dict) else ""
+
+
+def _api(options: Mapping[str, Any], login: CliLogin | None) -> str:
+    given, logged_in = str(options.get("api") or "").rstrip("/"), str(login.config["Target"]).rstrip("/") if login else ""
+    if not given and not logged_in:
+        raise InputError("cloud_foundry.api is missing.", "Give the API's URL, or use the login of the cf CLI.")
+    if given and logged_in and given != logged_in:
+        raise InputError(f"The cf CLI is logged in to {logged_in}, not to {given}.", "Log in there with cf login, or correct cloud_foundry.api.")
+    return _https(given or logged_in, "cloud_foundry.api")
+
+
+def _https(url: str, what: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
+        raise InputError(f"{what} {parts.scheme}://{parts.hostname} is not a URL of https.", "Write https:// and the host: it gets a token.")
+    return url.rstrip("/")
+
+
+def _names(options: Mapping[str, Any], login: CliLogin | None) -> tuple[str, str]:
+    config = login.config if login else {}
+    org = options.get("org") or (config.get("OrganizationFields") or {}).get("Name")
+    space = options.get("space") or (config.get("SpaceFields") or {}).get("Name")
+    for name, value in (("org", org), ("space", space)):
+        if not value:
+            raise InputError(f"cloud_foundry.{name} is missing.", "Give its name, or choose it with cf target.")
+    return str(org), str(space)

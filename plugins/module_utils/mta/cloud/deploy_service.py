@@ -1,0 +1,297 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The REST API of the MultiApps deploy service, in one space."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
+
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY, Answer
+
+DEPLOY, BLUE_GREEN = "DEPLOY", "BLUE_GREEN_DEPLOY"
+RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
+ACTIVE = (RUNNING, ERROR, TESTING)
+"""States of an operation that has not ended."""
+ACTIONS = {RUNNING: ("abort",), ERROR: ("abort", "retry"), TESTING: ("abort", "resume")}
+"""What may be done to an operation in a state."""
+UPLOAD_S = 600.0
+_SAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True)
+class Message:
+    id: int
+    text: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation as the service tells it; ``state`` is empty when it knows it no longer."""
+
+    id: str
+    type: str = ""
+    state: str = ""
+    mta_id: str = ""
+    namespace: str = ""
+    user: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    error_type: str = ""
+    locked: bool = False
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has the MTA's lock or is about to take it; one that has stopped without it is in nobody's way."""
+        return self.active and (self.state != ERROR or self.locked)
+
+    @property
+    def errors(self) -> list[str]:
+        return [message.text for message in self.messages if message.type == "ERROR"]
+
+    def facts(self) -> dict[str, Any]:
+        """The operation for a module's result, without messages."""
+        names = ("id", "type", "state", "mta_id", "namespace", "user", "started_at", "ended_at", "error_type")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def shown(self) -> str:
+        return f"operation {self.id} ({self.type}, {self.state}, of {self.user or 'an unknown user'}, started {self.started_at or 'at an unknown time'})"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """An MTA that is deployed in the space."""
+
+    id: str
+    version: str
+    namespace: str
+    modules: tuple[str, ...]
+
+
+class Part:
+    """The body of a multipart upload, read from the file while it is sent.
+
+    :param file: what is sent as the field ``file``, from its beginning.
+    """
+
+    def __init__(self, file: BinaryIO, boundary: str) -> None:
+        name = Path(file.name).name.replace("\\", "_").replace('"', "_")
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        tail = f"\r\n--{boundary}--\r\n"
+        self.length = len(head.encode()) + file.seek(0, os.SEEK_END) + len(tail)
+        file.seek(0)
+        self._sources: list[BinaryIO] = [BytesIO(head.encode()), file, BytesIO(tail.encode())]
+
+    def read(self, size: int = -1, /) -> bytes:
+        while self._sources:
+            block = self._sources[0].read(size)
+            if block:
+                return block
+            self._sources.pop(0)
+        return b""
+
+
+def instant(text: str) -> datetime | None:
+    """A time of the service, such as ``2026-11-21T23:00:00.123Z[UTC]``; ``None`` when it is none."""
+    try:
+        found = datetime.fromisoformat(text.partition("[")[0].replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+class DeployService:
+    """Operations, files and MTAs of the space that *cloud* is logged in to."""
+
+    def __init__(self, cloud: CloudFoundry) -> None:
+        self._cloud, self._signed = cloud, cloud.signed
+        self._root = cloud.target.deploy_service
+        self._space = f"{self._root}/api/v1/spaces/{cloud.target.space_guid}"
+        self._csrf: dict[str, str] = {}
+
+    def operations(self, mta_id: str = "", states: Sequence[str] = ()) -> list[Operation]:
+        """The operations that the service still knows, those that have ended included."""
+        query = urlencode([*([("mtaId", mta_id)] if mta_id else []), *(("state", state) for state in states)])
+        return [_operation(body) for body in self._list(f"{self._space}/operations{'?' if query else ''}{query}")]
+
+    def operation(self, identity: str) -> Operation:
+        """One operation with its messages; its state is empty when the service knows it no longer."""
+        answer = self._get(f"{self._space}/operations/{quote(identity)}?embed=messages", missing=True)
+        return _operation(answer.json()) if answer.ok else Operation(identity)
+
+    def deployed(self, mta_id: str = "", namespace: str | None = None) -> list[Deployed]:
+        """The MTAs in the space.
+
+        :param namespace: empty for those without one; ``None`` for all.
+        """
+        query = urlencode({key: value for key, value in (("name", mta_id), ("namespace", namespace)) if value})
+        url = f"{self._root}/api/v2/spaces/{self._cloud.target.space_guid}/mtas{'?' if query else ''}{query}"
+        found = [_deployed(body) for body in self._list(url)]
+        return [mta for mta in found if (not mta_id or mta.id == mta_id) and namespace in (None, mta.namespace)]
+
+    def ensure_file(self, path: str, md5: str, namespace: str = "") -> str:
+        """The id of the file in the service; it is uploaded when the service has none with this name and digest.
+
+        :raises Unreachable: it can't be uploaded; nothing was started.
+        """
+        problem = ""
+        for attempt in range(self._signed.web.attempts):
+            for known in self._list(f"{self._space}/files{_namespace(namespace)}"):
+                if known.get("digest") == md5 and known.get("name") == Path(path).name and (known.get("namespace") or "") == namespace:
+                    return str(known["id"])
+            try:
+                answer = self._upload(path, namespace)
+            except OutcomeUnknown as error:
+                problem = error.message
+            else:
+                if answer.status not in BUSY:
+                    return _uploaded(self._expected(answer, f"the upload of {Path(path).name}").json(), path, md5)
+                problem = f"it answers with status {answer.status}: {answer.reason}"
+            if attempt + 1 < self._signed.web.attempts:
+                self._signed.web.sleep(self._signed.web.pause_s * 2**attempt)
+        raise Unreachable(f"{Path(path).name} can't be uploaded: {problem}", "Nothing was started, live is as it was: run the same command again.")
+
+    def start(self, body: Mapping[str, Any]) -> str:
+        """Start an operation and return its id. Sent once only.
+
+        :raises OutcomeUnknown: it may have been started; look for it.
+        :raises Refused: the service takes no such operation.
+        """
+        answer = self._post(f"{self._space}/operations", json.dumps(body).encode())
+        if answer.status in BUSY:
+            raise OutcomeUnknown(f"The deploy service answers to the start with status {answer.status}: {answer.reason}", "Look for the operation.")
+        location = str(self._expected(answer, "the start of the operation").headers.get("Location") or "")
+        identity = location.partition("?")[0].rstrip("/").rpartition("/")[2]
+        if not identity:
+            raise OutcomeUnknown("The deploy service does not say which operation it has started.", "Look for the operation.")
+        return identity
+
+    def act(self, operation: str, action: str) -> bool:
+        """Abort, resume or retry; false when the operation's state does not allow it, or the answer was lost: read it again.
+
+        :raises Refused: the user may not.
+        """
+        try:
+            answer = self._post(f"{self._space}/operations/{quote(operation)}?{urlencode({'actionId': action})}", b"")
+        except OutcomeUnknown:
+            return False
+        if answer.status in (400, 404, 409) or answer.status in BUSY:
+            return False
+        self._expected(answer, f"{action} of operation {operation}")
+        return True
+
+    def actions(self, operation: str) -> list[str]:
+        """What may be done to the operation; nothing when the service knows it no longer."""
+        answer = self._get(f"{self._space}/operations/{quote(operation)}/actions", missing=True)
+        return [str(action) for action in answer.json()] if answer.ok else []
+
+    def save_logs(self, operation: str, folder: Path) -> list[str]:
+        """Write the operation's logs into a folder of its own; returns the files. Empty when there are none (any more).
+
+        :raises OSError: the folder can't be written.
+        """
+        logs = self._get(f"{self._space}/operations/{quote(operation)}/logs", missing=True)
+        files = []
+        for log in logs.json() if logs.ok else ():
+            content = self._get(f"{self._space}/operations/{quote(operation)}/logs/{quote(str(log['id']), safe='')}/content", missing=True)
+            if content.ok:
+                file = folder / _SAFE.sub("_", operation) / _SAFE.sub("_", str(log["id"])).lstrip(".")
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file.write_bytes(content.body)
+                files.append(str(file))
+        return files
+
+    def _upload(self, path: str, namespace: str) -> Answer:
+        url, boundary = f"{self._space}/files{_namespace(namespace)}", secrets.token_hex(16)
+        with open(path, "rb") as file:
+            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(Part(file, boundary).length)}
+            return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S))
+
+    def _post(self, url: str, body: bytes) -> Answer:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: body))
+
+    def _with_csrf(self, send: Any) -> Answer:
+        """Send with a token against cross-site requests; one that is refused is fetched anew, and the request, which was not executed, repeated."""
+        for fetched in (bool(self._csrf), False):
+            if not fetched:
+                answer = self._get(f"{self._root}/api/v1/csrf-token", headers={"X-CSRF-TOKEN": "Fetch"})
+                self._csrf = {str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN"): str(answer.headers.get("X-CSRF-TOKEN") or "")}
+            result: Answer = send(self._csrf)
+            if result.status != 403 or str(result.headers.get("X-CSRF-TOKEN") or "").lower() != "required":
+                return result
+        raise Refused(f"{self._root} refuses its own token against cross-site requests.", "Check that a proxy before it keeps cookies.")
+
+    def _list(self, url: str) -> list[dict[str, Any]]:
+        body = self._get(url).json()
+        return [entry for entry in body if isinstance(entry, dict)] if isinstance(body, list) else []
+
+    def _get(self, url: str, *, missing: bool = False, headers: Mapping[str, str] | None = None) -> Answer:
+        answer = self._signed.ask("GET", url, {"Accept": "application/json, text/plain", **(headers or {})})
+        return answer if missing and answer.status == 404 else self._expected(answer, "a question")
+
+    def _expected(self, answer: Answer, what: str) -> Answer:
+        target = self._cloud.target
+        if answer.status == 403:
+            message = f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}: {answer.reason}"
+            raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
+        if not answer.ok:
+            raise Refused(f"The deploy service refuses {what} with status {answer.status}: {answer.reason}", "Correct what it names; nothing was started.")
+        return answer
+
+
+def latest(operations: Iterable[Operation]) -> Operation | None:
+    """The operation that was started last."""
+    return max(operations, key=lambda operation: instant(operation.started_at) or datetime.min.replace(tzinfo=UTC), default=None)
+
+
+def _namespace(namespace: str) -> str:
+    return f"?{urlencode({'namespace': namespace})}" if namespace else ""
+
+
+def _uploaded(body: Any, path: str, md5: str) -> str:
+    if not isinstance(body, dict) or not body.get("id") or str(body.get("digest") or md5).upper() != md5:
+        raise Unreachable(f"{Path(path).name} did not arrive as it was sent.", "Nothing was started: run the same command again.")
+    return str(body["id"])
+
+
+def _operation(body: Mapping[str, Any]) -> Operation:
+    messages = tuple(Message(int(entry.get("id") or 0), str(entry.get("text") or ""), str(entry.get("type") or "")) for entry in body.get("messages") or ())
+    return Operation(
+        id=str(body.get("processId") or ""),
+        type=str(body.get("processType") or ""),
+        state=str(body.get("state") or ""),
+        mta_id=str(body.get("mtaId") or ""),
+        namespace=str(body.get("namespace") or ""),
+        user=str(body.get("user") or ""),
+        started_at=str(body.get("startedAt") or ""),
+        ended_at=str(body.get("endedAt") or ""),
+        error_type=str(body.get("errorType") or ""),
+        locked=bool(body.get("acquiredLock")),
+        messages=messages,
+    )
+
+
+def _deployed(body: Mapping[str, Any]) -> Deployed:
+    about = body.get("metadata") or {}
+    modules = tuple(str(module.get("moduleName") or "") for module in body.get("modules") or ())
+    return Deployed(str(about.get("id") or ""), str(about.get("version") or ""), str(about.get("namespace") or ""), modules)

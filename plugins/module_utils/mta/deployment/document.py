@@ -1,0 +1,201 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The document ``deployments/<space>/<mta>``: what we have asked the deploy service for, written before the request that asks for it.
+
+The service does not say which archive an operation uses and forgets operations after some days; this document remembers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive, Extension
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import instant
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Document, Store
+
+FORMAT = 1
+UPGRADE_BEGUN, UPGRADE_DONE = "begun", "done"
+"""How far the upgrade of the tenants by a version is."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to deploy.
+
+    :param lost_at: when it was known that the answer to the start request is lost.
+    :param seen: the operations that the service knew before the start request.
+    :param first: whether the MTA was not deployed before.
+    :param operation: its id, once it is known.
+    :param requested: the last action that was asked for, written before the request.
+    :param resumed: whether a resume was asked for: routes may be switched.
+    :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not fit them any more.
+    :param state: the operation's state as it was seen last.
+    :param told: the id of the last of its messages that a run has told.
+    """
+
+    fingerprint: str
+    archive: Mapping[str, Any]
+    extensions: Sequence[Mapping[str, Any]]
+    type: str
+    cf_user: str
+    at: datetime
+    lost_at: datetime | None = None
+    seen: frozenset[str] = frozenset()
+    first: bool = False
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    by: str = ""
+    operation: str = ""
+    started_at: str = ""
+    requested: str = ""
+    resumed: bool = False
+    testing_since: datetime | None = None
+    upgrade: str = ""
+    state: str = ""
+    told: int = 0
+    ended: bool = False
+
+    @classmethod
+    def of(cls, fingerprint: str, archive: Archive, extensions: Sequence[Extension], at: datetime, **facts: Any) -> Attempt:
+        kept = [{"name": extension.name, "id": extension.id, "digest": extension.digest} for extension in extensions]
+        return cls(fingerprint, archive.facts(), kept, at=at, by=whoami(), **facts)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which document: the MTA in its space."""
+
+    space_guid: str
+    mta_id: str
+    namespace: str
+    api: str = ""
+    org: str = ""
+    space: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.space_guid}/{self.mta_id}{'@' if self.namespace else ''}{self.namespace}"
+
+
+class DeploymentDocument:
+    """Reads and writes the document; every write is a compare-and-set, so that of two runs at the same time one stops."""
+
+    def __init__(self, store: Store, place: Place) -> None:
+        self._store, self.place = store, place
+        self.attempt: Attempt | None = None
+        self.live: dict[str, Any] = {}
+        """What is live and came by us: fingerprint, archive, operation, started_at; empty when unknown."""
+        self.previous: dict[str, Any] = {}
+        """The same of what was live before it."""
+        self._revision: str | None = None
+
+    def read(self) -> DeploymentDocument:
+        """Read it; it is empty when there is none.
+
+        :raises Refused: a newer version of the collection wrote it, or it is of another MTA.
+        """
+        found = self._store.get(DEPLOYMENTS, self.place.name)
+        if found:
+            self._revision = found.revision
+            self._take(found)
+        return self
+
+    def begin(self, attempt: Attempt) -> None:
+        """Write what is about to be asked for.
+
+        :raises Conflict: another run was faster; ask for nothing.
+        """
+        self.attempt = attempt
+        self._write()
+
+    def update(self, **changes: Any) -> Attempt:
+        """Change the attempt; nothing is written when all is as it was."""
+        return self.keep(replace(self._present(), **changes))
+
+    def keep(self, attempt: Attempt) -> Attempt:
+        """Replace the attempt; nothing is written when it is the same."""
+        if attempt != self.attempt:
+            self.attempt = attempt
+            self._write()
+        return attempt
+
+    def ask(self, action: str, *, resumed: bool) -> None:
+        """Write what is about to be asked for. Always: what another run has noted meanwhile must forbid it.
+
+        :raises Conflict: another run was faster; ask for nothing.
+        """
+        attempt = self._present()
+        self.attempt = replace(attempt, requested=action, resumed=attempt.resumed or resumed)
+        self._write()
+
+    def went_live(self, state: str, started_at: str) -> None:
+        """The attempt's operation has finished: its archive is live. After a first deployment there is nobody to upgrade."""
+        before = self._present()
+        upgrade = UPGRADE_DONE if before.first else before.upgrade
+        attempt = self.attempt = replace(before, state=state, started_at=started_at, upgrade=upgrade, ended=True)
+        if self.live.get("fingerprint") != attempt.fingerprint:
+            self.previous = self.live
+        self.live = {
+            "fingerprint": attempt.fingerprint,
+            "archive": dict(attempt.archive),
+            "operation": attempt.operation,
+            "started_at": attempt.started_at,
+        }
+        self._write()
+
+    def body(self) -> dict[str, Any]:
+        place = self.place
+        about = {"mta_id": place.mta_id, "namespace": place.namespace, "api": place.api, "org": place.org, "space": place.space}
+        attempt = _attempt_body(self.attempt) if self.attempt else None
+        return {"format": FORMAT, **about, "attempt": attempt, "live": self.live, "previous": self.previous}
+
+    def _take(self, found: Document) -> None:
+        body = found.body
+        if body.get("format") != FORMAT:
+            raise Refused(f"{found.path} has format {body.get('format')}; this version knows {FORMAT}.", "Use the newer version of the collection.")
+        if (body.get("mta_id"), body.get("namespace")) != (self.place.mta_id, self.place.namespace):
+            raise Refused(f"{found.path} is of the MTA {body.get('mta_id')}.", "Restore the document from its backup, or remove it when nothing is deployed.")
+        self.live, self.previous = dict(body.get("live") or {}), dict(body.get("previous") or {})
+        self.attempt = _attempt(body["attempt"], found.path) if body.get("attempt") else None
+
+    def _present(self) -> Attempt:
+        if self.attempt is None:
+            raise ValueError("there is no attempt")
+        return self.attempt
+
+    def _write(self) -> None:
+        self._revision = self._store.put(DEPLOYMENTS, self.place.name, self.body(), self._revision).revision
+
+
+def whoami() -> str:
+    """Who runs this: user, host and process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def _attempt_body(attempt: Attempt) -> dict[str, Any]:
+    body = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
+    times = {name: time.isoformat() if (time := getattr(attempt, name)) else None for name in ("at", "lost_at", "testing_since")}
+    return {**body, **times, "archive": dict(attempt.archive), "seen": sorted(attempt.seen)}
+
+
+def _attempt(body: Any, path: str) -> Attempt:
+    try:
+        at, lost, since = instant(body["at"]), instant(str(body.get("lost_at") or "")), instant(str(body.get("testing_since") or ""))
+        if at is None:
+            raise ValueError("at")
+        known = {name: body[name] for name in Attempt.__dataclass_fields__ if name in body}
+        return Attempt(**{**known, "at": at.astimezone(UTC), "lost_at": lost, "testing_since": since, "seen": frozenset(body.get("seen") or ())})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} can't be understood: {error} is missing or wrong.", "Restore it from its backup.") from error

@@ -1,0 +1,288 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions with PostgreSQL: connecting, time-outs, retries behind other sessions' locks, and the migration's state row."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FORMAT, Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.settings import behind_a_pooler, configure, refuse_pooler
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import SCHEMA, Scheme, Work
+
+with suppress(ImportError):
+    import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
+
+T = TypeVar("T")
+
+LOCK_TIMEOUT_MS = 200
+"""A lock that we wait for queues every later writer of all tenants behind us: give up soon and try again."""
+DEADLOCK_TIMEOUT_MS = 10
+"""Autovacuum yields after this time; longer than the lock time-out and it never does."""
+PATIENCE = 5
+LONG_LOCK_TIMEOUT_MS = 1300
+"""A user who may not set ``deadlock_timeout`` (1 s) must, after some short attempts, wait longer than it for autovacuum to yield."""
+IDLE_TIMEOUT_MS = 2000
+"""A paused controller's transaction ends after this, and its locks with it."""
+REPEATABLE_READ = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+_CONTENTION = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
+
+
+class Contended(Timeout):
+    """Another session is in the way; trying again may help."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The migration's row in this database."""
+
+    epoch: int
+    state: str
+    live_id: str
+    scheme: Scheme
+    digest: str
+    progress: dict[str, Any]
+    session_pid: int | None
+    session_start: Any
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        return self.scheme.works
+
+
+class PostgreSQLSession(Database):
+    """Everything about sessions; the verbs are in the subclass."""
+
+    kind = "postgresql"
+    knows_replica_lag = True
+    driver = "psycopg[binary]"
+    foreign_key_options: ClassVar[Mapping[str, Any]] = {"postgresql_ignore_search_path": True}
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._abilities: dict[str, bool] = {}
+        self.default_schema = "public"
+        self._lock_timeout_ms = LOCK_TIMEOUT_MS
+
+    # -- connecting -------------------------------------------------------------------------------
+
+    def url(self) -> URL:
+        host, port, socket = self.options.get("host"), self.options.get("port"), self.options.get("socket")
+        if socket:
+            host = str(socket)
+            folder, _slash, last = host.rpartition("/")
+            if last.startswith(".s.PGSQL."):
+                host, port = folder, int(last.rpartition(".")[2])
+        query = {"host": host} if socket and host else {}
+        return sa.URL.create(
+            "postgresql+psycopg",
+            username=self.options.get("user"),
+            password=self.options.get("password"),
+            host=None if socket else host,
+            port=int(port) if port else None,
+            database=self.options["database"],
+            query=query,
+        )
+
+    def connect_args(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "application_name": "zdm.landscape", "connect_timeout": 5, "client_encoding": "UTF8", "prepare_threshold": None,
+        }  # fmt: skip
+        if self.options.get("ca_file"):
+            arguments |= {"sslmode": "verify-full", "sslrootcert": os.fspath(self.options["ca_file"])}
+        elif self.options.get("ssl"):
+            arguments["sslmode"] = "require"
+        return arguments
+
+    def open(self) -> Connection:
+        connection = super().open()
+        try:
+            with self.translated():
+                if behind_a_pooler(connection):
+                    with super().open() as second:
+                        refuse_pooler(connection, second, self.label)
+                self.default_schema = configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def refused_login(self, message: str) -> bool:
+        return any(words in message for words in ("authentication failed", "no password supplied", "is not permitted to log in")) or (
+            "role " in message and "does not exist" in message
+        )
+
+    def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
+        sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        if error.connection_invalidated or sqlstate in ("57P01", "25P03") or sqlstate.startswith("08"):
+            return Unreachable(f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again.")
+        if sqlstate in _CONTENTION:
+            return Contended(f"{self.label}: {first_line(error)}.", "Run the same command again when the other session has ended.")
+        if sqlstate == "57014":
+            return Timeout(f"{self.label}: {first_line(error)}.", "Run the same command again when the database is less busy.")
+        if sqlstate == "42501":
+            return Refused(f"{self.label}: {first_line(error)}.", "Run the plan and grant the rights that it lists.")
+        if sqlstate == "53100":
+            return ZdmError(f"{self.label}: {first_line(error)}.", "Make room on the database's disk and run the same command again.")
+        return super().translate(error)
+
+    def close(self) -> None:
+        super().close()
+        self._abilities = {}
+
+    def abilities(self, connection: Connection) -> dict[str, bool]:
+        """Settings that the user may change: ``session_replication_role``, ``deadlock_timeout``; asked once per connection."""
+        if not self._abilities:
+            names = ("session_replication_role", "deadlock_timeout")
+            superuser = execute(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").scalar_one()
+            granted = dict.fromkeys(names, bool(superuser))
+            if not superuser and (connection.dialect.server_version_info or (0,)) >= (15,):
+                checks = ", ".join(f"has_parameter_privilege('{name}', 'SET')" for name in names)
+                granted = dict(zip(names, execute(connection, f"SELECT {checks}").one(), strict=True))
+            self._abilities = granted
+        return self._abilities
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    def prologue(self, connection: Connection, migration: str, timeout_ms: int = 0) -> None:
+        """Settings of a worker's transaction; *timeout_ms* limits each statement, 0 does not."""
+        settings = {
+            "zdm.worker": migration,
+            "lock_timeout": self._lock_timeout_ms,
+            "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
+            "statement_timeout": timeout_ms,
+        }
+        if self.abilities(connection)["deadlock_timeout"]:
+            settings["deadlock_timeout"] = DEADLOCK_TIMEOUT_MS
+        execute(connection, "SELECT " + ", ".join(f"set_config('{name}', {literal(str(value))}, true)" for name, value in settings.items()))
+
+    def exempt(self, connection: Connection, works: Sequence[Work], always: bool = False) -> None:
+        """Keep the application's triggers from firing in this transaction, if there are any (or *always*) and the user may.
+
+        Foreign keys' checks do not fire either: callers write rows only that are in step with their parents.
+        """
+        if (always or any(work.triggers for work in works)) and self.abilities(connection)["session_replication_role"]:
+            execute(connection, "SET LOCAL session_replication_role = replica")
+
+    def retrying(self, work: Callable[[], T], timeout_ms: int, tables: Sequence[Work], doing: str) -> T:
+        """Do *work* until no other session is in the way.
+
+        A connection that broke while nobody used it is opened again, once.
+
+        :raises Timeout: it names the sessions that hold the tables.
+        """
+        deadline = time.monotonic() + timeout_ms / 1000
+        fresh = self._connection is None
+        self._lock_timeout_ms, attempts = LOCK_TIMEOUT_MS, 0
+        while True:
+            try:
+                return work()
+            except Unreachable:
+                if fresh:
+                    raise
+                fresh = True
+                self.close()
+            except Contended as error:
+                if time.monotonic() >= deadline:
+                    raise self.culprits_error(tables, doing, timeout_ms, error.message) from None
+                attempts += 1
+                if attempts >= PATIENCE and not self._abilities.get("deadlock_timeout"):
+                    self._lock_timeout_ms = LONG_LOCK_TIMEOUT_MS
+                # the queue behind the lock must get its turn before we lock again; random, so that two migrations part
+                time.sleep(random.uniform(0.005, 0.03))
+
+    def writers(self, tables: Sequence[Work]) -> dict[str, dict[str, Any]]:
+        """Transactions of other sessions that hold locks against ours on *tables*, by their virtual id."""
+        names = ", ".join(literal(work.sql) for work in tables)
+        sql = (
+            "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS username,"
+            " coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid, string_agg(DISTINCT l.relation::regclass::text, ', ') AS tables,"
+            " max((extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint) AS age_ms"
+            " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL"
+            " AND x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid"
+            f" WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (ARRAY[{names}]::regclass[]::oid[])"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid()"
+            " AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+            " GROUP BY 1, 2, 3, 4, 5, 6, 7"
+        )
+        with self.transaction() as connection:
+            return {row.pop("virtualtransaction"): row for row in map(dict, execute(connection, sql).mappings())}
+
+    def culprits_error(self, tables: Sequence[Work], doing: str, timeout_ms: int, cause: str = "") -> Timeout:
+        """A time-out that names the sessions in the way: process id, application, user, age; never their query's text."""
+        found = list(self.writers(tables).values())
+        if not found:
+            return Timeout(f"{self.label}: {doing} did not get its locks within {timeout_ms} ms. {cause}".rstrip(), "Run the same command again.", blockers=[])
+        names = "; ".join(
+            (f"prepared transaction {row['gid']!r}" if row["gid"] else f"process {row['pid']} ({row['application'] or row['backend']}, user {row['username']})")
+            + f" for {row['age_ms'] if row['age_ms'] is not None else 'unknown'} ms on {row['tables']}"
+            for row in found
+        )
+        return Timeout(f"{self.label}: {doing} waited {timeout_ms} ms for {names}.", "End these transactions and run the same command again.", blockers=found)
+
+    # -- state row --------------------------------------------------------------------------------
+
+    def read_state(self, connection: Connection, migration: str, lock: bool = False) -> State | None:
+        """The migration's row; ``None`` when nothing of it is here.
+
+        :raises Refused: a newer release of this collection made it.
+        """
+        if execute(connection, f"SELECT to_regclass('{SCHEMA}.migration')").scalar_one() is None:
+            return None
+        suffix = " FOR UPDATE" if lock else ""
+        query = f"SELECT * FROM {SCHEMA}.migration WHERE migration = {literal(migration)}{suffix}"
+        row = execute(connection, query).mappings().one_or_none()
+        if row is None:
+            return None
+        if row["format"] > FORMAT:
+            raise Refused(
+                f"{self.label}: the helper objects of {migration} have format {row['format']}, this release knows {FORMAT}.", "Use the newer release."
+            )
+        scheme = Scheme(migration, row["source_id"], row["target_id"], [Work.load(work) for work in row["plan"]])
+        return State(row["epoch"], row["state"], row["live_id"], scheme, row["digest"], row["progress"], row["session_pid"], row["session_start"])
+
+    def owned_state(self, connection: Connection, move: Move) -> State:
+        """Lock the row and check that this controller may go on; the first thing that every verb does.
+
+        :raises Refused: nothing is staged here, or it is staged for other ids.
+        :raises Superseded: a newer epoch was here.
+        """
+        state = self.read_state(connection, move.migration, lock=True)
+        if state is None:
+            raise Refused(f"{self.label}: nothing of migration {move.migration} is staged.", "Stage it first.")
+        self.check_owner(state, move)
+        return state
+
+    def check_owner(self, state: State, move: Move) -> None:
+        """See :meth:`owned_state`."""
+        if state.epoch > move.epoch:
+            raise Superseded(
+                f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken it over.",
+                "Leave it to the newer run, or run the same command again.",
+            )
+        if state.scheme.ids != {"s": move.source_id, "t": move.target_id}:
+            raise Refused(
+                f"{self.label}: migration {move.migration} is staged for the ids {' and '.join(state.scheme.ids.values())}, not for these.",
+                "Remove the stage (abort) before you stage it for other ids.",
+            )
+
+    def write_state(self, connection: Connection, move: Move, state: str, live_id: str, progress: dict[str, Any]) -> None:
+        """Update the row in the transaction that did the work."""
+        assignments = "epoch = :epoch, state = :state, live_id = :live, progress = CAST(:progress AS jsonb)"
+        values = {"epoch": move.epoch, "state": state, "live": live_id, "progress": json.dumps(progress), "migration": move.migration}
+        connection.execute(sa.text(f"UPDATE {SCHEMA}.migration SET {assignments} WHERE migration = :migration"), values)
