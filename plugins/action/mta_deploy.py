@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import deployments_log, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import deployments_log, shown
 from ansible_collections.zdm.landscape.plugins.plugin_utils.live import LiveAction
 
 

@@ -54,8 +54,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.zdm.landscape.plugins.module_utils.description.module_options import module_options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.module_options import module_options
 
 
 def run(description: Any, groups: Any, hostvars: Any, base: str | None = "") -> dict[str, Any]:

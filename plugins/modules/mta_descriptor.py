@@ -187,9 +187,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.durations impor
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions, masked
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions, masked
 
 SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},

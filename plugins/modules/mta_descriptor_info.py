@@ -196,8 +196,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import read_archived
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import ERROR, Finding, lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import ERROR, Finding, lint
 
 SPEC: dict[str, Any] = {
     "path": {"type": "path"},

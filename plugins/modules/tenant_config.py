@@ -99,9 +99,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import CONFIG_KEYS, pair
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import TENANTS
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import CONFIG_KEYS, pair
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenants_file import TenantsFile
 
 SPEC: dict[str, Any] = {

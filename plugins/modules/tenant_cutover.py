@@ -163,13 +163,13 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals, guard
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import expect_current
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import catch_up, is_staged
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
-from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals, guard
 
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["switched", "reversed", "aborted"], "default": "switched"},

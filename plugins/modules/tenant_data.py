@@ -137,6 +137,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals
 from ansible_collections.zdm.landscape.plugins.module_utils.http.health import slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import check, finalize, is_finalized
@@ -145,7 +146,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan impor
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, pending, remove, rewrite, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Participant
 
 OWN: dict[str, Any] = {

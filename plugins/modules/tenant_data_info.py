@@ -107,8 +107,8 @@ from dataclasses import asdict
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
 
 
 def main() -> None:

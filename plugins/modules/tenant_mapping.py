@@ -103,8 +103,8 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, pair, plan_absent, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, pair, plan_absent, plan_present
 
 SPEC: dict[str, Any] = {
     "subdomain": {"type": "str", "required": True},

@@ -94,9 +94,9 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import problems
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import problems
 
 
 def entry(document: Document, wrong: list[str]) -> dict[str, Any]:

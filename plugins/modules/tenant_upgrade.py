@@ -193,8 +193,8 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
 from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, PLANNED, UPGRADED, Outcome, TenantState
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Plan, Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import WAYS, build_way

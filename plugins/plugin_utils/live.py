@@ -16,10 +16,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import log_file
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
 from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import log_file
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 
 POLL_S = 0.2
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals, load_drivers
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
-from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals, load_drivers
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
-from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS

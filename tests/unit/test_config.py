@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.description.keys import expect_valid, problems
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.keys import expect_valid, problems
 
 GOOD: dict[str, Any] = {
     "name": "us10",

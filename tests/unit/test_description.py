@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.description.module_options import module_options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.module_options import module_options
 
 BASE: dict[str, Any] = {"name": "x", "store": {"path": "/s"}, "participants": [{"name": "a", "kind": "sqlite", "database": "/a.db"}]}
 GROUPS = {"zdm_controller": ["here"], "zdm_routers": ["r1", "r2"]}

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.http import health
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.http import health
 from ansible_collections.zdm.landscape.plugins.module_utils.http.health import Endpoint, check, check_all, endpoints_of, slowest_answer_ms
 
 ANSWERS = {

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Change, Wanted, apply, plan_absent, plan_present, problems
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, TENANTS, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Change, Wanted, apply, plan_absent, plan_present, problems
 
 A, B = Tenant("venezia", "guidA"), Tenant("venezia-scp", "guidB")
 DOCUMENT_A = {"id": "guidA", "subdomain": "venezia", "datacenter": "US10", "channel": "BETA"}

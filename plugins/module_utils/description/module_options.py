@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.description.keys import expect_valid
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.description.keys import expect_valid
 
 CONTROLLER_GROUP = "zdm_controller"
 ROUTER_GROUP = "zdm_routers"

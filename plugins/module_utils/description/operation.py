@@ -13,8 +13,9 @@ from types import FrameType
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.http.health import check_all, endpoints_of
+from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
 from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.http.health import check_all, endpoints_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
@@ -23,7 +24,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
-from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, Tenant, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, Tenant, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, TENANTS, Document, Store
 
 MAPPING_KEYS = ("mapToTenant", "mapToTenantId")

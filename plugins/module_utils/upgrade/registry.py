@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, shown
 
 SAAS_RIGHTS = "to be of the saas-registry binding of the application"
 MANAGER_RIGHTS = "to be of the subscription-manager binding of the application"

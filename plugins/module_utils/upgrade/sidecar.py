@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, Answer, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, Answer, shown
 
 RIGHTS = "the scope mtcallback (or cds.Subscriber) of the application"
 _PROVISIONING = "/-/cds/saas-provisioning"

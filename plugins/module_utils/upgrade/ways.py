@@ -10,11 +10,11 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web, checked_url
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.registry import MANAGER_RIGHTS, SAAS_RIGHTS, SaasRegistry, SubscriptionManager
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api, token_source
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.sidecar import RIGHTS, Sidecar
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web, checked_url
 
 WAYS = ("sidecar", "saas_registry", "subscription_manager")
 

@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import Result
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
 from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
 from ansible_collections.zdm.landscape.tests.cloud.controller import Operation

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.tests.cloud.mtar import zipped
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import Bench
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import participant as mariadb
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sessions as mariadb_sessions
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage, status, under

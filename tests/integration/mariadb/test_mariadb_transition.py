@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import twin as mariadb_twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGED, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import twin as mariadb_twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, options_of, participant_of, switch

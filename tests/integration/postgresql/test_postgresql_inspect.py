@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import inspect as postgresql_inspect
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import inspect as postgresql_inspect
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
 

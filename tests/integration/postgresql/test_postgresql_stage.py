@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, COPY, STAGED, STAGING, Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import KEY_LOOKUPS_ONLY, Scheme
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, WAIT_MS, A, B, C, Site, killed

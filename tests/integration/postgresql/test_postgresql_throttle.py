@@ -19,8 +19,8 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.http.health import Endpoint, slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, Site

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import Outcome
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import build_way
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.modules import tenant_upgrade
 from ansible_collections.zdm.landscape.tests.cloud.registries import SaasRegistryStandIn
 from ansible_collections.zdm.landscape.tests.cloud.sidecar import IDLE, LIVE, Sidecar

@@ -16,9 +16,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, plan_present
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, COLLECTIONS, MIGRATIONS, ONBOARDED, THROTTLES
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, plan_present
 
 from .conftest import A, B, Small
 

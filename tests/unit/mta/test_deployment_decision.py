@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import Goal, decide
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt
 from hypothesis import given, settings

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
 from hypothesis import given, settings

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import RULES, lint
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import RULES, lint
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
 
 SECRET = "s3cret" * 11

@@ -11,8 +11,8 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.zdm.landscape.plugins.filter.session_extension import FilterModule
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import SECRET_LENGTH, Sessions, masked
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import GUIDE, descriptor
 from hypothesis import given, settings

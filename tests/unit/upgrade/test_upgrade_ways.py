@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, TenantState, Way
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import build_way
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.tests.cloud.registries import IN_PROCESS, SUBSCRIBED, RegistryStandIn, SaasRegistryStandIn, SubscriptionManagerStandIn
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 from ansible_collections.zdm.landscape.tests.cloud.xsuaa import Client, Xsuaa

@@ -16,9 +16,9 @@ from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Timeout, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import CliLogin, chosen_source, token_source, user_of
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed, Tokens
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import CliLogin, chosen_source, token_source, user_of
 
 IDLE, LIVE = "-idle", "-live"
 _GONE = 404

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY, Answer
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 
 DEPLOY, BLUE_GREEN = "DEPLOY", "BLUE_GREEN_DEPLOY"
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"

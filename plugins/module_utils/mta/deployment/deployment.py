@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Timeout, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Away
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry, Leftover, leftovers_of, routes_by_module
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ABORTED,
@@ -25,6 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_ser
     Operation,
     instant,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import Decision, Goal, decide
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import UPGRADE_DONE, Attempt, DeploymentDocument, Place
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
@@ -38,7 +39,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.resul
     previous_archive,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Away
 
 Tell = Callable[[Mapping[str, Any]], None]
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import Deployed, Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import DeploymentDocument
 
 PREDICTED = {

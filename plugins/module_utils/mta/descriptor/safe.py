@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import STEP, Edits, scalar
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import VARIABLE, Sessions, instance_name, parse_environment, written
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import (
     PLACEHOLDER,
     REFERENCE,
@@ -24,7 +25,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls 
     strings_of,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source, Value
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import VARIABLE, Sessions, instance_name, parse_environment, written
 
 KEEP_ROUTES = "keep-existing-routes"
 DIRECT = re.compile(r"\$\{default-(?:idle-)?(url|uri|host)\}")

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import PLACEHOLDER, REFERENCE
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import (
     CRASHING,
     INTEGERS,
@@ -21,6 +19,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessi
     instance_name,
     parse_environment,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import PLACEHOLDER, REFERENCE
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 
 _UNQUOTED = re.compile(r"(:\s*)\$\{([^{}]+)\}")
 Found = tuple[str, Value, str, str, bool]

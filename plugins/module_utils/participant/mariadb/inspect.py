@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import NO_SUCH_TABLE, MariaDBSessions, describe, number
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs

@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, STAGING, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import DEADLOCK, LOCK_WAIT, STATEMENT_TIMEOUT, Deadline, number
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin import LOG_BATCH, MariaDBTwins
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name, write_state
