@@ -1,7 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a playbook written by hand asks of the routers and the store: ``python -m …bench.hand block|map|free <configuration file>``.
+"""What a playbook written by hand asks of the routers and the store: ``python -m …bench.hand block|map|free
+<configuration file>``.
 
 Each call appends a line with the time of its begin and end to the file that the configuration names.
 """

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The service behind the routers: ``python -m …bench.records <configuration file>``.
 
-``POST /records/<number>`` changes one row of the tenant that ``X-Tenant-Id`` names: 200, 409 when there is no such row, 500 for
-an error of the database. ``GET /records/health`` says whether the database answers.
+``POST /records/<number>`` changes one row of the tenant that ``X-Tenant-Id`` names: 200, 409 when there is no such row,
+500 for an error of the database. ``GET /records/health`` says whether the database answers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,14 @@ def application(kind: str, address: dict[str, Any]) -> web.Application:
 
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
-    web.run_app(application(config["kind"], config["database"]), host=HOST, port=config["port"], keepalive_timeout=KEEP_ALIVE_S, access_log=None, print=None)
+    web.run_app(
+        application(config["kind"], config["database"]),
+        host=HOST,
+        port=config["port"],
+        keepalive_timeout=KEEP_ALIVE_S,
+        access_log=None,
+        print=None,
+    )
 
 
 if __name__ == "__main__":

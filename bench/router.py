@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``bench/router``: the role's router against plain HAProxy, and what a tenant that is held costs the others.
 
-All routers come from one configuration that the role has rendered, with parts left out, on one thread each. They take turns
-in every round, so that a machine whose speed drifts does not change the ratios.
+All routers come from one configuration that the role has rendered, with parts left out, on one thread each. They take
+turns in every round, so that a machine whose speed drifts does not change the ratios.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
-from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, Deployment, deployed, is_ready, other_token, token
+from ansible_collections.zdm.landscape.tests.integration.router.kit import (
+    HOST,
+    MIGRATION,
+    A,
+    Deployment,
+    deployed,
+    is_ready,
+    other_token,
+    token,
+)
 from ansible_collections.zdm.landscape.tests.landscape.httpclient import HttpClient
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, temporary_folder, wait_until
 from ansible_collections.zdm.landscape.tests.landscape.programs import haproxy
@@ -87,7 +96,15 @@ def wrk(port: int, bearer: str, seconds: int) -> int:
 
     :raises SystemExit: an answer was not 200.
     """
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-H", f"Authorization: Bearer {bearer}", f"http://{HOST}:{port}/bench/1"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "-H",
+        f"Authorization: Bearer {bearer}",
+        f"http://{HOST}:{port}/bench/1",
+    ]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
     found = re.search(r"(\d+) requests in", output)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
@@ -150,7 +167,9 @@ def hold_requests(variant: Variant, bearer: str) -> list[socket.socket]:
     client = variant.client
     assert client is not None
     client.lease(MIGRATION, 1, [A], 60_000, HOLD)
-    request = f"GET /bench/1 HTTP/1.1\r\nHost: r\r\nConnection: close\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
+    request = (
+        f"GET /bench/1 HTTP/1.1\r\nHost: r\r\nConnection: close\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
+    )
     connections = []
     for _number in range(HELD):
         connections.append(socket.create_connection((HOST, variant.port), timeout=60))
@@ -176,7 +195,10 @@ def free_requests(variant: Variant, connections: list[socket.socket]) -> float:
 
 def measure_bystander(variant: Variant, rounds: int, seconds: int) -> dict[str, Any]:
     """A bystander's latency without and with held requests of another tenant, in turn."""
-    held_bearer, other_bearer = other_token("a", exp=int(time.time()) + LIFE_S), other_token("d", exp=int(time.time()) + LIFE_S)
+    held_bearer, other_bearer = (
+        other_token("a", exp=int(time.time()) + LIFE_S),
+        other_token("d", exp=int(time.time()) + LIFE_S),
+    )
     calm, beside, freed, busy = list[list[float]](), list[list[float]](), list[float](), list[float]()
     asyncio.run(paced(variant.port, other_bearer, 1))
     for _round in range(rounds):
@@ -207,15 +229,20 @@ def start(deployment: Deployment, variant: Variant, edit: Callable[[str], str]) 
     made = deployment.copy_to(f"bench-{variant.name.replace(' ', '-')}", edit)
     home, variant.port = made.home, made.port
     variant.client = HAProxyRouter(variant.name, socket=str(home / "run" / "master.sock"))
-    deployment.processes.start(variant.name, [str(home / "bin" / "zdm-router")]).wait_ready(partial(is_ready, variant.client))
+    deployment.processes.start(variant.name, [str(home / "bin" / "zdm-router")]).wait_ready(
+        partial(is_ready, variant.client)
+    )
 
 
 def run(rounds: int, seconds: int) -> dict[str, Any]:
     service_port, life = free_port(), int(time.time()) + LIFE_S
     changes = {
-        "landscape_router_threads": 1, "landscape_router_hold_max": "1m", "landscape_router_held_limit": HELD, "landscape_router_server_idle": "1m",
+        "landscape_router_threads": 1,
+        "landscape_router_hold_max": "1m",
+        "landscape_router_held_limit": HELD,
+        "landscape_router_server_idle": "1m",
         "landscape_router_backends": [{"name": "bench", "path": "/bench", "servers": [f"{HOST}:{service_port}"]}],
-    }  # fmt: skip
+    }
     hs256, rs256 = other_token("d", exp=life), token("guid-d", exp=life)
     variants = [
         Variant("plain", "", hs256), Variant("token HS256", "12", hs256), Variant("router HS256", "all", hs256),
@@ -237,28 +264,39 @@ def run(rounds: int, seconds: int) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
-        "processor": found[1] if found else platform.machine(), "processors": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
-        "haproxy": haproxy().version_text, "python": platform.python_version(), "kernel": platform.release(),
-    }  # fmt: skip
+        "processor": found[1] if found else platform.machine(),
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "haproxy": haproxy().version_text,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
 
 
 def table(result: dict[str, Any]) -> str:
     facts, other = result["machine"], result["bystander"]
     lines = [
-        f"{facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy {facts['haproxy']} on one thread",
+        (
+            f"{facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy {facts['haproxy']}"
+            " on one thread"
+        ),
         f"medians of {result['rounds']} interleaved rounds of {result['seconds']} s",
         "",
         f"{'':14} {'requests/s':>10} {'against plain':>14} {'CPU/request':>12} {'against plain':>14}",
     ]
     lines += [
-        f"{row['variant']:14} {row['requests_per_s']:>10,} {row['rate_ratio']:>14.2f} {row['cpu_us_per_request']:>9.1f} µs {row['cpu_ratio']:>14.2f}"
+        f"{row['variant']:14} {row['requests_per_s']:>10,} {row['rate_ratio']:>14.2f} {row['cpu_us_per_request']:>9.1f}"
+        f" µs {row['cpu_ratio']:>14.2f}"
         for row in result["cost"]
     ]
     lines += [
         "",
         f"a bystander at {BYSTANDER_RATE} requests/s: p50 {other['p50_ms']} ms, p99 {other['p99_ms']} ms",
-        f"beside {other['held']} held requests of another tenant: p50 {other['p50_beside_held_ms']} ms, p99 {other['p99_beside_held_ms']} ms"
-        f" (ratio {other['p99_ratio']}); the router uses {other['router_cores_while_held']:.0%} of a processor",
+        (
+            f"beside {other['held']} held requests of another tenant: p50 {other['p50_beside_held_ms']} ms, p99"
+            f" {other['p99_beside_held_ms']} ms (ratio {other['p99_ratio']}); the router uses"
+            f" {other['router_cores_while_held']:.0%} of a processor"
+        ),
         f"released, the {other['held']} requests are answered within {other['freed_ms']} ms",
     ]
     return "\n".join(lines)
@@ -269,13 +307,17 @@ def need_wrk() -> None:
     if shutil.which("wrk"):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "wrk"], stdout=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-q", "--no-install-recommends", "wrk"], stdout=subprocess.DEVNULL, check=False
+        )
     if not shutil.which("wrk"):
         raise SystemExit("bench/router needs the load generator wrk (Debian: apt-get install wrk).")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench/router", description="What the landscape router costs, against a plain HAProxy.")
+    parser = argparse.ArgumentParser(
+        prog="bench/router", description="What the landscape router costs, against a plain HAProxy."
+    )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=2, help="per measurement (default %(default)s)")
     arguments = parser.parse_args()

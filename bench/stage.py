@@ -1,7 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``bench/stage``: how fast a stage copies rows, against one ``INSERT … SELECT``, and what its triggers cost every write.
+"""``bench/stage``: how fast a stage copies rows, against one ``INSERT … SELECT``, and what its triggers cost every
+write.
 
 Both ways of copying take turns in one server; so do writes to the staged table and to an equal one without triggers.
 """
@@ -60,7 +61,11 @@ def stage(participant: Participant, epoch: int) -> dict[str, float]:
     begin = time.monotonic()
     participant.stage(move, plan, note)
     end = time.monotonic()
-    return {"copy": marks["copied"] - begin, "settle": marks["verifying"] - marks["copied"], "verify": end - marks["verifying"]}
+    return {
+        "copy": marks["copied"] - begin,
+        "settle": marks["verifying"] - marks["copied"],
+        "verify": end - marks["verifying"],
+    }
 
 
 def measure_copies(table: Table, participant: Participant, rows: int, rounds: int) -> dict[str, Any]:
@@ -81,7 +86,9 @@ def measure_copies(table: Table, participant: Participant, rows: int, rounds: in
         "copy_rows_per_s": round(rows / statistics.median(run["copy"] for run in ours)),
         "verify_rows_per_s": round(rows / statistics.median(run["verify"] for run in ours)),
         "stage_rows_per_s": round(rows / statistics.median(sum(run.values()) for run in ours)),
-        "copy_against_one_statement": round(statistics.median(run["copy"] / seconds for run, seconds in zip(ours, plain, strict=True)), 2),
+        "copy_against_one_statement": round(
+            statistics.median(run["copy"] / seconds for run, seconds in zip(ours, plain, strict=True)), 2
+        ),
         "one_statement_s": plain,
         "stage_s": ours,
     }
@@ -94,7 +101,10 @@ def write_rows(session: Any, table: str, tenant_id: str, first: int) -> dict[str
     """Milliseconds of single-row transactions of one session."""
     cursor, found = session.cursor(), {kind: list[float]() for kind in KINDS_OF_WRITES}
     statements = {
-        "insert": f"INSERT INTO {table} (tenant_id, id, number, code, customer, amount, version, note) VALUES (%s, %s, %s, 'C1', 'new', 1, 1, 'new')",
+        "insert": (
+            f"INSERT INTO {table} (tenant_id, id, number, code, customer, amount, version, note) VALUES (%s, %s, %s,"
+            " 'C1', 'new', 1, 1, 'new')"
+        ),
         "update": f"UPDATE {table} SET amount = amount + 1, version = version + 1 WHERE tenant_id = %s AND id = %s",
         "delete": f"DELETE FROM {table} WHERE tenant_id = %s AND id = %s",
     }
@@ -102,29 +112,44 @@ def write_rows(session: Any, table: str, tenant_id: str, first: int) -> dict[str
         row_id = f"10000000-0000-4000-8000-{number:012x}"
         for kind, statement in statements.items():
             values = (tenant_id, row_id, number) if kind == "insert" else (tenant_id, row_id)
-            found[kind].append(timed(lambda statement=statement, values=values: cursor.execute(statement, values)) * 1000)  # type: ignore[misc]
+            found[kind].append(
+                timed(lambda statement=statement, values=values: cursor.execute(statement, values)) * 1000
+            )  # type: ignore[misc]
     return found
 
 
 def measure_writes(table: Table, rows: int, rounds: int) -> list[dict[str, Any]]:
     """Latency and throughput with and without the triggers, for the live tenant and for another one."""
     tenants = {"live tenant": SOURCE, "bystander": OTHER}
-    samples: dict[tuple[str, str], list[dict[str, list[float]]]] = {(who, name): [] for who in tenants for name in (BARE, NAME)}
+    samples: dict[tuple[str, str], list[dict[str, list[float]]]] = {
+        (who, name): [] for who in tenants for name in (BARE, NAME)
+    }
     with closing(table.connect()) as session:
         for number in range(-1, rounds):  # the first one warms up
             for (who, name), found in samples.items():
                 seen = write_rows(session, name, tenants[who], rows + 1 + (number + 1) * WRITES)
                 if number >= 0:
                     found.append(seen)
-    return [_compare(who, kind, samples[who, BARE], samples[who, NAME]) for who in tenants for kind in (*KINDS_OF_WRITES, "all")]
+    return [
+        _compare(who, kind, samples[who, BARE], samples[who, NAME])
+        for who in tenants
+        for kind in (*KINDS_OF_WRITES, "all")
+    ]
 
 
-def _compare(who: str, kind: str, bare: list[dict[str, list[float]]], staged: list[dict[str, list[float]]]) -> dict[str, Any]:
+def _compare(
+    who: str, kind: str, bare: list[dict[str, list[float]]], staged: list[dict[str, list[float]]]
+) -> dict[str, Any]:
     def rounds(samples: list[dict[str, list[float]]]) -> list[list[float]]:
         return [sorted(ms for name, values in run.items() if kind in (name, "all") for ms in values) for run in samples]
 
     def ratio(figure: Figure) -> float:
-        return round(statistics.median(figure(with_) / figure(without) for without, with_ in zip(rounds(bare), rounds(staged), strict=True)), 2)
+        return round(
+            statistics.median(
+                figure(with_) / figure(without) for without, with_ in zip(rounds(bare), rounds(staged), strict=True)
+            ),
+            2,
+        )
 
     def medians(samples: list[dict[str, list[float]]]) -> dict[str, float]:
         runs = rounds(samples)
@@ -166,36 +191,69 @@ def measure(kind: str, rows: int, rounds: int) -> dict[str, Any]:
             copies = measure_copies(table, participant, rows, rounds)
             writes = measure_writes(table, rows, 2 * rounds)
             participant.close()
-            return {"database": kind, "version": table.version, "rows": rows, "row_bytes": table.row_bytes(), "copies": copies, "writes": writes}
+            return {
+                "database": kind,
+                "version": table.version,
+                "rows": rows,
+                "row_bytes": table.row_bytes(),
+                "copies": copies,
+                "writes": writes,
+            }
 
 
 def report(result: dict[str, Any]) -> str:
     facts = result["machine"]
     lines = [
-        f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, Python {facts['python']}",
+        (
+            f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, Python"
+            f" {facts['python']}"
+        ),
         f"medians of {result['rounds']} interleaved rounds; rows/s",
         "",
-        f"{'':18} {'rows':>9} {'one statement':>14} {'copy':>9} {'verify':>9} {'stage':>9} {'copy time against one statement':>32}",
+        (
+            f"{'':18} {'rows':>9} {'one statement':>14} {'copy':>9} {'verify':>9} {'stage':>9}"
+            f" {'copy time against one statement':>32}"
+        ),
     ]
     for row in result["results"]:
         copies = row["copies"]
         rates = " ".join(f"{copies[f'{name}_rows_per_s']:>9,}" for name in ("copy", "verify", "stage"))
-        lines.append(f"{row['version']:18} {row['rows']:>9,} {copies['one_statement_rows_per_s']:>14,} {rates} {copies['copy_against_one_statement']:>32}")
-    lines += ["", f"{'single-row transactions':30} {'p50 ms':>16} {'ratio':>6} {'p99 ms':>16} {'ratio':>6} {'per second':>14} {'ratio':>6}"]
+        lines.append(
+            f"{row['version']:18} {row['rows']:>9,} {copies['one_statement_rows_per_s']:>14,} {rates}"
+            f" {copies['copy_against_one_statement']:>32}"
+        )
+    lines += [
+        "",
+        (
+            f"{'single-row transactions':30} {'p50 ms':>16} {'ratio':>6} {'p99 ms':>16} {'ratio':>6} {'per second':>14}"
+            f" {'ratio':>6}"
+        ),
+    ]
     for row in result["results"]:
         for write in row["writes"]:
-            what, bare, staged = f"{row['database']} {write['tenant']} {write['write']}", write["without"], write["with"]
+            what, bare, staged = (
+                f"{row['database']} {write['tenant']} {write['write']}",
+                write["without"],
+                write["with"],
+            )
             lines.append(
-                f"{what:30} {bare['p50_ms']:>7.2f} {staged['p50_ms']:>8.2f} {write['p50_ratio']:>6} {bare['p99_ms']:>7.2f} {staged['p99_ms']:>8.2f}"
-                f" {write['p99_ratio']:>6} {bare['per_s']:>7,.0f} {staged['per_s']:>6,.0f} {write['rate_ratio']:>6}"
+                f"{what:30} {bare['p50_ms']:>7.2f} {staged['p50_ms']:>8.2f} {write['p50_ratio']:>6}"
+                f" {bare['p99_ms']:>7.2f} {staged['p99_ms']:>8.2f} {write['p99_ratio']:>6} {bare['per_s']:>7,.0f}"
+                f" {staged['per_s']:>6,.0f} {write['rate_ratio']:>6}"
             )
     return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench/stage", description="How fast a stage copies rows, and what its triggers cost every write.")
-    parser.add_argument("rows", nargs="?", type=rows_of, default=200_000, help="rows of the tenant, and of a bystander (default 200k)")
-    parser.add_argument("--database", choices=KINDS, action="append", help="only this kind of database; may be repeated")
+    parser = argparse.ArgumentParser(
+        prog="bench/stage", description="How fast a stage copies rows, and what its triggers cost every write."
+    )
+    parser.add_argument(
+        "rows", nargs="?", type=rows_of, default=200_000, help="rows of the tenant, and of a bystander (default 200k)"
+    )
+    parser.add_argument(
+        "--database", choices=KINDS, action="append", help="only this kind of database; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default %(default)s)")
     arguments = parser.parse_args()
     facts = machine()

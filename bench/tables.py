@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One table of a multi-tenant application in a database server of its own: made, filled inside the server, read, and settled."""
+"""One table of a multi-tenant application in a database server of its own: made, filled inside the server, read, and
+settled.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ SMALL_HISTORY = 1000
 
 
 class Table(ABC):
-    """Key (tenant_id, id), unique (tenant_id, number); the same ids and numbers for every tenant, rows of 200 to 270 bytes.
+    """Key (tenant_id, id), unique (tenant_id, number); the same ids and numbers for every tenant, rows of 200 to 270
+    bytes.
 
     :param folder: the server's; it is removed with what it is in.
     """
@@ -79,7 +82,10 @@ class Table(ABC):
     def copy(self, from_id: str, to_id: str) -> str:
         """All rows of a tenant once more under another id, in one statement."""
         columns = "id, number, code, customer, amount, version, note"
-        return f"INSERT INTO {NAME} (tenant_id, {columns}) SELECT '{to_id}', {columns} FROM {NAME} WHERE tenant_id = '{from_id}'"
+        return (
+            f"INSERT INTO {NAME} (tenant_id, {columns}) SELECT '{to_id}', {columns} FROM {NAME} WHERE tenant_id ="
+            f" '{from_id}'"
+        )
 
     def move(self, from_id: str, to_id: str) -> str:
         return f"UPDATE {NAME} SET tenant_id = '{to_id}' WHERE tenant_id = '{from_id}'"
@@ -113,7 +119,9 @@ class Table(ABC):
 
     @abstractmethod
     def command(self, statement: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-        """Command line and environment that run a statement by the client; the password goes into a file of *folder*."""
+        """Command line and environment that run a statement by the client; the password goes into a file of
+        *folder*.
+        """
 
 
 class PostgresTable(Table):
@@ -131,9 +139,9 @@ class PostgresTable(Table):
 
     def ddl(self) -> str:
         return (
-            f"CREATE TABLE {NAME} (tenant_id uuid NOT NULL, id uuid NOT NULL, number integer NOT NULL, code varchar(12) NOT NULL,"
-            " customer varchar(40) NOT NULL, amount integer NOT NULL, version integer NOT NULL, note varchar(200) NOT NULL,"
-            " PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number))"
+            f"CREATE TABLE {NAME} (tenant_id uuid NOT NULL, id uuid NOT NULL, number integer NOT NULL, code varchar(12)"
+            " NOT NULL, customer varchar(40) NOT NULL, amount integer NOT NULL, version integer NOT NULL, note"
+            " varchar(200) NOT NULL, PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number))"
         )
 
     def like(self, name: str) -> str:
@@ -141,8 +149,8 @@ class PostgresTable(Table):
 
     def fill(self, tenant_id: str, rows: int) -> str:
         return (
-            f"INSERT INTO {NAME} SELECT '{tenant_id}', ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, 'C' || n % 100, 'customer ' || n,"
-            f" n % 1000, 1, repeat('x', 130) FROM generate_series(1, {rows}) n"
+            f"INSERT INTO {NAME} SELECT '{tenant_id}', ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,"
+            f" n, 'C' || n % 100, 'customer ' || n, n % 1000, 1, repeat('x', 130) FROM generate_series(1, {rows}) n"
         )
 
     def settle(self) -> None:
@@ -178,13 +186,15 @@ class MariaTable(Table):
         self._admin(f"SET GLOBAL innodb_buffer_pool_size = {size}")
         if self.server.program.version >= (10, 9):
             self._admin(f"SET GLOBAL innodb_log_file_size = {size}")
-        wait_until(lambda: self._admin("SELECT @@innodb_buffer_pool_size")[0][0] == size, "the buffer pool has its size")
+        wait_until(
+            lambda: self._admin("SELECT @@innodb_buffer_pool_size")[0][0] == size, "the buffer pool has its size"
+        )
 
     def ddl(self) -> str:
         return (
-            f"CREATE TABLE {NAME} (tenant_id varchar(36) NOT NULL, id varchar(36) NOT NULL, number integer NOT NULL, code varchar(12) NOT NULL,"
-            " customer varchar(40) NOT NULL, amount integer NOT NULL, version integer NOT NULL, note varchar(200) NOT NULL,"
-            " PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number)) ENGINE=InnoDB"
+            f"CREATE TABLE {NAME} (tenant_id varchar(36) NOT NULL, id varchar(36) NOT NULL, number integer NOT NULL,"
+            " code varchar(12) NOT NULL, customer varchar(40) NOT NULL, amount integer NOT NULL, version integer NOT"
+            " NULL, note varchar(200) NOT NULL, PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, number)) ENGINE=InnoDB"
         )
 
     def like(self, name: str) -> str:
@@ -192,21 +202,39 @@ class MariaTable(Table):
 
     def fill(self, tenant_id: str, rows: int) -> str:
         return (
-            f"INSERT INTO {NAME} SELECT '{tenant_id}', concat('00000000-0000-4000-8000-', lpad(lower(hex(seq)), 12, '0')), seq, concat('C', seq % 100),"
-            f" concat('customer ', seq), seq % 1000, 1, repeat('x', 100) FROM seq_1_to_{rows}"
+            f"INSERT INTO {NAME} SELECT '{tenant_id}', concat('00000000-0000-4000-8000-', lpad(lower(hex(seq)), 12,"
+            " '0')), seq, concat('C', seq % 100), concat('customer ', seq), seq % 1000, 1, repeat('x', 100) FROM"
+            f" seq_1_to_{rows}"
         )
 
     def settle(self) -> None:
         query = "SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'"
-        wait_until(lambda: self._admin(query)[0][0] < SMALL_HISTORY, "InnoDB has purged old versions", timeout_s=300, pause_s=0.2)
+        wait_until(
+            lambda: self._admin(query)[0][0] < SMALL_HISTORY,
+            "InnoDB has purged old versions",
+            timeout_s=300,
+            pause_s=0.2,
+        )
         self.execute(f"ANALYZE TABLE {NAME}")
 
     def row_bytes(self) -> int:
-        return int(self.execute(f"SELECT avg_row_length FROM information_schema.tables WHERE table_name = '{NAME}'")[0][0])
+        return int(
+            self.execute(f"SELECT avg_row_length FROM information_schema.tables WHERE table_name = '{NAME}'")[0][0]
+        )
 
     def command(self, statement: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         secret = _secret(folder / "my.cnf", f"[client]\nuser=app\npassword={self.server.app.password}\n")
-        return [self.client, f"--defaults-file={secret}", "-h", HOST, "-P", str(self.server.port), NAME, "-e", statement], {}
+        return [
+            self.client,
+            f"--defaults-file={secret}",
+            "-h",
+            HOST,
+            "-P",
+            str(self.server.port),
+            NAME,
+            "-e",
+            statement,
+        ], {}
 
 
 TABLES: dict[str, type[PostgresTable] | type[MariaTable]] = {"postgresql": PostgresTable, "mariadb": MariaTable}
@@ -238,7 +266,11 @@ def machine() -> dict[str, Any]:
     """Where and when a benchmark ran; ask it before the work begins, for the load of others."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "processor": found[1] if found else platform.machine(), "processors": os.cpu_count(),
-        "load": [round(value, 1) for value in os.getloadavg()], "python": platform.python_version(), "kernel": platform.release(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "processor": found[1] if found else platform.machine(),
+        "processors": os.cpu_count(),
+        "load": [round(value, 1) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "kernel": platform.release(),
         "haproxy": programs.haproxy().version_text,
-    }  # fmt: skip
+    }

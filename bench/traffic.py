@@ -49,7 +49,9 @@ class Traffic:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.end()
 
     def end(self) -> None:
@@ -59,7 +61,11 @@ class Traffic:
 
     def seen(self) -> Seen:
         """Everything that was answered so far; end the traffic before, so that nothing is missing."""
-        return Seen(len(self._samples), sum(right for _ms, right in self._samples), max((ms for ms, _right in self._samples), default=0.0))
+        return Seen(
+            len(self._samples),
+            sum(right for _ms, right in self._samples),
+            max((ms for ms, _right in self._samples), default=0.0),
+        )
 
     async def _run(self) -> None:
         loop, clients = asyncio.get_running_loop(), [HttpClient(*address) for address in self._addresses]
@@ -68,7 +74,9 @@ class Traffic:
         async def one(number: int, due: float) -> None:
             headers = {"authorization": f"Bearer {self._tokens[number // len(clients) % len(self._tokens)]}"}
             try:
-                answer = await clients[number % len(clients)].request("POST", f"/{NAME}/{random.randint(1, self._rows)}", headers, timeout_s=PATIENCE_S)
+                answer = await clients[number % len(clients)].request(
+                    "POST", f"/{NAME}/{random.randint(1, self._rows)}", headers, timeout_s=PATIENCE_S
+                )
                 right = answer.status == 200
             except HttpError:
                 right = False

@@ -1,11 +1,12 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``bench/window``: how long a tenant is held while its rows change id, against a playbook written by hand, by number of rows.
+"""``bench/window``: how long a tenant is held while its rows change id, against a playbook written by hand, by number
+of rows.
 
-Both ways run in one go, behind the same two routers, under the same light traffic of the tenant: first by hand on the fresh
-table, there and back; then ours, staged once and switched there and back some times, the numbers of rows taking turns. A
-window is counted from the first block to the last release.
+Both ways run in one go, behind the same two routers, under the same light traffic of the tenant: first by hand on the
+fresh table, there and back; then ours, staged once and switched there and back some times, the numbers of rows taking
+turns. A window is counted from the first block to the last release.
 """
 
 from __future__ import annotations
@@ -74,7 +75,14 @@ class Scene:
         path.touch(0o600)
         play = {"name": name, "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
         path.write_text(yaml.safe_dump([play], sort_keys=False))
-        command = [str(ansible_playbook()), "-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", str(path)]
+        command = [
+            str(ansible_playbook()),
+            "-i",
+            "localhost,",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+            str(path),
+        ]
         begin = time.monotonic()
         done = subprocess.run(command, env=self.landscape.environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -89,7 +97,19 @@ class Scene:
 
     def ours(self, module: str, state: str) -> float:
         options = {"state": state, "source": self.landscape.source.subdomain, "target": self.landscape.target.subdomain}
-        return self.play(state, [{"name": state, f"zdm.landscape.{module}": {**options, **self.landscape.vars, "participants": [self.table.participant()]}}])
+        return self.play(
+            state,
+            [
+                {
+                    "name": state,
+                    f"zdm.landscape.{module}": {
+                        **options,
+                        **self.landscape.vars,
+                        "participants": [self.table.participant()],
+                    },
+                }
+            ],
+        )
 
     def last_window(self) -> dict[str, Any]:
         journal = next((self.landscape.store_path / "migrations").glob("*.json"))
@@ -116,16 +136,23 @@ class Scene:
             raise SystemExit(f"{seen.refused} of {seen.requests} requests were not answered 200 in a window of ours.")
         self.seen.append(seen)
         self.windows.append(self.last_window())
-        acknowledged, found = sum(run.acknowledged for run in self.seen), self.changes(self.tenants(back)[1]) - self.changes_before
+        acknowledged, found = (
+            sum(run.acknowledged for run in self.seen),
+            self.changes(self.tenants(back)[1]) - self.changes_before,
+        )
         if found != acknowledged:
             raise SystemExit(f"{acknowledged} writes were acknowledged, {found} are in the table.")
 
     def result_of_ours(self) -> dict[str, Any]:
         lengths = [window["window_ms"] for window in self.windows]
         return {
-            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(run.longest_ms for run in self.seen)),
-            "requests": sum(run.requests for run in self.seen), "stage_s": round(self.stage_s, 1), "steps_ms": _steps(self.windows),
-        }  # fmt: skip
+            "window_ms": statistics.median(lengths),
+            "windows_ms": lengths,
+            "longest_answer_ms": round(max(run.longest_ms for run in self.seen)),
+            "requests": sum(run.requests for run in self.seen),
+            "stage_s": round(self.stage_s, 1),
+            "steps_ms": _steps(self.windows),
+        }
 
     # -- by hand ----------------------------------------------------------------------------------
 
@@ -134,15 +161,33 @@ class Scene:
         live, goal = self.tenants(back)
         self.epoch += 1
         events, config = self.folder / f"events-{self.epoch}", self.folder / "hand.json"
-        parties = {role: {"subdomain": tenant.subdomain, "id": tenant.id} for role, tenant in {"live": goal, "other": live}.items()}
-        places = {"routers": self.landscape.vars["routers"], "store": str(self.landscape.store_path), "events": str(events)}
+        parties = {
+            role: {"subdomain": tenant.subdomain, "id": tenant.id}
+            for role, tenant in {"live": goal, "other": live}.items()
+        }
+        places = {
+            "routers": self.landscape.vars["routers"],
+            "store": str(self.landscape.store_path),
+            "events": str(events),
+        }
         config.write_text(json.dumps({**places, **parties, "epoch": self.epoch}))
         move, environment = self.table.command(self.table.move(live.id, goal.id), self.folder)
-        step = {name: [sys.executable, "-m", "ansible_collections.zdm.landscape.bench.hand", name, str(config)] for name in ("block", "map", "free")}
+        step = {
+            name: [sys.executable, "-m", "ansible_collections.zdm.landscape.bench.hand", name, str(config)]
+            for name in ("block", "map", "free")
+        }
         tasks = [
-            {"name": "Block the tenants in both routers", "ansible.builtin.command": {"argv": step["block"]}, "environment": _path()},
+            {
+                "name": "Block the tenants in both routers",
+                "ansible.builtin.command": {"argv": step["block"]},
+                "environment": _path(),
+            },
             {"name": "Move the rows", "ansible.builtin.command": {"argv": move}, "environment": environment},
-            {"name": "Swap the mapping in store and routers", "ansible.builtin.command": {"argv": step["map"]}, "environment": _path()},
+            {
+                "name": "Swap the mapping in store and routers",
+                "ansible.builtin.command": {"argv": step["map"]},
+                "environment": _path(),
+            },
             {"name": "Free the tenants", "ansible.builtin.command": {"argv": step["free"]}, "environment": _path()},
         ]
         self.play("by-hand", tasks)
@@ -157,9 +202,12 @@ class Scene:
             seen.append(traffic.seen())
             self.table.settle()
         return {
-            "window_ms": statistics.median(lengths), "windows_ms": lengths, "longest_answer_ms": round(max(run.longest_ms for run in seen)),
-            "requests": sum(run.requests for run in seen), "refused": sum(run.refused for run in seen),
-        }  # fmt: skip
+            "window_ms": statistics.median(lengths),
+            "windows_ms": lengths,
+            "longest_answer_ms": round(max(run.longest_ms for run in seen)),
+            "requests": sum(run.requests for run in seen),
+            "refused": sum(run.refused for run in seen),
+        }
 
 
 def _path() -> dict[str, str]:
@@ -169,7 +217,10 @@ def _path() -> dict[str, str]:
 def _steps(windows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The median of each step of the window."""
     names = [step["step"] for step in windows[0]["timeline"]]
-    steps = {name: [step["ms"] for window in windows for step in window["timeline"] if step["step"] == name] for name in names}
+    steps = {
+        name: [step["ms"] for window in windows for step in window["timeline"] if step["step"] == name]
+        for name in names
+    }
     return {name: round(statistics.median(values), 1) for name, values in steps.items()}
 
 
@@ -193,7 +244,9 @@ def scene(landscape: Landscape, kind: str, rows: int) -> Iterator[Scene]:
 
 
 def measure(landscapes: dict[int, Landscape], kind: str, pairs: int) -> list[dict[str, Any]]:
-    """Both ways at all numbers of rows; in the windows of ours they take turns, so that a machine whose speed drifts does not change the ratios."""
+    """Both ways at all numbers of rows; in the windows of ours they take turns, so that a machine whose speed drifts
+    does not change the ratios.
+    """
     results = []
     with ExitStack() as stack:
         scenes = [stack.enter_context(scene(landscape, kind, rows)) for rows, landscape in landscapes.items()]
@@ -209,8 +262,21 @@ def measure(landscapes: dict[int, Landscape], kind: str, pairs: int) -> list[dic
             say(f"{kind}: windows of ours {[one.windows[-1]['window_ms'] for one in scenes]} ms")
         for one, hand in zip(scenes, hands, strict=True):
             ours = one.result_of_ours()
-            table = {"database": kind, "version": one.table.version, "rows": one.rows, "others": min(one.rows, OTHERS_MOST), "row_bytes": one.table.row_bytes()}
-            results.append({**table, "ours": ours, "by_hand": hand, "hand_against_ours": round(hand["window_ms"] / ours["window_ms"], 1)})
+            table = {
+                "database": kind,
+                "version": one.table.version,
+                "rows": one.rows,
+                "others": min(one.rows, OTHERS_MOST),
+                "row_bytes": one.table.row_bytes(),
+            }
+            results.append(
+                {
+                    **table,
+                    "ours": ours,
+                    "by_hand": hand,
+                    "hand_against_ours": round(hand["window_ms"] / ours["window_ms"], 1),
+                }
+            )
     return results
 
 
@@ -218,43 +284,72 @@ def verdicts(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was promised, and whether it is so."""
     found = []
     for kind in dict.fromkeys(result["database"] for result in results):
-        own = sorted((result for result in results if result["database"] == kind), key=lambda result: int(result["rows"]))
+        own = sorted(
+            (result for result in results if result["database"] == kind), key=lambda result: int(result["rows"])
+        )
         least, most = own[0], own[-1]
         if least is not most:
             growth = round(most["ours"]["window_ms"] / least["ours"]["window_ms"], 2)
             what = f"{kind}: ours at {most['rows']:,} rows is {growth} times ours at {least['rows']:,} (at most {FLAT})"
             found.append({"what": what, "value": growth, "pass": growth <= FLAT})
         if most["rows"] >= LARGE:
-            what = f"{kind}: by hand at {most['rows']:,} rows is {most['hand_against_ours']} times ours (at least {SHORTER:g})"
-            found.append({"what": what, "value": most["hand_against_ours"], "pass": most["hand_against_ours"] >= SHORTER})
+            what = (
+                f"{kind}: by hand at {most['rows']:,} rows is {most['hand_against_ours']} times ours (at least"
+                f" {SHORTER:g})"
+            )
+            found.append(
+                {"what": what, "value": most["hand_against_ours"], "pass": most["hand_against_ours"] >= SHORTER}
+            )
     return found
 
 
 def report(result: dict[str, Any]) -> str:
     facts = result["machine"]
     lines = [
-        f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy {facts['haproxy']}, Python {facts['python']}",
+        (
+            f"{facts['at']}, {facts['processor']}, {facts['processors']} processors, load {facts['load']}, HAProxy"
+            f" {facts['haproxy']}, Python {facts['python']}"
+        ),
         f"{RATE} writes/s of the tenant through two routers; windows in ms, medians",
         "",
-        f"{'':19} {'rows':>10} {'ours':>8} {'(least to most)':>14} {'longest answer':>15} {'by hand':>9} {'refused':>9} {'by hand/ours':>13}",
+        (
+            f"{'':19} {'rows':>10} {'ours':>8} {'(least to most)':>14} {'longest answer':>15} {'by hand':>9}"
+            f" {'refused':>9} {'by hand/ours':>13}"
+        ),
     ]
     for row in result["results"]:
         ours, hand = row["ours"], row["by_hand"]
         spread = f"{min(ours['windows_ms'])} to {max(ours['windows_ms'])}"
         lines.append(
-            f"{row['version']:19} {row['rows']:>10,} {ours['window_ms']:>8.0f} {spread:>14} {ours['longest_answer_ms']:>15}"
-            f" {hand['window_ms']:>9,.0f} {hand['refused']:>4}/{hand['requests']:<4} {row['hand_against_ours']:>13}"
+            f"{row['version']:19} {row['rows']:>10,} {ours['window_ms']:>8.0f} {spread:>14}"
+            f" {ours['longest_answer_ms']:>15} {hand['window_ms']:>9,.0f} {hand['refused']:>4}/{hand['requests']:<4}"
+            f" {row['hand_against_ours']:>13}"
         )
     lines += ["", "medians of the steps of ours in ms:"]
-    lines += [f"{row['database']:11} {row['rows']:>10,}  {', '.join(f'{k} {v:g}' for k, v in row['ours']['steps_ms'].items())}" for row in result["results"]]
+    lines += [
+        f"{row['database']:11} {row['rows']:>10,} "
+        f" {', '.join(f'{k} {v:g}' for k, v in row['ours']['steps_ms'].items())}"
+        for row in result["results"]
+    ]
     lines += ["", *(f"{'PASS' if verdict['pass'] else 'FAIL'}  {verdict['what']}" for verdict in result["verdicts"])]
     return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench/window", description="How long a tenant is held while its rows change id, against a playbook by hand.")
-    parser.add_argument("rows", nargs="*", type=rows_of, default=[50_000, 500_000, LARGE], help="rows of the tenant, for example 50k 500k 2m (the default)")
-    parser.add_argument("--database", choices=KINDS, action="append", help="only this kind of database; may be repeated")
+    parser = argparse.ArgumentParser(
+        prog="bench/window",
+        description="How long a tenant is held while its rows change id, against a playbook by hand.",
+    )
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        type=rows_of,
+        default=[50_000, 500_000, LARGE],
+        help="rows of the tenant, for example 50k 500k 2m (the default)",
+    )
+    parser.add_argument(
+        "--database", choices=KINDS, action="append", help="only this kind of database; may be repeated"
+    )
     parser.add_argument("--pairs", type=int, default=4, help="windows of ours there and back (default %(default)s)")
     arguments = parser.parse_args()
     facts, results, result = machine(), list[dict[str, Any]](), dict[str, Any]()
@@ -269,7 +364,12 @@ def main() -> int:
             stack.enter_context(landscapes[rows])
         for kind in arguments.database or KINDS:
             results += measure(landscapes, kind, arguments.pairs)
-            result = {"machine": {**facts, "load_after": machine()["load"]}, "rate": RATE, "results": results, "verdicts": verdicts(results)}
+            result = {
+                "machine": {**facts, "load_after": machine()["load"]},
+                "rate": RATE,
+                "results": results,
+                "verdicts": verdicts(results),
+            }
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{report(result)}\n\nAll figures: {RESULT.relative_to(CHECKOUT)}")
     return 0 if all(verdict["pass"] for verdict in result["verdicts"]) else 1

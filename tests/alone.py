@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A plugin of pytest that shows whether a test needs another one: ``./test --alone`` and ``./test --order reverse``.
 
-Alone, every test has a fork of a process that has collected them and set up nothing; what it sets up is torn down there.
+Alone, every test has a fork of a process that has collected them and set up nothing; what it sets up is torn down
+there.
 """
 
 from __future__ import annotations
@@ -57,14 +58,18 @@ def _forked(item: pytest.Item) -> list[pytest.TestReport]:
     hook, config = item.config.hook, item.config
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: xdist's own thread holds no lock that a test needs
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of a fork beside threads: xdist's own thread holds no lock that a test needs
         child = os.fork()
     if child == 0:
         code = 1
         try:
             reports = runtestprotocol(item, log=False, nextitem=None)
             with os.fdopen(writer, "w") as stream:
-                json.dump([hook.pytest_report_to_serializable(config=config, report=report) for report in reports], stream)
+                json.dump(
+                    [hook.pytest_report_to_serializable(config=config, report=report) for report in reports], stream
+                )
             code = 0
         finally:
             os._exit(code)

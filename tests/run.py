@@ -58,7 +58,15 @@ def environment(**extra: str) -> dict[str, str]:
 def step(name: str, command: Sequence[str], cwd: Path = COLLECTION, env: dict[str, str] | None = None) -> bool:
     """Run one tool; its output appears only when it failed."""
     start = time.monotonic()
-    done = subprocess.run(command, cwd=cwd, env=env or environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env or environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     verdict = "ok" if done.returncode == 0 else f"FAILED ({done.returncode})"
     output = "" if done.returncode == 0 else f"{done.stdout.rstrip()}\n"
     print(f"{output}  {name}: {verdict}, {time.monotonic() - start:.1f} s", flush=True)
@@ -76,25 +84,44 @@ def lint() -> Count:
     packages = ["plugins.module_utils", *(f"tests.{name}" for name in tests), "bench"]
     steps: list[tuple[str, list[str]]] = [
         ("ansible-lint", ["ansible-lint", "--profile", "production", "--offline", "--strict", "-q"]),
-        ("mypy", ["mypy", *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}"))]),
+        (
+            "mypy",
+            [
+                "mypy",
+                *(word for package in packages for word in ("-p", f"ansible_collections.zdm.landscape.{package}")),
+            ],
+        ),
         ("ruff", ["ruff", "check", "--quiet", "."]),
-        ("antsibull-docs", ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "."]),
+        (
+            "antsibull-docs",
+            ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "."],
+        ),
         ("antsibull-changelog", ["antsibull-changelog", "lint"]),
-        ("ansible-galaxy build", ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD / "dist")]),
+        (
+            "ansible-galaxy build",
+            ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(BUILD / "dist")],
+        ),
     ]
     with ThreadPoolExecutor(max_workers=2) as pool:
         return count_steps(pool.map(lambda item: step(*item), steps))
 
 
 def pip_stand_in(home: Path) -> None:
-    """ansible-test fetches pip's installer from a host that may be out of reach: Python's own ensurepip does the same."""
+    """ansible-test fetches pip's installer from a host that may be out of reach: Python's own ensurepip does the
+    same.
+    """
     internal = next((BUILD / "venv").glob("lib/python*/site-packages/ansible_test/_internal/python_requirements.py"))
     version = re.search(r"pip='([\d.]+)'", internal.read_text())
     if not version:
-        raise SystemExit("This ansible-test does not say which pip it bootstraps; tests/run.py has to learn its new way.")
+        raise SystemExit(
+            "This ansible-test does not say which pip it bootstraps; tests/run.py has to learn its new way."
+        )
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    script = "import subprocess\nimport sys\n\nsubprocess.run([sys.executable, '-m', 'ensurepip', '--default-pip'], check=True, stdout=subprocess.DEVNULL)\n"
+    script = (
+        "import subprocess\nimport sys\n\nsubprocess.run([sys.executable, '-m', 'ensurepip', '--default-pip'],"
+        " check=True, stdout=subprocess.DEVNULL)\n"
+    )
     (cache / f"get_pip_{version[1].replace('.', '_')}.py").write_text(script)
     for name in (".config/pip/pip.conf", ".pip/pip.conf"):
         mine = Path.home() / name
@@ -113,7 +140,9 @@ def sanity() -> Count:
     copy = base / "ansible_collections" / "zdm" / "landscape"
     shutil.rmtree(base, ignore_errors=True)
     copy.mkdir(parents=True)
-    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file() and not name.startswith(NOT_INSTALLED):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +154,9 @@ def sanity() -> Count:
     env = environment(HOME=str(home))
     del env["PYTHONPATH"]
     command = ["ansible-test", "sanity", "--local", "--color", "no", "--python", python]
-    done = subprocess.run(command, cwd=copy, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command, cwd=copy, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     ran = set(re.findall(r'^Running sanity test "([\w-]+)"', done.stdout, re.MULTILINE))
     head, fatal, listed_below = done.stdout.partition("FATAL: The ")
     failed = {line.split()[0] for line in listed_below.splitlines()[1:] if line.strip()} & ran
@@ -136,7 +167,9 @@ def sanity() -> Count:
     return Count(passed=len(ran - failed), failed=len(failed))
 
 
-def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: int = 2, mark: str = "not thorough") -> Count:
+def pytest(
+    name: str, *paths: str, env: dict[str, str] | None = None, workers: int = 2, mark: str = "not thorough"
+) -> Count:
     """Run pytest on the paths that exist and count by its JUnit file.
 
     :param workers: more than two where tests wait most of their time.
@@ -148,13 +181,26 @@ def pytest(name: str, *paths: str, env: dict[str, str] | None = None, workers: i
     report = BUILD / f"report-{name}.xml"
     report.unlink(missing_ok=True)
     dist = "load" if "--alone" in os.environ.get("PYTEST_ADDOPTS", "") else "loadfile"
-    options = ["-q", "-m", mark, "-n", str(workers), "--dist", dist, "--durations=8", "--durations-min=5", f"--junit-xml={report}"]
+    options = [
+        "-q",
+        "-m",
+        mark,
+        "-n",
+        str(workers),
+        "--dist",
+        dist,
+        "--durations=8",
+        "--durations-min=5",
+        f"--junit-xml={report}",
+    ]
     command = [str(BIN / "python"), "-m", "pytest", *options, *there]
     done = subprocess.run(command, cwd=COLLECTION, env=env or environment(), check=False)
     count = Count()
     if report.is_file():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
-            total, failures, errors, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped"))
+            total, failures, errors, skipped = (
+                int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+            )
             count.add(Count(passed=total - failures - errors - skipped, failed=failures + errors, skipped=skipped))
     if done.returncode not in (0, 5) and not count.failed:
         count.failed = 1
@@ -180,7 +226,11 @@ PARTS: dict[str, Callable[[], Count]] = {
     "unit": lambda: pytest("unit", "tests/unit"),
     "model": lambda: pytest("model", "tests/model"),
     "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", workers=3),
-    "kill": lambda: pytest("kill", *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")), workers=4),
+    "kill": lambda: pytest(
+        "kill",
+        *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")),
+        workers=4,
+    ),
     "molecule": molecule,
 }
 BESIDE = ("sanity", "molecule")
@@ -196,13 +246,28 @@ def install_servers() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./test", description="Runs the tests of the collection; without a part all but thorough and chaos.")
+    parser = argparse.ArgumentParser(
+        prog="./test", description="Runs the tests of the collection; without a part all but thorough and chaos."
+    )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}, thorough or chaos")
     parser.add_argument("--n", type=int, default=100, help="chaos: how many random kills (default 100)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of random kills and of a random order; printed, so that a run can be repeated")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(time.time()),
+        help="of random kills and of a random order; printed, so that a run can be repeated",
+    )
     parser.add_argument("-k", metavar="EXPRESSION", help="pytest parts: only the tests that match")
-    parser.add_argument("--alone", action="store_true", help="pytest parts: every test in a process of its own, with nothing that another one has set up")
-    parser.add_argument("--order", choices=["reverse", "random"], help="pytest parts: the modules, and the tests in each, in another order")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="pytest parts: every test in a process of its own, with nothing that another one has set up",
+    )
+    parser.add_argument(
+        "--order",
+        choices=["reverse", "random"],
+        help="pytest parts: the modules, and the tests in each, in another order",
+    )
     parsed = parser.parse_args()
     unknown = [part for part in parsed.parts if part not in {*PARTS, "thorough", "chaos"}]
     if unknown:
@@ -251,7 +316,9 @@ def main() -> int:
         results.extend(run(name, parts[name]) for name in lane_names)
 
     with ThreadPoolExecutor() as pool:
-        for future in [pool.submit(lane, [name for name in names if (name in BESIDE) is beside]) for beside in (True, False)]:
+        for future in [
+            pool.submit(lane, [name for name in names if (name in BESIDE) is beside]) for beside in (True, False)
+        ]:
             future.result()
     total = Count()
     lines = []

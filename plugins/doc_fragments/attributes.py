@@ -16,7 +16,8 @@ attributes:
     description: Returns details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
   idempotent:
     description:
-      - When run twice in a row with the same arguments, with nothing else changing in between, the second invocation indicates no change.
+      - When run twice in a row with the same arguments, with nothing else changing in between, the second invocation
+        indicates no change.
 """
     INFO = r"""
 options: {}
@@ -31,7 +32,8 @@ attributes:
     details: This module changes nothing.
   idempotent:
     description:
-      - When run twice in a row with the same arguments, with nothing else changing in between, the second invocation indicates no change.
+      - When run twice in a row with the same arguments, with nothing else changing in between, the second invocation
+        indicates no change.
     support: full
     details: This module changes nothing.
 """

@@ -12,8 +12,10 @@ options:
   cloud_foundry:
     description:
       - The Cloud Foundry, its organisation and space, and one source of access tokens.
-      - Without O(cloud_foundry.token), O(cloud_foundry.client_id) and O(cloud_foundry.username) the login of the cf CLI is used.
-        O(cloud_foundry.api), O(cloud_foundry.org) and O(cloud_foundry.space) are then the ones it is targeted at, unless they are given.
+      - Without O(cloud_foundry.token), O(cloud_foundry.client_id) and O(cloud_foundry.username) the login of the cf CLI
+        is used.
+        O(cloud_foundry.api), O(cloud_foundry.org) and O(cloud_foundry.space) are then the ones it is targeted at,
+        unless they are given.
     type: dict
     default: {}
     suboptions:
@@ -21,7 +23,8 @@ options:
         description: The API's URL, for example V(https://api.cf.us10.hana.ondemand.com).
         type: str
       deploy_service:
-        description: URL of the deploy service. By default C(https://deploy-service.) and the API's host after its first dot.
+        description: URL of the deploy service. By default C(https://deploy-service.) and the API's host after its first
+          dot.
         type: str
       org:
         description: Name of the organisation.
@@ -49,7 +52,8 @@ options:
         type: str
       cf_home:
         description:
-          - Folder that holds the cf CLI's C(.cf/config.json), as E(CF_HOME) is for the CLI; that variable, else the home directory by default.
+          - Folder that holds the cf CLI's C(.cf/config.json), as E(CF_HOME) is for the CLI; that variable, else the
+            home directory by default.
           - A refresh token that replaces the CLI's is written back, so that its login stays valid.
         type: path
       ca_file:

@@ -48,7 +48,8 @@ options:
         type: bool
         default: false
       ca_file:
-        description: PEM file with the certificate authority of the server's certificate; the certificate is verified when it is given.
+        description: PEM file with the certificate authority of the server's certificate; the certificate is verified
+          when it is given.
         type: path
       tenant_columns:
         description: Names, or regular expressions for names, of the columns that hold a tenant's id.
@@ -58,20 +59,27 @@ options:
       tables:
         description:
           - What is said of single tables, by their name.
-          - "Keys of each: C(strategy) (V(in_place), V(twin) or V(auto)), C(ignore) with the reason why the table holds no data of a tenant,
-            C(no_cross_tenant_readers) when nothing reads rows of several tenants at once, C(key) with the columns of a unique key
-            when there is no primary key, and C(id_stays) with columns whose text may keep the tenant's id, each with the reason."
+          - "Keys of each: C(strategy) (V(in_place), V(twin) or V(auto)), C(ignore) with the reason why the table holds
+            no data of a tenant,
+            C(no_cross_tenant_readers) when nothing reads rows of several tenants at once, C(key) with the columns of a
+            unique key
+            when there is no primary key, and C(id_stays) with columns whose text may keep the tenant's id, each with
+            the reason."
         type: dict
         default: {}
       no_cross_tenant_readers:
-        description: Whether nothing reads rows of several tenants at once from any table of this database. Only then copies may stand beside the originals.
+        description: Whether nothing reads rows of several tenants at once from any table of this database. Only then
+          copies may stand beside the originals.
         type: bool
         default: false
       ddl_wait:
         description:
-          - For V(mariadb), how long one attempt of the stage to make a trigger may wait for the transactions that use its table. V(50ms) is a good value.
-          - Without it the stage never waits, so that no service ever queues behind it; a table that is in use at every moment then stays without triggers.
-          - While an attempt waits, the services' new transactions on this table wait too, and one that reads the table and then writes to it
+          - For V(mariadb), how long one attempt of the stage to make a trigger may wait for the transactions that use
+            its table. V(50ms) is a good value.
+          - Without it the stage never waits, so that no service ever queues behind it; a table that is in use at every
+            moment then stays without triggers.
+          - While an attempt waits, the services' new transactions on this table wait too, and one that reads the table
+            and then writes to it
             can be ended with a deadlock error.
         type: str
 """

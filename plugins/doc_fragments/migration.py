@@ -19,7 +19,8 @@ options:
     required: true
   log_dir:
     description:
-      - Folder of the audit logs on the controller, one file C(<source>--<target>.jsonl) per migration. It is made with mode C(0700), its files with C(0600).
+      - Folder of the audit logs on the controller, one file C(<source>--<target>.jsonl) per migration. It is made with
+        mode C(0700), its files with C(0600).
       - Lines are appended and never removed; each says who did what, when and from which host. No line holds a secret.
       - Nothing begins when the log can't be written. Once a window is closed the log can't stop it any more.
     type: path

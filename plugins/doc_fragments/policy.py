@@ -10,7 +10,8 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   policy:
-    description: What a window may cost, and how fast a stage may be. Durations are written V(500ms), V(20s), V(5m), V(12h) or V(28d).
+    description: What a window may cost, and how fast a stage may be. Durations are written V(500ms), V(20s), V(5m),
+      V(12h) or V(28d).
     type: dict
     suboptions:
       window_budget:
@@ -18,21 +19,25 @@ options:
         type: str
         default: 20s
       drain_timeout:
-        description: How long to wait for requests that are in flight, before the window is undone and the slow request named.
+        description: How long to wait for requests that are in flight, before the window is undone and the slow request
+          named.
         type: str
         default: 2s
       lease:
-        description: A controller that dies before the routers are closed blocks the tenants no longer than this and 100 ms.
+        description: A controller that dies before the routers are closed blocks the tenants no longer than this and 100
+          ms.
         type: str
         default: 3s
       mode:
-        description: What happens to requests that arrive in the window. V(hold) lets them wait, V(reject) answers 503 with C(Retry-After).
+        description: What happens to requests that arrive in the window. V(hold) lets them wait, V(reject) answers 503
+          with C(Retry-After).
         type: str
         choices: [hold, reject]
         default: hold
       transition:
         description:
-          - How long the way back is planned to stay open after the switch. M(zdm.landscape.migration_info) tells what is left of it.
+          - How long the way back is planned to stay open after the switch. M(zdm.landscape.migration_info) tells what
+            is left of it.
           - Nothing happens by itself when it is over.
         type: str
         default: 28d
@@ -44,14 +49,17 @@ options:
         type: dict
         suboptions:
           rows_per_second:
-            description: Rows per second over all databases; 0 is no limit. Rows are copied in chunks of 2,000 to 10,000.
+            description: Rows per second over all databases; 0 is no limit. Rows are copied in chunks of 2,000 to
+              10,000.
             type: int
           max_replica_lag:
             description:
               - The stage waits while a replica of a PostgreSQL database is further behind; V(none) is no limit.
-              - Other databases do not know the lag of their replicas, so it has no effect on them. Refused when no database is PostgreSQL.
+              - Other databases do not know the lag of their replicas, so it has no effect on them. Refused when no
+                database is PostgreSQL.
             type: str
           max_latency:
-            description: The stage waits while an endpoint of C(health) takes longer to answer, does not answer or answers 5xx; V(none) is no limit.
+            description: The stage waits while an endpoint of C(health) takes longer to answer, does not answer or
+              answers 5xx; V(none) is no limit.
             type: str
 """

@@ -23,7 +23,8 @@ options:
         description: Path of the router's runtime socket. Excludes O(routers[].host).
         type: path
       host:
-        description: Host of the router's mutual-TLS control endpoint. Needs O(routers[].port), O(routers[].ca_file) and O(routers[].cert_file).
+        description: Host of the router's mutual-TLS control endpoint. Needs O(routers[].port), O(routers[].ca_file) and
+          O(routers[].cert_file).
         type: str
       port:
         description: Port of the control endpoint.

@@ -25,7 +25,8 @@ options:
       - V(issuer) is a regular expression for issuers, in which C(*) stands for one whole label of a host's name.
       - V(claims) is a regular expression for the claims of a token in which the given ones are whole numbers.
       - V(header) is a regular expression for the header of a token in which the given members do not occur.
-      - V(shallow) is a regular expression for JSON that is not nested too deep for the other two; the input does not matter.
+      - V(shallow) is a regular expression for JSON that is not nested too deep for the other two; the input does not
+        matter.
     type: str
     choices: [text, issuer, claims, header, shallow]
     default: text
@@ -48,7 +49,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.router.words import issuer_pattern, object_pattern, quoted, shallow_pattern
+from ansible_collections.zdm.landscape.plugins.module_utils.router.words import (
+    issuer_pattern,
+    object_pattern,
+    quoted,
+    shallow_pattern,
+)
 
 _FORMS: dict[str, Callable[[Any], object]] = {
     "text": str,

@@ -11,7 +11,8 @@ short_description: Options of the migration modules, from the landscape's descri
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Validates the description and computes the options O(zdm.landscape.tenant_cutover#module:store), C(routers), C(participants), C(policy) and C(health).
+  - Validates the description and computes the options O(zdm.landscape.tenant_cutover#module:store), C(routers),
+    C(participants), C(policy) and C(health).
   - The result is meant for C(module_defaults) of the action group C(zdm.landscape.migration).
 positional: groups, hostvars, base
 options:
@@ -26,7 +27,8 @@ options:
   hostvars:
     description:
       - The variable C(hostvars).
-      - A router's host has C(zdm_router_socket), or it is reached by mutual TLS at C(ansible_host) and C(zdm_router_port).
+      - A router's host has C(zdm_router_socket), or it is reached by mutual TLS at C(ansible_host) and
+        C(zdm_router_port).
     type: dict
     required: true
   base:

@@ -11,7 +11,8 @@ short_description: What is wrong in the variables of the role landscape_router
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Names every wrong variable of the role P(zdm.landscape.landscape_router#role), what is wrong and what is expected there.
+  - Names every wrong variable of the role P(zdm.landscape.landscape_router#role), what is wrong and what is expected
+    there.
   - The role asks before it touches the router's host. Values of secrets are never shown.
 positional: key_files
 options:

@@ -11,10 +11,12 @@ short_description: An extension descriptor that gives application routers their 
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Returns the text of an extension descriptor (C(.mtaext)) that sets a parameter of the modules, to which C(EXT_SESSION_MGT) refers as
+  - Returns the text of an extension descriptor (C(.mtaext)) that sets a parameter of the modules, to which
+    C(EXT_SESSION_MGT) refers as
     M(zdm.landscape.mta_descriptor) writes it.
   - The text holds the secret. Write it with mode V(0600) and C(no_log), and remove it in C(always).
-  - Refuses a secret of fewer than 64 characters, and characters that would not arrive as they are; no message shows the secret.
+  - Refuses a secret of fewer than 64 characters, and characters that would not arrive as they are; no message shows the
+    secret.
 positional: schema_version, modules, secret
 options:
   _input:
@@ -66,7 +68,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Z
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import PARAMETER, extension
 
 
-def run(mta_id: Any, schema_version: Any, modules: Any, secret: Any, parameter: str = PARAMETER, extension_id: str | None = None) -> str:
+def run(
+    mta_id: Any,
+    schema_version: Any,
+    modules: Any,
+    secret: Any,
+    parameter: str = PARAMETER,
+    extension_id: str | None = None,
+) -> str:
     """See DOCUMENTATION."""
     names = [modules] if isinstance(modules, str) else list(modules)
     try:

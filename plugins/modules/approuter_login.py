@@ -12,12 +12,15 @@ short_description: Log a test user in through an approuter
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Logs in as a browser does. The protected page leads to the identity provider (UAA or XSUAA), whose form is filled in, and from there back to the
+  - Logs in as a browser does. The protected page leads to the identity provider (UAA or XSUAA), whose form is filled
+    in, and from there back to the
     approuter and to the page, which is then asked for once more.
-  - Finds what a health check does not. An approuter whose Redis is down or refuses the password starts and serves its public routes,
+  - Finds what a health check does not. An approuter whose Redis is down or refuses the password starts and serves its
+    public routes,
     and every login ends with 401. Run it against the idle version before a deployment is resumed.
   - Fails when the login fails, unless O(fail_when_broken=false). RV(verdict) tells what is broken.
-  - The test user must be one of an identity provider with a plain form for user and password, in one page and without a second factor.
+  - The test user must be one of an identity provider with a plain form for user and password, in one page and without a
+    second factor.
 notes:
   - Cookies marked Secure are sent without TLS to this machine only, as browsers do.
 extends_documentation_fragment:
@@ -76,11 +79,15 @@ logged_in:
 verdict:
   description:
     - What was found. V(logged_in) is the good one.
-    - V(session_lost) means that the identity provider accepted the user and the approuter does not know the session, as when its session store is broken.
+    - V(session_lost) means that the identity provider accepted the user and the approuter does not know the session, as
+      when its session store is broken.
     - V(app_down) and V(identity_provider_unreachable) tell who does not answer.
-    - V(identity_provider_refuses) means that the application's client or redirect is refused, V(credentials_refused) that the test user is.
-    - V(callback_failed) means that the approuter could not exchange the code for a token, V(forbidden) that the user lacks a role for the path.
-    - V(not_protected) means that the path needs no login, V(form_unknown) that the identity provider's page can't be filled in.
+    - V(identity_provider_refuses) means that the application's client or redirect is refused, V(credentials_refused)
+      that the test user is.
+    - V(callback_failed) means that the approuter could not exchange the code for a token, V(forbidden) that the user
+      lacks a role for the path.
+    - V(not_protected) means that the path needs no login, V(form_unknown) that the identity provider's page can't be
+      filled in.
   returned: always
   type: str
   sample: logged_in

@@ -110,7 +110,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.health import c
 
 def main() -> None:
     health = {key: value for key, value in options.HEALTH["health"].items() if key != "default"}
-    module = create_module({"health": {**health, "required": True}, "fail_when_unhealthy": {"type": "bool", "default": True}})
+    module = create_module(
+        {"health": {**health, "required": True}, "fail_when_unhealthy": {"type": "bool", "default": True}}
+    )
     with guarded(module):
         verdicts = check_all(endpoints_of(module.params["health"]))
         bad = [verdict for verdict in verdicts if not verdict.healthy]

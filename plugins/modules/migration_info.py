@@ -96,21 +96,26 @@ migrations:
       returned: always
       type: str
     progress:
-      description: How far the stage is that runs now, as its audit log says; empty when none runs. The C(verdict) says it in words.
+      description: How far the stage is that runs now, as its audit log says; empty when none runs. The C(verdict) says
+        it in words.
       returned: always
       type: dict
-      sample: {participant: bills, table: invoice, rows: 12000, of: 50000, rows_per_second: 3100, seconds_left: 12, throttled: [latency]}
+      sample: {participant: bills, table: invoice, rows: 12000, of: 50000, rows_per_second: 3100, seconds_left: 12,
+        throttled: [latency]}
     ended_by:
-      description: How the last run ended, when a guardian or a signal has ended it; else empty. As RV(zdm.landscape.tenant_cutover#module:earlier_end).
+      description: How the last run ended, when a guardian or a signal has ended it; else empty. As
+        RV(zdm.landscape.tenant_cutover#module:earlier_end).
       returned: always
       type: dict
     pending:
-      description: Logged keys that are not applied yet, per participant that has any. The state V(staged) of M(zdm.landscape.tenant_data) applies them.
+      description: Logged keys that are not applied yet, per participant that has any. The state V(staged) of
+        M(zdm.landscape.tenant_data) applies them.
       returned: always
       type: dict
       sample: {bills: 5200}
     transition:
-      description: How far the transition is and what a reverse would cost now; empty unless the target is live and the way back open.
+      description: How far the transition is and what a reverse would cost now; empty unless the target is live and the
+        way back open.
       returned: always
       type: dict
       contains:
@@ -127,7 +132,8 @@ migrations:
           returned: in a transition
           type: int
         catch_up_ms:
-          description: Estimate of what the logged keys take before that window, while the tenant is served; as long for each as the last time.
+          description: Estimate of what the logged keys take before that window, while the tenant is served; as long for
+            each as the last time.
           returned: in a transition
           type: int
         pending:
@@ -150,7 +156,12 @@ from dataclasses import asdict
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import (
+    build_fleet,
+    build_participants,
+    build_policy,
+    build_store,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
 
@@ -158,7 +169,14 @@ OWN = {"source": {"type": "str"}, "target": {"type": "str"}}
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, OWN, required_together=[("source", "target")])
+    module = create_module(
+        options.STORE,
+        options.ROUTERS,
+        options.PARTICIPANTS,
+        options.POLICY,
+        OWN,
+        required_together=[("source", "target")],
+    )
     with guarded(module):
         store = build_store(module.params)
         wanted = all_migrations(store)
@@ -172,11 +190,16 @@ def main() -> None:
                 )
         policy = build_policy(module.params)
         fleet, participants = build_fleet(module.params), build_participants(module.params, policy)
-        found = [migration_status(store, fleet, participants, source, target, policy.transition_ms) for source, target in wanted]
+        found = [
+            migration_status(store, fleet, participants, source, target, policy.transition_ms)
+            for source, target in wanted
+        ]
         for participant in participants:
             participant.close()
         needs_person = any(entry.needs_person for entry in found)
-        module.exit_json(changed=False, migrations=[asdict(entry) for entry in found], exit_code=2 if needs_person else 0)
+        module.exit_json(
+            changed=False, migrations=[asdict(entry) for entry in found], exit_code=2 if needs_person else 0
+        )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,18 @@ short_description: Deploy an MTA blue-green, to its testing phase and on, or abo
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Deploys an MTA archive through the REST API of the MultiApps deploy service, and waits until the wanted state is reached.
-  - Can be run again at any moment, also after it was killed. It goes on with the operation that an earlier run has started with the same
-    archive and extension descriptors, and starts a new one only when there is none. What it has asked for stands in the config store, in
+  - Deploys an MTA archive through the REST API of the MultiApps deploy service, and waits until the wanted state is
+    reached.
+  - Can be run again at any moment, also after it was killed. It goes on with the operation that an earlier run has
+    started with the same
+    archive and extension descriptors, and starts a new one only when there is none. What it has asked for stands in the
+    config store, in
     C(deployments/<space>/<mta>), before it asks; a lost answer never starts a second operation.
-  - Never resumes, retries or aborts an operation that it has not started. Give it a user of its own in Cloud Foundry, because an operation whose start request
+  - Never resumes, retries or aborts an operation that it has not started. Give it a user of its own in Cloud Foundry,
+    because an operation whose start request
     got no answer is recognised by its user.
-  - An abort is no rollback. It ends the operation and leaves the idle applications, their routes and changed services, and the live applications keep
+  - An abort is no rollback. It ends the operation and leaves the idle applications, their routes and changed services,
+    and the live applications keep
     the suffix C(-live). The next blue-green deployment uses them.
 extends_documentation_fragment:
   - zdm.landscape.cloud_foundry
@@ -27,7 +32,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Tells the next step and its outcome. What only the deployment shows, an error or a testing phase that is skipped, can't be predicted.
+    details: Tells the next step and its outcome. What only the deployment shows, an error or a testing phase that is
+      skipped, can't be predicted.
   diff_mode:
     support: full
     details: Shows the version of the MTA.
@@ -95,15 +101,18 @@ options:
     default: deployed
   operation:
     description:
-      - Id of the only operation to go on with. The task fails when it has ended without going live, or when another one is under way; nothing is started.
-      - Give it after the tests of a version that waits in its testing phase. Without it a version whose operation somebody has aborted meanwhile would be
+      - Id of the only operation to go on with. The task fails when it has ended without going live, or when another one
+        is under way; nothing is started.
+      - Give it after the tests of a version that waits in its testing phase. Without it a version whose operation
+        somebody has aborted meanwhile would be
         started anew and, with O(state=deployed), go live untested.
     type: str
   on_error:
     description:
       - What to do when the operation stops with an error.
       - With V(fail) it stays as it is. With V(retry) it is retried twice.
-      - With V(abort) it is aborted. When it was resumed before, routes may be switched in part, and it is retried instead.
+      - With V(abort) it is aborted. When it was resumed before, routes may be switched in part, and it is retried
+        instead.
     type: str
     choices: [fail, retry, abort]
     default: fail
@@ -113,15 +122,18 @@ options:
     default: 1h
   on_testing_deadline:
     description:
-      - With V(abort) an operation that has been in its testing phase for longer is aborted, and the module fails, also with O(state=deployed).
+      - With V(abort) an operation that has been in its testing phase for longer is aborted, and the module fails, also
+        with O(state=deployed).
       - With V(leave) there is a warning only.
     type: str
     choices: [abort, leave]
     default: abort
   upgrade:
     description:
-      - Notes how far the upgrade of the tenants by this archive is. Write V(begun) before the first tenant is upgraded, V(done) after the last.
-      - From V(begun) on the version that is live may not fit the tenants' schema, so nothing aborts by itself any more, and O(state=aborted)
+      - Notes how far the upgrade of the tenants by this archive is. Write V(begun) before the first tenant is upgraded,
+        V(done) after the last.
+      - From V(begun) on the version that is live may not fit the tenants' schema, so nothing aborts by itself any more,
+        and O(state=aborted)
         is refused unless O(abort_upgraded=true).
       - Between V(begun) and V(done) a job may be open, so O(state=deployed) does not resume.
       - After a first deployment it is V(done), as nobody can be subscribed yet.
@@ -129,17 +141,20 @@ options:
     type: str
     choices: [begun, done]
   abort_upgraded:
-    description: Whether O(state=aborted) aborts although tenants are upgraded. Make certain before that the live version works for them.
+    description: Whether O(state=aborted) aborts although tenants are upgraded. Make certain before that the live
+      version works for them.
     type: bool
     default: false
   remove_leftovers:
     description:
       - Whether to delete the idle applications that an abort has left, and their idle routes.
-      - Only applications with the MTA's label are deleted, and none that has a live route or is the only one of its module.
+      - Only applications with the MTA's label are deleted, and none that has a live route or is the only one of its
+        module.
     type: bool
     default: false
   timeout:
-    description: How long to wait in all. The operation goes on when the time is over, and the same command goes on with it.
+    description: How long to wait in all. The operation goes on when the time is over, and the same command goes on with
+      it.
     type: str
     default: 2h
   poll_interval:
@@ -148,7 +163,8 @@ options:
     default: 3s
   log_dir:
     description:
-      - Folder on the host that runs the module. On failure the operation's logs are written into C(<log_dir>/<operation>/).
+      - Folder on the host that runs the module. On failure the operation's logs are written into
+        C(<log_dir>/<operation>/).
       - C(deployments.jsonl) there gets a line for every message of an operation; the lines are shown as they come.
     type: path
     default: ~/.local/state/zdm.landscape
@@ -194,7 +210,8 @@ EXAMPLES = r"""
 RETURN = r"""
 outcome:
   description:
-    - Where the deployment is. One of V(testing), V(deployed), V(first_deployment), V(unchanged), V(aborted) and V(absent).
+    - Where the deployment is. One of V(testing), V(deployed), V(first_deployment), V(unchanged), V(aborted) and
+      V(absent).
     - V(first_deployment) means that the MTA was not deployed before, is live now, and had no testing phase.
     - V(unchanged) means that the archive with its extension descriptors is live already.
     - V(absent) means that there was no operation of ours to abort.
@@ -240,14 +257,16 @@ mta:
   returned: success
   type: dict
 routes:
-  description: For each module the application's name without a suffix (C(app)) and the URLs of its live (C(live)) and idle routes (C(idle)).
+  description: For each module the application's name without a suffix (C(app)) and the URLs of its live (C(live)) and
+    idle routes (C(idle)).
   returned: success
   type: dict
   sample: {"approuter": {"app": "approuter", "live": ["https://my-org-prod-approuter.cfapps.example.com"],
     "idle": ["https://my-org-prod-approuter-idle.cfapps.example.com"]}}
 leftovers:
   description:
-    - What ended operations have left. C(apps) holds the applications with C(name), C(guid), C(module), and the reason (C(kept)) why one must stay,
+    - What ended operations have left. C(apps) holds the applications with C(name), C(guid), C(module), and the reason
+      (C(kept)) why one must stay,
       C(routes) their URLs, and C(removed) the names of the deleted applications.
   returned: success
   type: dict
@@ -257,7 +276,8 @@ upgrade:
   type: str
 previous:
   description:
-    - The archive that was live before this one, with C(name), C(path), C(digest), C(mta_id) and C(version); deploy it with O(version_rule=ALL) to go back.
+    - The archive that was live before this one, with C(name), C(path), C(digest), C(mta_id) and C(version); deploy it
+      with O(version_rule=ALL) to go back.
     - Only C(version) is known when it was not deployed by this module.
   returned: success
   type: dict
@@ -290,7 +310,11 @@ OWN: dict[str, Any] = {
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
     "namespace": {"type": "str"},
-    "strategy": {"type": "str", "choices": ["blue-green", "incremental-blue-green", "default"], "default": "blue-green"},
+    "strategy": {
+        "type": "str",
+        "choices": ["blue-green", "incremental-blue-green", "default"],
+        "default": "blue-green",
+    },
     "skip_testing_phase": {"type": "bool", "default": False},
     "skip_idle_start": {"type": "bool", "default": False},
     "version_rule": {"type": "str", "choices": ["HIGHER", "SAME_HIGHER", "ALL"]},
@@ -322,7 +346,12 @@ def main() -> None:
         before, after = result.pop("version_before"), result["mta"]["version"]
         if result["outcome"] not in ("deployed", "first_deployment"):
             after = before
-        difference = {"before": f"{before}\n", "after": f"{after}\n", "before_header": "version", "after_header": "version"}
+        difference = {
+            "before": f"{before}\n",
+            "after": f"{after}\n",
+            "before_header": "version",
+            "after_header": "version",
+        }
         module.exit_json(**result, diff=difference)
 
 

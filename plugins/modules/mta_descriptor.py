@@ -12,7 +12,8 @@ short_description: Make the descriptor of a multi-target application safe for bl
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Changes C(mta.yaml), C(mtad.yaml) or an extension descriptor so that services are configured with live URLs, application routers keep their
+  - Changes C(mta.yaml), C(mtad.yaml) or an extension descriptor so that services are configured with live URLs,
+    application routers keep their
     users' sessions in Redis and the routes of their tenants, and the SaaS registry waits long enough.
   - Changes only the lines that it must; all other lines keep their bytes, with comments, anchors, quotes and order.
   - Refuses what it can't change alone, and says what to do by hand; nothing was changed then.
@@ -35,13 +36,16 @@ options:
     type: path
     required: true
   base:
-    description: The descriptor that the extension in O(path) extends. Required for an extension; the descriptor itself must be safe already.
+    description: The descriptor that the extension in O(path) extends. Required for an extension; the descriptor itself
+      must be safe already.
     type: path
   live_urls:
     description:
-      - Whether services get live URLs. A property of a module that is resolved to an idle URL and used by a service gets a live one beside it
+      - Whether services get live URLs. A property of a module that is resolved to an idle URL and used by a service
+        gets a live one beside it
         (C(mtx-url) gets C(mtx-live)), and the service refers to that one. A live property that is there is used.
-      - A module with its own host gets a URL with that host. For a module with its own routes C(use-live-routes) is set, at an entry of its own
+      - A module with its own host gets a URL with that host. For a module with its own routes C(use-live-routes) is
+        set, at an entry of its own
         in C(provides) when modules require the same.
     type: bool
     default: true
@@ -50,7 +54,8 @@ options:
     type: bool
     default: true
   longest_upgrade:
-    description: How long the longest upgrade of a tenant takes. The SaaS registry's C(callbackTimeoutMillis) is raised to it; never lowered.
+    description: How long the longest upgrade of a tenant takes. The SaaS registry's C(callbackTimeoutMillis) is raised
+      to it; never lowered.
     type: str
   namespace:
     description: Namespace of the deployment, which becomes part of the names of service instances.
@@ -58,19 +63,23 @@ options:
     default: ""
   sessions:
     description:
-      - Application routers get an external session store. The resource, its binding and C(EXT_SESSION_MGT) as strict JSON are added.
-      - The secret does not get into the descriptor. C(EXT_SESSION_MGT) refers to a module parameter, which an extension descriptor sets, see
+      - Application routers get an external session store. The resource, its binding and C(EXT_SESSION_MGT) as strict
+        JSON are added.
+      - The secret does not get into the descriptor. C(EXT_SESSION_MGT) refers to a module parameter, which an extension
+        descriptor sets, see
         P(zdm.landscape.session_extension#filter).
       - Without this option sessions are left alone.
     type: dict
     suboptions:
       modules:
-        description: Names of the application routers. By default those that are found by type, environment, name or path.
+        description: Names of the application routers. By default those that are found by type, environment, name or
+          path.
         type: list
         elements: str
         default: []
       resource:
-        description: Name of the resource. By default the one of O(sessions.service) that an application router requires, else C(<ID>-session-management).
+        description: Name of the resource. By default the one of O(sessions.service) that an application router
+          requires, else C(<ID>-session-management).
         type: str
         default: ""
       service:
@@ -82,7 +91,8 @@ options:
         type: str
         default: development
       retry_timeout_ms:
-        description: Longest time of automatic retries of a failed Redis operation in milliseconds, C(defaultRetryTimeout).
+        description: Longest time of automatic retries of a failed Redis operation in milliseconds,
+          C(defaultRetryTimeout).
         type: int
         default: 2000
       back_off_multiplier:

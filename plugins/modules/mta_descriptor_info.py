@@ -12,7 +12,8 @@ short_description: Lint the descriptor of a multi-target application for blue-gr
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Finds in C(mta.yaml), C(mtad.yaml) or an archive what breaks requests, sessions or subscriptions in a blue-green deployment. Every finding has a rule, a
+  - Finds in C(mta.yaml), C(mtad.yaml) or an archive what breaks requests, sessions or subscriptions in a blue-green
+    deployment. Every finding has a rule, a
     place, and a mend.
   - Needs nothing but the files, so that a CI job can run it alone.
   - The rules are described in C(docs/descriptor.md) of the collection.
@@ -38,7 +39,8 @@ options:
     description: An MTA archive (C(.mtar)) by its path or URL; its deployment descriptor is read.
     type: str
   extensions:
-    description: Extension descriptors that are deployed with it, in any order. They are merged as the deploy service does.
+    description: Extension descriptors that are deployed with it, in any order. They are merged as the deploy service
+      does.
     type: list
     elements: path
     default: []
@@ -63,14 +65,16 @@ options:
         type: path
         required: true
       format:
-        description: JSON, or JUnit XML as CI servers show it. There, errors are failures and warnings are passed tests with an output.
+        description: JSON, or JUnit XML as CI servers show it. There, errors are failures and warnings are passed tests
+          with an output.
         type: str
         choices: [json, junit]
         default: junit
   fail_on:
     description:
       - When the task fails. V(error) when there is an error, V(warning) when there is any finding.
-      - An info module gives facts, so the default is V(never); a CI job sets V(error). The report is written before the task fails.
+      - An info module gives facts, so the default is V(never); a CI job sets V(error). The report is written before the
+        task fails.
     type: str
     choices: [error, warning, never]
     default: never

@@ -12,7 +12,8 @@ short_description: Read the deployed MTAs of a space and the operations on them
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Reads which MTAs are deployed in a space, which operations are under way, whose they are and what may be done to them, and what the config
+  - Reads which MTAs are deployed in a space, which operations are under way, whose they are and what may be done to
+    them, and what the config
     store knows of them.
   - For one MTA also its routes and what ended operations have left.
 extends_documentation_fragment:
@@ -138,7 +139,9 @@ def main() -> None:
     params = module.params
     with guarded(module):
         store = build_store(params)
-        info = read_info(CloudFoundry(params["cloud_foundry"]), store, params["mta_id"] or "", params["namespace"] or "")
+        info = read_info(
+            CloudFoundry(params["cloud_foundry"]), store, params["mta_id"] or "", params["namespace"] or ""
+        )
         module.exit_json(changed=False, **asdict(info))
 
 

@@ -138,15 +138,29 @@ def main() -> None:
 
 def _blocks(state: RouterState, params: dict[str, Any]) -> dict[str, str]:
     found = {tenant_id: state.blocks.get(tenant_id) for tenant_id in params["ids"]}
-    return {tenant_id: f"{block.mode} by {block.migration}{' until released' if block.far else ''}" for tenant_id, block in found.items() if block}
+    return {
+        tenant_id: f"{block.mode} by {block.migration}{' until released' if block.far else ''}"
+        for tenant_id, block in found.items()
+        if block
+    }
 
 
 def _wanted(blocks: dict[str, str], params: dict[str, Any]) -> dict[str, str]:
     if params["state"] == "absent":
         return {}
-    lease, far = f"{params['mode']} by {params['migration']}", f"{params['mode']} by {params['migration']} until released"
-    kept = {tenant_id for tenant_id, block in blocks.items() if block.endswith(f" by {params['migration']} until released") and params["lease"] != FAR}
-    return {tenant_id: blocks[tenant_id] if tenant_id in kept else far if params["lease"] == FAR else lease for tenant_id in params["ids"]}
+    lease, far = (
+        f"{params['mode']} by {params['migration']}",
+        f"{params['mode']} by {params['migration']} until released",
+    )
+    kept = {
+        tenant_id
+        for tenant_id, block in blocks.items()
+        if block.endswith(f" by {params['migration']} until released") and params["lease"] != FAR
+    }
+    return {
+        tenant_id: blocks[tenant_id] if tenant_id in kept else far if params["lease"] == FAR else lease
+        for tenant_id in params["ids"]
+    }
 
 
 def _apply(fleet: Fleet, params: dict[str, Any], lease_ms: int) -> None:

@@ -15,7 +15,8 @@ description:
   - Writes configuration, Lua files, keys, certificates and the start script of one router, all or none. The role
     P(zdm.landscape.landscape_router#role) uses it and makes the files.
   - HAProxy tries the configuration before anything is replaced.
-  - Refuses to change anything while a tenant is blocked or an old worker remains, as a reload would lose leases and counts.
+  - Refuses to change anything while a tenant is blocked or an old worker remains, as a reload would lose leases and
+    counts.
   - Runs on the router's host.
 extends_documentation_fragment:
   - zdm.landscape.attributes
@@ -35,7 +36,8 @@ options:
     required: true
   files:
     description:
-      - Relative path and content of every file. C(haproxy.cfg) must be among them and name other files relative to itself.
+      - Relative path and content of every file. C(haproxy.cfg) must be among them and name other files relative to
+        itself.
       - Files in C(bin), C(keys), C(lib), C(lua) and C(tls) that are not named here are removed.
     type: dict
     required: true
@@ -44,7 +46,8 @@ options:
     type: dict
     default: {}
   secrets:
-    description: Secrets, which C(@secret:0@), C(@secret:1@) and so on in C(haproxy.cfg) stand for; they are put in in Base64.
+    description: Secrets, which C(@secret:0@), C(@secret:1@) and so on in C(haproxy.cfg) stand for; they are put in in
+      Base64.
     type: list
     elements: str
     default: []
@@ -80,7 +83,8 @@ running:
   returned: success
   type: bool
 restart:
-  description: Whether a running router has to be restarted for what was changed; its start script has read its part when it began.
+  description: Whether a running router has to be restarted for what was changed; its start script has read its part
+    when it began.
   returned: success
   type: bool
 reload:
@@ -124,7 +128,13 @@ def main() -> None:
             restart=running and installation.need_restart(changes),
             reload=running and installation.need_reload(changes),
             diff=[
-                {"before": change.before or "", "after": change.after or "", "before_header": change.path, "after_header": change.path} for change in changes
+                {
+                    "before": change.before or "",
+                    "after": change.after or "",
+                    "before_header": change.path,
+                    "after_header": change.path,
+                }
+                for change in changes
             ],
         )
 

@@ -13,7 +13,8 @@ version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Reads the maps, blocks, epochs, workers and clock of every router, and compares the routers with each other.
-  - With O(usage) also how often and when each tenant's own credentials were last used. Counters start with a router's worker.
+  - With O(usage) also how often and when each tenant's own credentials were last used. Counters start with a router's
+    worker.
   - Fails when a router does not answer.
 extends_documentation_fragment:
   - zdm.landscape.router
@@ -87,12 +88,15 @@ routers:
       description: Tenant id to its counters in this router.
       type: dict
   sample:
-    - {name: router-1, version: 2.6.12, ready: true, clock_ms: 1795312817060, old_workers: 0, epochs: {venezia--venezia-scp: 3}, blocks: {},
-       overrides: {guid-b: guid-a}, onboarded: {guid-a: US10/BETA, guid-b: US10/BETA}, subdomains: {venezia: guid-a, venezia-scp: guid-b},
+    - {name: router-1, version: 2.6.12, ready: true, clock_ms: 1795312817060, old_workers: 0, epochs:
+      {venezia--venezia-scp: 3}, blocks: {},
+       overrides: {guid-b: guid-a}, onboarded: {guid-a: US10/BETA, guid-b: US10/BETA}, subdomains: {venezia: guid-a,
+       venezia-scp: guid-b},
        decommissioned: [], usage: {}}
 usage:
   description:
-    - Tenant id to the counters of all routers together, C(requests), C(in_flight), C(held), C(abandoned) and C(idle_ms), the milliseconds since
+    - Tenant id to the counters of all routers together, C(requests), C(in_flight), C(held), C(abandoned) and
+      C(idle_ms), the milliseconds since
       the last request (none if there was none).
   returned: success
   type: dict
@@ -122,7 +126,12 @@ def main() -> None:
     with guarded(module):
         fleet = build_fleet(module.params)
         states = fleet.states(module.params["usage"])
-        module.exit_json(changed=False, routers=[_result(state) for state in states], usage=_total(states), differences=fleet.compare(states))
+        module.exit_json(
+            changed=False,
+            routers=[_result(state) for state in states],
+            usage=_total(states),
+            differences=fleet.compare(states),
+        )
 
 
 def _result(state: RouterState) -> dict[str, Any]:
@@ -136,7 +145,10 @@ def _total(states: Sequence[RouterState]) -> dict[str, dict[str, Any]]:
     result = {}
     for tenant_id in sorted({tenant_id for state in states for tenant_id in state.usage}):
         used: list[Usage] = [state.usage[tenant_id] for state in states if tenant_id in state.usage]
-        total: dict[str, Any] = {field: sum(getattr(usage, field) for usage in used) for field in ("requests", "in_flight", "held", "abandoned")}
+        total: dict[str, Any] = {
+            field: sum(getattr(usage, field) for usage in used)
+            for field in ("requests", "in_flight", "held", "abandoned")
+        }
         total["idle_ms"] = min((usage.idle_ms for usage in used if usage.idle_ms is not None), default=None)
         result[tenant_id] = total
     return result

@@ -12,8 +12,10 @@ short_description: Tell the routers of a tenant, its mapping and its end
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Edits what every router knows of one tenant outside of a migration. These are its home, subdomain, mapping and decommissioning.
-  - The config store is the truth, and a router renders its maps from it whenever it starts. So write the store first, with
+  - Edits what every router knows of one tenant outside of a migration. These are its home, subdomain, mapping and
+    decommissioning.
+  - The config store is the truth, and a router renders its maps from it whenever it starts. So write the store first,
+    with
     M(zdm.landscape.tenant_mapping) or M(zdm.landscape.tenant_config).
   - Routers refuse the edit while the tenant, or one that it leads to, is blocked by a migration.
 extends_documentation_fragment:
@@ -32,7 +34,8 @@ options:
     type: str
     required: true
   subdomain:
-    description: The tenant's subdomain, for issuers whose tokens name the subdomain. Left as it is when it is not given.
+    description: The tenant's subdomain, for issuers whose tokens name the subdomain. Left as it is when it is not
+      given.
     type: str
   datacenter:
     description: The tenant's datacenter. With O(channel) required for a tenant that a router does not know yet.
@@ -87,7 +90,12 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet
-from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import Wanted, entries_of, plan_absent, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import (
+    Wanted,
+    entries_of,
+    plan_absent,
+    plan_present,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.render import home
 
 SPEC: dict[str, Any] = {
@@ -111,14 +119,20 @@ def main() -> None:
             edits, after = plan_absent(states, params["id"]), {}
         else:
             where = home(params) if params["datacenter"] is not None else None
-            wanted = Wanted(params["id"], params["subdomain"], where, params["map_to_tenant_id"], params["decommissioned"])
+            wanted = Wanted(
+                params["id"], params["subdomain"], where, params["map_to_tenant_id"], params["decommissioned"]
+            )
             edits = plan_present(states, wanted)
             after = wanted.entries()
         before = {state.name: entries_of(state, params["id"]) for state in states}
         if not module.check_mode:
             for table, entries in edits.items():
                 fleet.edit(table, entries)
-        wished = {name: _known(known, after) if params["state"] == "present" else {} for name, known in before.items()} if edits else before
+        wished = (
+            {name: _known(known, after) if params["state"] == "present" else {} for name, known in before.items()}
+            if edits
+            else before
+        )
         module.exit_json(changed=bool(edits), tables=list(edits), diff=diff(before, wished, f"tenant {params['id']}"))
 
 

@@ -12,7 +12,8 @@ short_description: Edit a tenant's landscape configuration
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Sets or removes a tenant's entry in the C(tenants.json) of a landscape repository, in the config store as C(tenants/<subdomain>), or in both.
+  - Sets or removes a tenant's entry in the C(tenants.json) of a landscape repository, in the config store as
+    C(tenants/<subdomain>), or in both.
   - In the file only this entry is touched; order, indentation and everything else stay as they are.
   - Other keys of the entry are kept.
 extends_documentation_fragment:
@@ -87,7 +88,8 @@ config:
   description: The tenant's configuration after the task; empty when it is absent.
   returned: always
   type: dict
-  sample: {"onboardWithMappingToTenant": "venezia", "onboardWithMappingToTenantId": "1b2f9c1e-7d0d-4c55-8d6f-0f7a5a1f2c11"}
+  sample: {"onboardWithMappingToTenant": "venezia",
+    "onboardWithMappingToTenantId": "1b2f9c1e-7d0d-4c55-8d6f-0f7a5a1f2c11"}
 """
 
 import os
@@ -120,7 +122,11 @@ def wanted(params: dict[str, Any], current: dict[str, Any] | None) -> dict[str, 
     if params["state"] == "absent":
         return None
     result = dict(current or {})
-    mapping = pair(params["onboard_with_mapping_to_tenant"], params["onboard_with_mapping_to_tenant_id"], "onboard_with_mapping_to_tenant")
+    mapping = pair(
+        params["onboard_with_mapping_to_tenant"],
+        params["onboard_with_mapping_to_tenant_id"],
+        "onboard_with_mapping_to_tenant",
+    )
     if mapping and mapping.subdomain == params["subdomain"]:
         raise Refused(f"{mapping.subdomain} can't be mapped to itself.", "Give the tenant whose data it is to use.")
     if mapping:

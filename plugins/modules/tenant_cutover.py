@@ -12,14 +12,18 @@ short_description: Switch a tenant to another tenant id, in one short window
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Runs the whole window in one process. It blocks both tenants in all routers, drains them, rewrites every database atomically or not at all,
+  - Runs the whole window in one process. It blocks both tenants in all routers, drains them, rewrites every database
+    atomically or not at all,
     commits with one compare-and-set, changes the mapping and lets the held requests go on.
-  - Run again after a crash, it does the one legal next thing. Before the close it starts a fresh window, between close and commit it finishes or undoes,
+  - Run again after a crash, it does the one legal next thing. Before the close it starts a fresh window, between close
+    and commit it finishes or undoes,
     after the commit it finishes.
   - An error before the commit undoes the window, so that all is as before.
-  - Shows every step of the window when it is done, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
+  - Shows every step of the window when it is done, when the controller's connection is C(local); elsewhere the same
+    lines are in the audit log there.
   - C(SIGINT), C(SIGTERM) and C(SIGHUP) undo the window before the close; after it the window is finished first.
-  - A child process, the guardian, stays beside the window. When the module is killed while routers hold the tenant's requests, the guardian
+  - A child process, the guardian, stays beside the window. When the module is killed while routers hold the tenant's
+    requests, the guardian
     undoes or finishes the window at once; it gives up after a minute, and the same command goes on.
 requirements:
   - SQLAlchemy >= 2
@@ -179,7 +183,9 @@ OWN: dict[str, Any] = {
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, options.HEALTH, options.MIGRATION, OWN)
+    module = create_module(
+        options.STORE, options.ROUTERS, options.PARTICIPANTS, options.POLICY, options.HEALTH, options.MIGRATION, OWN
+    )
     signals = Signals()
     with guarded(module), guard(module.params, module.no_log_values) as guardian:
         operation = Operation(module.params)
@@ -187,10 +193,16 @@ def main() -> None:
         before, earlier = live_diff(operation), operation.journal.end
         if earlier:
             module.warn(describe_end(earlier))
-        result = predict(operation, module.params["state"]) if module.check_mode else logged(operation, module, signals, guardian)
+        result = (
+            predict(operation, module.params["state"])
+            if module.check_mode
+            else logged(operation, module, signals, guardian)
+        )
         operation.close()
         if signals() and result["changed"]:
-            module.warn(f"{signals.first()} came too late to stop the run: it went on to its end, nothing is left to do.")
+            module.warn(
+                f"{signals.first()} came too late to stop the run: it went on to its end, nothing is left to do."
+            )
         after = {"live": result["canonical"], "phase": result["phase"]}
         module.exit_json(**result, earlier_end=earlier, diff=diff(before, after, operation.journal.key))
 
@@ -200,7 +212,9 @@ def live_diff(operation: Operation) -> dict[str, Any]:
 
 
 def logged(operation: Operation, module: Any, signals: Signals, guardian: Guardian) -> dict[str, Any]:
-    """:func:`run`, told to the audit log. A window that is open already must go on, whether the log can be written or not."""
+    """:func:`run`, told to the audit log. A window that is open already must go on, whether the log can be written or
+    not.
+    """
     log = operation.audit_log(f"tenant_cutover {module.params['state']}", module.params["run_id"], module.no_log_values)
     cutover = operation.cutover(log)
     cutover.interrupted = signals
@@ -239,7 +253,11 @@ def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[
 def predict(operation: Operation, state: str) -> dict[str, Any]:
     """What :func:`run` would do; changes nothing."""
     journal = operation.journal
-    goal = {"switched": operation.parties.target.id, "reversed": operation.parties.source.id, "aborted": journal.canonical}[state]
+    goal = {
+        "switched": operation.parties.target.id,
+        "reversed": operation.parties.source.id,
+        "aborted": journal.canonical,
+    }[state]
     changed = journal.phase != IDLE or journal.canonical != goal
     predicted = 0
     if changed and journal.phase == IDLE:

@@ -14,7 +14,8 @@ author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Brings the participants into the state that a migration needs, while the tenant is served.
   - Rows that are live are only rewritten inside a window, see O(state=rewritten).
-  - Shows rows, rate and time left while it stages, when the controller's connection is C(local); elsewhere the same lines are in the audit log there.
+  - Shows rows, rate and time left while it stages, when the controller's connection is C(local); elsewhere the same
+    lines are in the audit log there.
   - C(SIGINT), C(SIGTERM) and C(SIGHUP) end the work between two chunks of rows; a second signal ends it at once.
 requirements:
   - SQLAlchemy >= 2
@@ -40,12 +41,17 @@ attributes:
 options:
   state:
     description:
-      - V(staged) installs fences and logs, copies the rows of twin tables, and verifies them. A stage that was interrupted goes on where it was.
-      - Where all is staged, V(staged) applies what was logged since, also while the target is live, so that the next window is short.
+      - V(staged) installs fences and logs, copies the rows of twin tables, and verifies them. A stage that was
+        interrupted goes on where it was.
+      - Where all is staged, V(staged) applies what was logged since, also while the target is live, so that the next
+        window is short.
       - V(absent) takes the stage back and gives the claims back; all is as before. Refused while the target is live.
-      - V(purged) ends the transition. The rows under the source's id go in chunks, then every helper object, then the claims; the source's mapping
-        stays. It can be interrupted at any moment and goes on. Refused while the source is live. Afterwards there is no way back.
-      - V(rewritten) and V(reversed) do only the participants' part of a window that another process drives, so that the rows stand under the target's
+      - V(purged) ends the transition. The rows under the source's id go in chunks, then every helper object, then the
+        claims; the source's mapping
+        stays. It can be interrupted at any moment and goes on. Refused while the source is live. Afterwards there is no
+        way back.
+      - V(rewritten) and V(reversed) do only the participants' part of a window that another process drives, so that the
+        rows stand under the target's
         or the source's id. Refused unless the journal shows that these tenants are drained and closed under O(epoch).
     type: str
     choices: [staged, rewritten, reversed, purged, absent]
@@ -112,7 +118,8 @@ applied:
   type: dict
   sample: {bills: 5200}
 deleted:
-  description: Rows under the retired id that this run deleted for O(state=purged), per participant; in check mode those that it would delete.
+  description: Rows under the retired id that this run deleted for O(state=purged), per participant; in check mode those
+    that it would delete.
   returned: success
   type: dict
   sample: {bills: 120000}
@@ -144,7 +151,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize i
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged, pending, remove, rewrite, stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import (
+    is_staged,
+    pending,
+    remove,
+    rewrite,
+    stage,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Participant
 
@@ -185,18 +198,26 @@ def main() -> None:
             migration=operation.journal.key,
             **{name: did.get(name, {}) for name in ("copied", "applied", "deleted")},
             plan_digest=digest,
-            states={name: value for name, value in after.items() if name in {participant.name for participant in operation.participants}},
+            states={
+                name: value
+                for name, value in after.items()
+                if name in {participant.name for participant in operation.participants}
+            },
             diff=diff(before, after, operation.journal.key),
         )
 
 
 def states(operation: Operation, wanted: str) -> dict[str, Any]:
-    """Each participant's state, and the id whose rows it holds to be live; for the end state purged the source's rows and the journal too."""
+    """Each participant's state, and the id whose rows it holds to be live; for the end state purged the source's rows
+    and the journal too.
+    """
     source, target = operation.parties.source.id, operation.parties.target.id
     result: dict[str, Any] = {}
     for participant in operation.participants:
         status = participant.status(operation.journal.key, source, target)
-        result[participant.name] = status.state if status.state in (ABSENT, STAGED) else f"{status.state} ({status.live_id})"
+        result[participant.name] = (
+            status.state if status.state in (ABSENT, STAGED) else f"{status.state} ({status.live_id})"
+        )
         if wanted == "purged":
             result[_rows_of(participant, source)] = 0 if status.state == ABSENT else status.rows[source]
     return result if wanted != "purged" else {**result, "finalized": is_finalized(operation.store, operation.journal)}
@@ -219,15 +240,26 @@ def logged(operation: Operation, module: Any) -> Did:
 
 def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> Did:
     """Do it; rows copied, keys applied or rows deleted, per participant."""
-    store, journal, parties, participants = operation.store, operation.journal, operation.parties, operation.participants
+    store, journal, parties, participants = (
+        operation.store,
+        operation.journal,
+        operation.parties,
+        operation.participants,
+    )
     if params["state"] in ("rewritten", "reversed"):
         to = parties.target if params["state"] == "rewritten" else parties.source
         rewrite(journal, parties, participants, params["epoch"], to.id, operation.policy.window_budget_ms)
         return {}
-    throttle = Throttle(operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write)
+    throttle = Throttle(
+        operation.policy.throttle, store, journal.key, partial(slowest_answer_ms, operation.endpoints), log.write
+    )
     reporter = Reporter(log, journal, throttle, Signals(once=True))
     if params["state"] == "purged":
-        return {"deleted": finalize(store, journal, parties, participants, reporter, force=params["force"], throttle=throttle)}
+        return {
+            "deleted": finalize(
+                store, journal, parties, participants, reporter, force=params["force"], throttle=throttle
+            )
+        }
     if params["state"] == "absent":
         remove(store, journal, parties, participants, reporter, force=params["force"], throttle=throttle)
         return {}
@@ -237,7 +269,9 @@ def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> Did:
         reporter.meter.expect(plan)
         return plan
 
-    return asdict(stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle))
+    return asdict(
+        stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle)
+    )
 
 
 def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]) -> tuple[Did, dict[str, Any]]:

@@ -12,7 +12,8 @@ short_description: Plan a migration and run its preflight
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Classifies every table of every participant, chooses strategies, predicts stage and window, and writes down the exact SQL. Changes nothing.
+  - Classifies every table of every participant, chooses strategies, predicts stage and window, and writes down the
+    exact SQL. Changes nothing.
   - Runs the preflight and returns everything that speaks against the migration, each with the way out.
 requirements:
   - SQLAlchemy >= 2
@@ -82,7 +83,8 @@ plan:
       returned: always
       type: int
     databases:
-      description: Per participant its tables (strategy, reason, rows, predictions), refusals, statements and the rights that it needs.
+      description: Per participant its tables (strategy, reason, rows, predictions), refusals, statements and the rights
+        that it needs.
       returned: always
       type: list
       elements: dict

@@ -14,8 +14,10 @@ author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Does what the onboarding and the offboarding callback do to C(onboarded-tenants/<subdomain>) in the config store.
   - The mapping is the given one, or the one in C(tenants/<subdomain>); when both are there they must agree.
-  - Refuses whatever could lead a customer to somebody else's data. These are a mapping to itself, chains of mappings, a subdomain and an id that
-    do not belong together, another datacenter, a tenant that is onboarded already without a mapping or with another one, a document that
+  - Refuses whatever could lead a customer to somebody else's data. These are a mapping to itself, chains of mappings, a
+    subdomain and an id that
+    do not belong together, another datacenter, a tenant that is onboarded already without a mapping or with another
+    one, a document that
     a migration holds, and a mapping to the tenant that is not live in a migration.
   - The routers learn of it from M(zdm.landscape.router_mapping) or when they start.
 extends_documentation_fragment:
@@ -34,7 +36,8 @@ options:
     type: str
     required: true
   id:
-    description: The tenant's id, the C(zid) of its tokens. Required when the tenant is not onboarded yet; else it is compared.
+    description: The tenant's id, the C(zid) of its tokens. Required when the tenant is not onboarded yet; else it is
+      compared.
     type: str
   datacenter:
     description: The tenant's datacenter. A tenant that is mapped gets the one of O(map_to_tenant) by default.
@@ -49,7 +52,8 @@ options:
     description: The id that belongs to O(map_to_tenant).
     type: str
   adopt_onboarded:
-    description: Whether a tenant that is onboarded without a mapping may get one. Be certain that it has neither data nor users of its own.
+    description: Whether a tenant that is onboarded without a mapping may get one. Be certain that it has neither data
+      nor users of its own.
     type: bool
     default: false
   state:
@@ -95,7 +99,8 @@ tenant:
   description: The document C(onboarded-tenants/<subdomain>) after the task; empty when it is absent.
   returned: success
   type: dict
-  sample: {"id": "6c1b0a90-40a5-4f1c-9a55-6f4a0f1b7a02", "subdomain": "venezia-scp", "datacenter": "US10", "channel": "BETA",
+  sample: {"id": "6c1b0a90-40a5-4f1c-9a55-6f4a0f1b7a02", "subdomain": "venezia-scp", "datacenter": "US10",
+  "channel": "BETA",
     "mapToTenant": "venezia", "mapToTenantId": "1b2f9c1e-7d0d-4c55-8d6f-0f7a5a1f2c11"}
 """
 
@@ -104,7 +109,13 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, diff, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, pair, plan_absent, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import (
+    Wanted,
+    apply,
+    pair,
+    plan_absent,
+    plan_present,
+)
 
 SPEC: dict[str, Any] = {
     "subdomain": {"type": "str", "required": True},

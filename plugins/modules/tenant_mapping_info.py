@@ -123,8 +123,12 @@ def main() -> None:
             valid_name(only, "subdomain")
         documents = sorted(build_store(module.params).list(ONBOARDED), key=lambda document: document.name)
         wrong = problems(documents)
-        tenants = [entry(document, wrong.get(document.name, [])) for document in documents if only in (None, document.name)]
-        module.exit_json(changed=False, tenants=tenants, problems=[text for tenant in tenants for text in tenant["problems"]])
+        tenants = [
+            entry(document, wrong.get(document.name, [])) for document in documents if only in (None, document.name)
+        ]
+        module.exit_json(
+            changed=False, tenants=tenants, problems=[text for tenant in tenants for text in tenant["problems"]]
+        )
 
 
 if __name__ == "__main__":

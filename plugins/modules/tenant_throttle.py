@@ -13,7 +13,8 @@ version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Keeps the document C(throttles/<source>--<target>) of the config store. A running stage reads it within a second.
-  - Each limit that is given counts more than the one of C(policy.throttle); one that is not given is as the policy says.
+  - Each limit that is given counts more than the one of C(policy.throttle); one that is not given is as the policy
+    says.
   - The document goes away together with the stage.
 extends_documentation_fragment:
   - zdm.landscape.store
@@ -38,7 +39,8 @@ options:
     description: Rows per second over all databases; V(0) lifts the policy's limit.
     type: int
   max_replica_lag:
-    description: The stage waits while a replica of a PostgreSQL database is further behind; V(none) lifts the policy's limit.
+    description: The stage waits while a replica of a PostgreSQL database is further behind; V(none) lifts the policy's
+      limit.
     type: str
   max_latency:
     description: The stage waits while a health endpoint takes longer to answer; V(none) lifts the policy's limit.
@@ -86,7 +88,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle i
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES, Store
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
-OWN: dict[str, Any] = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}, **options.THROTTLE}
+OWN: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    **options.THROTTLE,
+}
 
 
 def main() -> None:
@@ -110,7 +115,12 @@ def main() -> None:
             with log.run(needed=True):
                 write(store, journal.key, wanted)
                 log.outcome({"throttle": wanted})
-        module.exit_json(changed=before != wanted, migration=journal.key, throttle=wanted, diff=diff(before, wanted, f"{THROTTLES}/{journal.key}"))
+        module.exit_json(
+            changed=before != wanted,
+            migration=journal.key,
+            throttle=wanted,
+            diff=diff(before, wanted, f"{THROTTLES}/{journal.key}"),
+        )
 
 
 def write(store: Store, migration: str, wanted: dict[str, Any]) -> None:

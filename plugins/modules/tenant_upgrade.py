@@ -12,22 +12,28 @@ short_description: Upgrade the tenants' databases to the version that was deploy
 version_added: 1.0.0
 author: zdm.landscape contributors (@zdm-landscape)
 description:
-  - Upgrades tenants through the CAP MTX sidecar of the idle version, while a deployment is in its testing phase, or, once the deployment was
+  - Upgrades tenants through the CAP MTX sidecar of the idle version, while a deployment is in its testing phase, or,
+    once the deployment was
     resumed, through the registry to which the application is known (O(via)).
   - Always asynchronous. Every job is followed to its end, and every tenant's own result is read.
   - A canary first and alone; when it fails no other tenant is touched. Then batches.
   - Refused before any tenant is touched when a tenant is not subscribed.
   - The task fails when a tenant could not be upgraded, or when it is not known whether it was.
-  - A job that has not ended is never left silently. RV(open_job) is set then, and the deployment must be neither resumed nor aborted until it has ended.
-    Running the same task again is safe. It waits for jobs that still run, those of a run that was killed included, and upgrades again.
+  - A job that has not ended is never left silently. RV(open_job) is set then, and the deployment must be neither
+    resumed nor aborted until it has ended.
+    Running the same task again is safe. It waits for jobs that still run, those of a run that was killed included, and
+    upgrades again.
     A tenant that has the new schema is upgraded in no time.
   - When the start of a job is not answered, the module waits for what may have begun and starts again.
 notes:
-  - A sidecar must upgrade tenants one by one, with C(cds.requires.multitenancy.jobs.clusterSize) V(1). Otherwise it upgrades all of a database at once,
+  - A sidecar must upgrade tenants one by one, with C(cds.requires.multitenancy.jobs.clusterSize) V(1). Otherwise it
+    upgrades all of a database at once,
     the task follows the job, and fails.
-  - A sidecar that ends in the middle leaves its job as running until the heartbeat of another one ends it, after 90 minutes unless
+  - A sidecar that ends in the middle leaves its job as running until the heartbeat of another one ends it, after 90
+    minutes unless
     C(cds.requires.multitenancy.jobs.heartbeatAge) says otherwise.
-  - The sidecar of the live version can't upgrade a tenant that the idle one has upgraded. There is no way back for its schema.
+  - The sidecar of the live version can't upgrade a tenant that the idle one has upgraded. There is no way back for its
+    schema.
 extends_documentation_fragment:
   - zdm.landscape.attributes
 attributes:
@@ -38,21 +44,25 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Nobody tells whether an upgrade found anything to do; the task has changed when at least one tenant was upgraded.
+    details: Nobody tells whether an upgrade found anything to do; the task has changed when at least one tenant was
+      upgraded.
 options:
   via:
     description:
       - V(sidecar) is the CAP MTX sidecar; O(url) is its idle route.
-      - V(saas_registry) and V(subscription_manager) call the application at its live URLs, so they are for the time after the resume.
+      - V(saas_registry) and V(subscription_manager) call the application at its live URLs, so they are for the time
+        after the resume.
     type: str
     choices: [sidecar, saas_registry, subscription_manager]
     default: sidecar
   url:
-    description: URL of the sidecar or of the registry, C(saas_registry_url) or C(subscription_manager_url) of its service key.
+    description: URL of the sidecar or of the registry, C(saas_registry_url) or C(subscription_manager_url) of its
+      service key.
     type: str
     required: true
   token:
-    description: An access token. It can't be renewed, so it must last as long as the upgrades; O(token_url) is better for many tenants.
+    description: An access token. It can't be renewed, so it must last as long as the upgrades; O(token_url) is better
+      for many tenants.
     type: str
   token_url:
     description: Where tokens are issued, C(url) in the credentials of the XSUAA binding; C(certurl) with O(cert_file).
@@ -106,12 +116,14 @@ options:
   state:
     description:
       - With V(upgraded) the tenants are upgraded.
-      - With V(settled) nobody is; the task waits until no upgrade of the tenants is under way, for example before a deployment is aborted.
+      - With V(settled) nobody is; the task waits until no upgrade of the tenants is under way, for example before a
+        deployment is aborted.
     type: str
     choices: [upgraded, settled]
     default: upgraded
   log_dir:
-    description: Folder of the log C(deployments.jsonl), from which the progress is shown while the module runs on the controller.
+    description: Folder of the log C(deployments.jsonl), from which the progress is shown while the module runs on the
+      controller.
     type: path
     default: ~/.local/state/zdm.landscape
   run_id:
@@ -152,7 +164,8 @@ tenants:
   type: dict
   contains:
     status:
-      description: V(upgraded), V(failed), V(running) at a time-out, V(unknown), or V(planned) when its turn has not come.
+      description: V(upgraded), V(failed), V(running) at a time-out, V(unknown), or V(planned) when its turn has not
+        come.
       type: str
       returned: always
     error:
@@ -181,7 +194,8 @@ batches:
   elements: list
 open_job:
   description:
-    - Empty when no job is open. Otherwise the id of the job that has not ended or of which it is not known, V(unknown) when its start was never answered.
+    - Empty when no job is open. Otherwise the id of the job that has not ended or of which it is not known, V(unknown)
+      when its start was never answered.
     - While it is set the deployment must be neither resumed nor aborted.
   returned: when the tenants are known
   type: str
@@ -195,7 +209,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.durations impor
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, PLANNED, UPGRADED, Outcome, TenantState
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
+    FAILED,
+    PLANNED,
+    UPGRADED,
+    Outcome,
+    TenantState,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Plan, Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import WAYS, build_way
 
@@ -246,14 +266,18 @@ def upgrade(module: Any, params: Mapping[str, Any]) -> None:
         module.exit_json(changed=bool(planned.tenants), **facts(planned, who))
     log = DeploymentLog(params["log_dir"], params["run_id"], module.no_log_values)
     try:
-        run = Run(way, who, timeout_ms, poll_ms, params["on_failure"] == "continue", lambda text: log.write({"text": text}))
+        run = Run(
+            way, who, timeout_ms, poll_ms, params["on_failure"] == "continue", lambda text: log.write({"text": text})
+        )
         outcome = run.settle() if settle else run.carry_out()
     finally:
         log.close()
     result = {"changed": bool(outcome.of(UPGRADED)), **facts(outcome, who)}
     problem = outcome.problem
     if problem is not None:
-        module.fail_json(msg=str(problem), advice=problem.advice, error=type(problem).__name__, details=problem.details, **result)
+        module.fail_json(
+            msg=str(problem), advice=problem.advice, error=type(problem).__name__, details=problem.details, **result
+        )
     module.exit_json(**result)
 
 

@@ -107,7 +107,11 @@ class LiveAction(ActionBase):
         :raises ZdmError: they are wrong.
         """
         source, target = args.get("source"), args.get("target")
-        return log_file(str(args.get("log_dir") or LOG_DIR), migration_key(str(source), str(target))) if source and target else None
+        return (
+            log_file(str(args.get("log_dir") or LOG_DIR), migration_key(str(source), str(target)))
+            if source and target
+            else None
+        )
 
     @staticmethod
     def _show(text: str) -> None:

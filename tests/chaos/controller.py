@@ -1,7 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller as the modules tenant_cutover and tenant_data are one, with every write recorded and a place where it is stopped.
+"""A controller as the modules tenant_cutover and tenant_data are one, with every write recorded and a place where it is
+stopped.
 
 Exit code 0: done; 3: an error of the engine, printed as JSON on standard output.
 """
@@ -18,20 +19,31 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation, Signals, load_drivers
+from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import (
+    Operation,
+    Signals,
+    load_drivers,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-from ansible_collections.zdm.landscape.tests.chaos.recorder import RecordedParticipant, RecordedRouter, RecordedStore, Recorder
+from ansible_collections.zdm.landscape.tests.chaos.recorder import (
+    RecordedParticipant,
+    RecordedRouter,
+    RecordedStore,
+    Recorder,
+)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--options", type=Path, required=True, help="JSON: the module's options")
-    parser.add_argument("--state", choices=["switched", "reversed", "aborted", "staged", "absent", "purged"], required=True)
+    parser.add_argument(
+        "--state", choices=["switched", "reversed", "aborted", "staged", "absent", "purged"], required=True
+    )
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--controller", required=True)
     parser.add_argument("--stop", nargs=3, metavar=("SIGNAL", "before|after", "PLACE"))
@@ -45,7 +57,11 @@ def main(argv: list[str]) -> int:
     hold = (arguments.hold[0], Path(arguments.hold[1])) if arguments.hold else None
     recorder = Recorder(arguments.trace, arguments.controller, stop, frozenset(arguments.refuse), hold)
     load_drivers(options)
-    watched = Guardian(partial(take_over_from, arguments.controller, options, arguments.trace)) if arguments.guarded else nullcontext()
+    watched = (
+        Guardian(partial(take_over_from, arguments.controller, options, arguments.trace))
+        if arguments.guarded
+        else nullcontext()
+    )
     try:
         with watched as guardian:
             outcome = run(options, arguments.state, recorder, signals, guardian)
@@ -70,7 +86,9 @@ def recorded_cutover(operation: Operation, recorder: Recorder) -> Cutover:
     return Cutover(RecordedStore(operation.store, recorder), fleet, participants, source, target, operation.policy)
 
 
-def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signals, guardian: Guardian | None) -> dict[str, Any]:
+def run(
+    options: dict[str, Any], state: str, recorder: Recorder, signals: Signals, guardian: Guardian | None
+) -> dict[str, Any]:
     """What the modules tenant_cutover and tenant_data do, over recorded systems."""
     operation = Operation(options)
     source, target = operation.parties.source, operation.parties.target
@@ -82,7 +100,16 @@ def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signal
             return {"deleted": finalize(store, journal, operation.parties, participants)}
         if state == "absent":
             return {"changed": remove(store, journal, operation.parties, participants)}
-        return asdict(stage(store, journal, operation.parties, participants, lambda: operation.checked_plan(for_window=False), lambda _entry: None))
+        return asdict(
+            stage(
+                store,
+                journal,
+                operation.parties,
+                participants,
+                lambda: operation.checked_plan(for_window=False),
+                lambda _entry: None,
+            )
+        )
     cutover.interrupted = signals
     cutover.journal.ended_by = signals.first
     if guardian:
@@ -92,4 +119,3 @@ def run(options: dict[str, Any], state: str, recorder: Recorder, signals: Signal
 
     # The preflight changes nothing and has tests of its own; without it a kill test takes half the time.
     return asdict(cutover.switch(target if state == "switched" else source, lambda: 0))
-

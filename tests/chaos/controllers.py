@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controllers as processes of their own. They are forked from a server that has loaded their modules: hundreds are started."""
+"""Controllers as processes of their own. They are forked from a server that has loaded their modules: hundreds are
+started.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wrappers around the real store, routers and participants: they record every write and can stop the process at one of them.
+"""Wrappers around the real store, routers and participants: they record every write and can stop the process at one of
+them.
 
-A place is ``<operation>:<object>``, for example ``barrier:bills`` or ``phase C>K:journal``. Writes are taken one after the
-other, so that right after one of them is right before the next.
+A place is ``<operation>:<object>``, for example ``barrier:bills`` or ``phase C>K:journal``. Writes are taken one after
+the other, so that right after one of them is right before the next.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused, Superseded
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Participant, Progress, Status, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    Inspection,
+    Move,
+    Participant,
+    Progress,
+    Status,
+    untold,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
 
@@ -120,7 +128,14 @@ class RecordedStore(Store):
         if collection != MIGRATIONS:
             op = "claim" if collection == CLAIMS else "mapping_documents"
             epoch = {"epoch": body["epoch"]} if "epoch" in body else {}
-            return self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, f"{op}:{name}", **epoch)
+            return self.recorder.write(
+                lambda: self.inner.put(collection, name, body, revision),
+                "store",
+                f"{collection}/{name}",
+                op,
+                f"{op}:{name}",
+                **epoch,
+            )
         before = self.known.get(name, {"phase": "I", "epoch": 0})
         facts: dict[str, Any] = {"epoch": body["epoch"], "before": before["phase"], "after": body["phase"]}
         if body["epoch"] > before["epoch"]:
@@ -130,13 +145,28 @@ class RecordedStore(Store):
             facts |= {"from": before["phase"], "to": body["phase"]}
         else:
             op = "heartbeat"
-            place = "drained:journal" if body.get("drained_epoch") != before.get("drained_epoch") else "heartbeat:journal"
-        written = self.recorder.write(lambda: self.inner.put(collection, name, body, revision), "store", f"{collection}/{name}", op, place, **facts)
+            place = (
+                "drained:journal" if body.get("drained_epoch") != before.get("drained_epoch") else "heartbeat:journal"
+            )
+        written = self.recorder.write(
+            lambda: self.inner.put(collection, name, body, revision),
+            "store",
+            f"{collection}/{name}",
+            op,
+            place,
+            **facts,
+        )
         self.known[name] = written.body
         return written
 
     def delete(self, collection: str, name: str, revision: str) -> None:
-        self.recorder.write(lambda: self.inner.delete(collection, name, revision), "store", f"{collection}/{name}", "delete", f"delete:{name}")
+        self.recorder.write(
+            lambda: self.inner.delete(collection, name, revision),
+            "store",
+            f"{collection}/{name}",
+            "delete",
+            f"delete:{name}",
+        )
 
 
 class RecordedRouter(Router):

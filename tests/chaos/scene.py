@@ -43,7 +43,10 @@ TWINS = {
     "rating": ("rate_plan", "usage_record", "usage_part"),
 }
 STRATEGIES = {
-    service.name: {table: "twin" if table in TWINS.get(service.name, ()) else "in_place" for table in service.tenant_tables} for service in SERVICES
+    service.name: {
+        table: "twin" if table in TWINS.get(service.name, ()) else "in_place" for table in service.tenant_tables
+    }
+    for service in SERVICES
 }
 """Of every table: what ``auto`` chooses depends on how fast the machine is at the moment."""
 
@@ -86,7 +89,9 @@ class Scene:
         self.traffic.start()
 
     def settle(self) -> None:
-        """What a test begins with, whatever the one before did: no run under way, a migration that is staged if it has to be, and no failure yet."""
+        """What a test begins with, whatever the one before did: no run under way, a migration that is staged if it has
+        to be, and no failure yet.
+        """
         for process in self._controllers:
             if process.runs:
                 process.kill()
@@ -102,7 +107,9 @@ class Scene:
             assert ended.code == 0, ended.result
             journal = self.journal()
         if journal:
-            self.live = self.landscape.source if journal["canonical"] == self.landscape.source.id else self.landscape.target
+            self.live = (
+                self.landscape.source if journal["canonical"] == self.landscape.source.id else self.landscape.target
+            )
         claimed = any((self.landscape.store_path / CLAIMS).glob("*.json"))
         if claimed and not self.staged:
             self.unstage()
@@ -142,7 +149,16 @@ class Scene:
         """Start a controller that makes the other tenant live."""
         self.runs += 1
         state = state or ("switched" if self.other == self.landscape.target else "reversed")
-        common = ["--options", str(self.options_file), "--trace", str(self.trace), "--controller", f"c{self.runs}", "--state", state]
+        common = [
+            "--options",
+            str(self.options_file),
+            "--trace",
+            str(self.trace),
+            "--controller",
+            f"c{self.runs}",
+            "--state",
+            state,
+        ]
         process = ControllerProcess([*common, *arguments], self.folder / f"c{self.runs}.json")
         self._controllers.append(process)
         return process
@@ -163,7 +179,14 @@ class Scene:
         """Stage the migration in this process."""
         operation = Operation(self.options)
         try:
-            stage(operation.store, operation.journal, operation.parties, operation.participants, lambda: operation.checked_plan(for_window=False), progress)
+            stage(
+                operation.store,
+                operation.journal,
+                operation.parties,
+                operation.participants,
+                lambda: operation.checked_plan(for_window=False),
+                progress,
+            )
         finally:
             operation.close()
         self.begin_trace()
@@ -171,7 +194,9 @@ class Scene:
     def begin_trace(self) -> None:
         """Begin a new trace with what is true now."""
         epoch = self.journal().get("epoch", 0)
-        strategies = {entry["name"]: "twin" if entry["name"] in TWINS else "in_place" for entry in self.options["participants"]}
+        strategies = {
+            entry["name"]: "twin" if entry["name"] in TWINS else "in_place" for entry in self.options["participants"]
+        }
         start = {
             "system": "env",
             "op": "start",
@@ -199,7 +224,9 @@ class Scene:
         operation = Operation(self.options)
         ids = (operation.journal.key, operation.parties.source.id, operation.parties.target.id)
         try:
-            left = [participant.name for participant in operation.participants if participant.status(*ids).state != ABSENT]
+            left = [
+                participant.name for participant in operation.participants if participant.status(*ids).state != ABSENT
+            ]
             return left + [document.path for document in operation.store.list(CLAIMS)]
         finally:
             operation.close()
@@ -214,7 +241,11 @@ class Scene:
         fleet = Operation(self.options).fleet
 
         def ended() -> bool:
-            return all(block.far or block.until_ms < state.clock_ms for state in fleet.states() for block in state.blocks.values())
+            return all(
+                block.far or block.until_ms < state.clock_ms
+                for state in fleet.states()
+                for block in state.blocks.values()
+            )
 
         wait_until(ended, "the leases end")
 
@@ -235,7 +266,13 @@ class Scene:
         """What ``migration_info`` finds."""
         operation = Operation(self.options)
         try:
-            return migration_status(operation.store, operation.fleet, operation.participants, operation.parties.source, operation.parties.target)
+            return migration_status(
+                operation.store,
+                operation.fleet,
+                operation.participants,
+                operation.parties.source,
+                operation.parties.target,
+            )
         finally:
             operation.close()
 
@@ -260,7 +297,12 @@ class Scene:
     @staticmethod
     def wait_stopped(process: ControllerProcess) -> None:
         """Wait until a signal has stopped the process."""
-        wait_until(lambda: not process.runs or Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the controller stops")
+        wait_until(
+            lambda: (
+                not process.runs or Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            ),
+            "the controller stops",
+        )
         assert process.runs, process.end()
 
     def assert_ledger(self, *, twins: bool = True) -> None:
@@ -271,7 +313,9 @@ class Scene:
         if self.traffic.runs:
             self.traffic.wait_requests(ENOUGH)
             self.traffic.stop()
-        twins_allowed = {f"{service}.{table}" for service, tables in TWINS.items() for table in tables} if twins else set()
+        twins_allowed = (
+            {f"{service}.{table}" for service, tables in TWINS.items() for table in tables} if twins else set()
+        )
         self._checked = True
         verdict = self.landscape.check(self.live, self._loads, twins_allowed)
         assert verdict.ok, verdict.findings

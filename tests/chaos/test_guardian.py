@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controllers with a guardian, killed at random moments while routers fail closed: the tenant is answered again at once."""
+"""Controllers with a guardian, killed at random moments while routers fail closed: the tenant is answered again at
+once.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ class Probe:
         over = threading.Event()
         tenants = (self.stage.landscape.source, self.stage.landscape.target)
         pairs = zip(self.stage.landscape.fleet.addresses, tenants, strict=True)
-        threads = [threading.Thread(target=self._ask, args=(over, *address, self.stage.landscape.token(tenant))) for address, tenant in pairs]
+        threads = [
+            threading.Thread(target=self._ask, args=(over, *address, self.stage.landscape.token(tenant)))
+            for address, tenant in pairs
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -92,7 +97,9 @@ def wait_gone(pid: int) -> None:
 
 
 def journal_of(stage: Scene) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+    body: dict[str, Any] = json.loads(
+        (stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text()
+    )
     return body
 
 
@@ -105,7 +112,9 @@ class Kill:
 
 
 def kill(stage: Scene, place: str, after_s: float = 0.0) -> Kill:
-    """Kill a controller, not its guardian, some time after a write; returns when the guardian is gone and every request answered: nobody ran a command."""
+    """Kill a controller, not its guardian, some time after a write; returns when the guardian is gone and every request
+    answered: nobody ran a command.
+    """
     probe = Probe(stage)
     with probe.asking():
         process = stage.controller("--guarded")
@@ -153,7 +162,10 @@ def test_killed_at_random_moments(stage: Scene) -> None:
         again = stage.run(state="switched" if goal == stage.landscape.target else "reversed")
         assert (again.code, again.result["changed"]) == (0, outcomes[-1] == "undone")
         stage.assert_agreed(goal)
-    print(f"{len(waits)} kills, {outcomes.count('undone')} undone: answered after {statistics.median(waits):.2f} s, at worst {max(waits):.2f} s")
+    print(
+        f"{len(waits)} kills, {outcomes.count('undone')} undone: answered after {statistics.median(waits):.2f} s, at"
+        f" worst {max(waits):.2f} s"
+    )
 
 
 @pytest.mark.parametrize(("place", "outcome"), [("drained:journal", "undone"), ("phase C>K:journal", "finished")])

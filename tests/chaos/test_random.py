@@ -23,7 +23,13 @@ def test_random_kills() -> None:
             for _attempt in range(chance.choice((1, 1, 2))):
                 undo = chance.random() < 0.3
                 place = chance.choice(UNDO if undo else WINDOW)
-                ended = stage.run("--stop", "SIGKILL", chance.choice(("before", "after")), place, *(("--refuse", FAILING) if undo else ()))
+                ended = stage.run(
+                    "--stop",
+                    "SIGKILL",
+                    chance.choice(("before", "after")),
+                    place,
+                    *(("--refuse", FAILING) if undo else ()),
+                )
                 assert ended.code in (-signal.SIGKILL, 0, 3), ended.result
                 killed += ended.code == -signal.SIGKILL
                 stage.traffic.run_for(chance.uniform(0, LEASE_MS / 1000 + 2))

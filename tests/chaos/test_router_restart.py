@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A router is killed at each step of the protocol and started again, under load.
 
-It must be what the journal says from its first request on: clients may lose their connection to it, every answer is right.
-The window finishes, or is undone and opened again. Forward and reverse take turns, on one landscape.
+It must be what the journal says from its first request on: clients may lose their connection to it, every answer is
+right. The window finishes, or is undone and opened again. Forward and reverse take turns, on one landscape.
 """
 
 from __future__ import annotations
@@ -31,8 +31,14 @@ STEPS = {
     "phase K>R:journal": "router-1",
     "release:router-1": "router-2",
 }
-"""Place after which the controller waits → the router that is killed there and started before the controller goes on."""
-LATE = {"lease:router-2": "router-1", "phase W>C:journal": "router-2", "turn:bills": "router-1", "phase K>R:journal": "router-2"}
+"""Place after which the controller waits → the router that is killed there and started before the controller goes on.
+"""
+LATE = {
+    "lease:router-2": "router-1",
+    "phase W>C:journal": "router-2",
+    "turn:bills": "router-1",
+    "phase K>R:journal": "router-2",
+}
 """The same, but the controller goes on first: its next step needs the router that is gone."""
 ALWAYS = ("close:router-1", "barrier:documents", "phase C>K:journal", "map:router-2", "release:router-1")
 
@@ -57,21 +63,29 @@ def _stage(scenery: Scene) -> Scene:
 
 
 def journal(stage: Scene) -> dict[str, str]:
-    document: dict[str, str] = json.loads((stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+    document: dict[str, str] = json.loads(
+        (stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text()
+    )
     return document
 
 
 def broken_elsewhere(stage: Scene, victim: str) -> dict[str, int]:
     """Connections that broke at routers other than the victim."""
     ports = {f":{router.port}" for router in stage.landscape.fleet.routers if router.name == victim}
-    return {address: count for address, count in stage.traffic.progress()["broken"].items() if not address.endswith(tuple(ports))}
+    return {
+        address: count
+        for address, count in stage.traffic.progress()["broken"].items()
+        if not address.endswith(tuple(ports))
+    }
 
 
 def assert_as_the_journal_says(stage: Scene, victim: str) -> None:
     body, both = journal(stage), {stage.landscape.source.id, stage.landscape.target.id}
     canonical = body["canonical"]
     state = next(state for state in stage.router_states() if state.name == victim)
-    assert {tenant: id_ for tenant, id_ in state.overrides.items() if tenant in both} == dict.fromkeys(both - {canonical}, canonical)
+    assert {tenant: id_ for tenant, id_ in state.overrides.items() if tenant in both} == dict.fromkeys(
+        both - {canonical}, canonical
+    )
     far = {tenant for tenant, block in state.blocks.items() if block.far}
     assert far == (both if body["phase"] in CLOSED_PHASES else set())
 

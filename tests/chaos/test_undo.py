@@ -12,7 +12,14 @@ import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO
 from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, kill_and_go_on, scene
 
-STOPS = ["lease:router-2", "close:router-1", "drained:journal", "phase C>K:journal", "mapping_documents:venezia", "release:router-1"]
+STOPS = [
+    "lease:router-2",
+    "close:router-1",
+    "drained:journal",
+    "phase C>K:journal",
+    "mapping_documents:venezia",
+    "release:router-1",
+]
 
 
 @pytest.fixture(scope="module", name="scenery")
@@ -59,7 +66,8 @@ def test_a_stopped_controller_wakes_up_after_another_has_finished(stage: Scene, 
         sleeper.send_signal(signal.SIGCONT)
     woken = stage.end_of(sleeper)
     assert woken.code == 3
-    # A router closes a control connection that is silent for five seconds: who slept in the middle of a request to it finds that first.
+    # A router closes a control connection that is silent for five seconds: who slept in the middle of a request to it
+    # finds that first.
     assert woken.result["error"] in ("Superseded", "Unreachable"), woken.result
     stage.assert_agreed(goal)
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A controller is killed right after every write of a window (which is right before the next one), under load.
 
-Until the same command runs again, every answer is right, held or 503; afterwards the invariants hold. Forward and reverse
-take turns, as the tests run one after the other on one landscape.
+Until the same command runs again, every answer is right, held or 503; afterwards the invariants hold. Forward and
+reverse take turns, as the tests run one after the other on one landscape.
 """
 
 from __future__ import annotations

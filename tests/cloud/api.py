@@ -65,7 +65,9 @@ class Uaa:
 
     def __init__(self, life_s: float = 600.0, *, rotates: bool = False) -> None:
         self.life_s, self.rotates = life_s, rotates
-        self.users = {name: Account(name, f"password of {name}") for name in ("ci@example.com", "colleague@example.com")}
+        self.users = {
+            name: Account(name, f"password of {name}") for name in ("ci@example.com", "colleague@example.com")
+        }
         self.clients = {"deployer": Account("deployer", "secret of deployer")}
         self.grants: list[str] = []
         self._key, self._epoch = secrets.token_urlsafe(32), 0
@@ -93,7 +95,10 @@ class Uaa:
         return self.users.get(claims.get("user_name", "")) or self.clients[claims["client_id"]]
 
     def answer(self, request: Request) -> Answer:
-        if request.method != "POST" or request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
+        if (
+            request.method != "POST"
+            or request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded"
+        ):
             return _uaa_error(400, "invalid_request", "Missing grant type")
         client, secret = _basic(request)
         form = request.form
@@ -119,10 +124,21 @@ class Uaa:
 
     def _issue(self, account: Account, client: str, refresh: str = "") -> dict[str, Any]:
         now = time.time()
-        claims = {"iat": int(now), "exp": now + self.life_s, "aud": ["cloud_controller"], "client_id": client, "epoch": self._epoch, "jti": str(uuid.uuid4())}
+        claims = {
+            "iat": int(now),
+            "exp": now + self.life_s,
+            "aud": ["cloud_controller"],
+            "client_id": client,
+            "epoch": self._epoch,
+            "jti": str(uuid.uuid4()),
+        }
         if client == CLI:
             claims |= {"user_name": account.name, "user_id": account.guid}
-        result = {"access_token": jwt.encode(claims, self._key, algorithm="HS256"), "token_type": "bearer", "expires_in": int(self.life_s)}
+        result = {
+            "access_token": jwt.encode(claims, self._key, algorithm="HS256"),
+            "token_type": "bearer",
+            "expires_in": int(self.life_s),
+        }
         if client != CLI:
             return result
         if not refresh or self.rotates:
@@ -164,15 +180,28 @@ class Api:
         if parts == ["routes"]:
             query = parameters(request, "app_guids", "hosts", "space_guids", "per_page", "page")
             routes = list(self._space.routes.values()) if account.role != NOBODY else []
-            found = [route for route in routes if "app_guids" not in query or set(route.apps) & set(query["app_guids"][0].split(","))]
-            return self._page(request, [self._route(route) for route in found if route.host in _list(query, "hosts", route.host)])
+            found = [
+                route
+                for route in routes
+                if "app_guids" not in query or set(route.apps) & set(query["app_guids"][0].split(","))
+            ]
+            return self._page(
+                request, [self._route(route) for route in found if route.host in _list(query, "hosts", route.host)]
+            )
         if len(parts) == 2 and parts[0] == "jobs" and parts[1] in self.jobs:
             states = self.jobs[parts[1]]
             return Answer(200, {"guid": parts[1], "state": states.pop(0) if len(states) > 1 else states[0]})
         raise cf_error(404, 10000, "CF-NotFound", "Unknown request")
 
     def _named(self, kind: str, request: Request, account: Account) -> Answer:
-        query = parameters(request, "names", "per_page", "page", "order_by", *(["organization_guids", "guids"] if kind == "spaces" else ["guids"]))
+        query = parameters(
+            request,
+            "names",
+            "per_page",
+            "page",
+            "order_by",
+            *(["organization_guids", "guids"] if kind == "spaces" else ["guids"]),
+        )
         space = self._space
         guid, name = (space.org_guid, space.org) if kind == "organizations" else (space.guid, space.name)
         there = account.role != NOBODY and name in _list(query, "names", name) and guid in _list(query, "guids", guid)
@@ -182,9 +211,20 @@ class Api:
     def _apps(self, request: Request, account: Account) -> Answer:
         query = parameters(request, "space_guids", "label_selector", "names", "guids", "per_page", "page", "order_by")
         selector = _list(query, "label_selector", "")
-        apps = list(self._space.apps.values()) if account.role != NOBODY and self._space.guid in _list(query, "space_guids", self._space.guid) else []
-        found = [app for app in apps if all(_selects(rule, app) for rule in selector if rule) and app.name in _list(query, "names", app.name)]
-        return self._page(request, [{"guid": app.guid, "name": app.name, "state": app.state, "metadata": app.metadata()} for app in found])
+        apps = (
+            list(self._space.apps.values())
+            if account.role != NOBODY and self._space.guid in _list(query, "space_guids", self._space.guid)
+            else []
+        )
+        found = [
+            app
+            for app in apps
+            if all(_selects(rule, app) for rule in selector if rule) and app.name in _list(query, "names", app.name)
+        ]
+        return self._page(
+            request,
+            [{"guid": app.guid, "name": app.name, "state": app.state, "metadata": app.metadata()} for app in found],
+        )
 
     def _app(self, guid: str, account: Account) -> App:
         for app in self._space.apps.values():
@@ -193,8 +233,18 @@ class Api:
         raise cf_error(404, 10010, "CF-ResourceNotFound", "App not found")
 
     def _route(self, route: Route) -> dict[str, Any]:
-        destinations = [{"guid": md5(route.guid + guid), "app": {"guid": guid, "process": {"type": "web"}}, "port": 8080} for guid in route.apps]
-        return {"guid": route.guid, "protocol": "http", "host": route.host, "path": "", "url": route.url, "destinations": destinations}
+        destinations = [
+            {"guid": md5(route.guid + guid), "app": {"guid": guid, "process": {"type": "web"}}, "port": 8080}
+            for guid in route.apps
+        ]
+        return {
+            "guid": route.guid,
+            "protocol": "http",
+            "host": route.host,
+            "path": "",
+            "url": route.url,
+            "destinations": destinations,
+        }
 
     def _delete(self, kind: str, guid: str, account: Account) -> Answer:
         if account.role != DEVELOPER:
@@ -251,6 +301,20 @@ def _uaa_error(status: int, error: str, description: str) -> Answer:
 
 def cli_config(url: str, tokens: Mapping[str, Any], org: str = "", space: str = "") -> str:
     """``.cf/config.json`` as ``cf login`` writes it."""
-    body = {"ConfigVersion": 4, "Target": url, "APIVersion": "3.215.0", "AuthorizationEndpoint": url, "UaaEndpoint": url, "UAAOAuthClient": CLI}
-    body |= {"UAAOAuthClientSecret": "", "UAAGrantType": "", "AccessToken": f"bearer {tokens['access_token']}", "RefreshToken": tokens["refresh_token"]}
-    return json.dumps({**body, "OrganizationFields": {"Name": org}, "SpaceFields": {"Name": space}, "SSLDisabled": False})
+    body = {
+        "ConfigVersion": 4,
+        "Target": url,
+        "APIVersion": "3.215.0",
+        "AuthorizationEndpoint": url,
+        "UaaEndpoint": url,
+        "UAAOAuthClient": CLI,
+    }
+    body |= {
+        "UAAOAuthClientSecret": "",
+        "UAAGrantType": "",
+        "AccessToken": f"bearer {tokens['access_token']}",
+        "RefreshToken": tokens["refresh_token"],
+    }
+    return json.dumps(
+        {**body, "OrganizationFields": {"Name": org}, "SpaceFields": {"Name": space}, "SSLDisabled": False}
+    )

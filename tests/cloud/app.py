@@ -20,14 +20,23 @@ APPS = Path(__file__).parent / "apps"
 
 
 class App(ABC):
-    """One instance of an application: ``launch`` and ``wait`` (or ``start``), then ``stop`` or ``kill``, on the same port.
+    """One instance of an application: ``launch`` and ``wait`` (or ``start``), then ``stop`` or ``kill``, on the same
+    port.
 
     :param name: of its process and its log.
     :param environment: what the platform gives it: VCAP_SERVICES and the module's own variables. PORT is added.
     :param authority: PEM file of the authority that it trusts besides the usual ones.
     """
 
-    def __init__(self, name: str, processes: Processes, folder: Path, environment: Mapping[str, str], authority: Path, port: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        processes: Processes,
+        folder: Path,
+        environment: Mapping[str, str],
+        authority: Path,
+        port: int = 0,
+    ) -> None:
         self.name, self.folder, self.environment = name, folder, dict(environment)
         self.port = port or free_port()
         self.url = f"http://localhost:{self.port}"
@@ -56,9 +65,13 @@ class App(ABC):
             "HOME": str(self.folder),
             "NODE_ENV": "production",
             "NODE_EXTRA_CA_CERTS": str(self._authority),
-            "NODE_OPTIONS": f"--disable-warning=ExperimentalWarning --disable-warning=DEP0005 --require {APPS / 'localhost.js'}",
+            "NODE_OPTIONS": (
+                f"--disable-warning=ExperimentalWarning --disable-warning=DEP0005 --require {APPS / 'localhost.js'}"
+            ),
         }
-        self._process = self._processes.start(self.name, self.command(node), env={**own, **self.environment, "PORT": str(self.port)})
+        self._process = self._processes.start(
+            self.name, self.command(node), env={**own, **self.environment, "PORT": str(self.port)}
+        )
 
     def wait(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until it accepts connections.
@@ -97,11 +110,23 @@ class App(ABC):
         self.stop()
 
 
-def service(label: str, name: str, credentials: Mapping[str, Any], plan: str = "application", tags: tuple[str, ...] = ()) -> dict[str, Any]:
+def service(
+    label: str, name: str, credentials: Mapping[str, Any], plan: str = "application", tags: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """One entry of VCAP_SERVICES."""
-    return {"label": label, "name": name, "instance_name": name, "plan": plan, "tags": list(tags), "credentials": dict(credentials)}
+    return {
+        "label": label,
+        "name": name,
+        "instance_name": name,
+        "plan": plan,
+        "tags": list(tags),
+        "credentials": dict(credentials),
+    }
 
 
 def vcap_services(*services: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     """VCAP_SERVICES of these bindings: by label."""
-    return {label: [entry for entry in services if entry["label"] == label] for label in dict.fromkeys(entry["label"] for entry in services)}
+    return {
+        label: [entry for entry in services if entry["label"] == label]
+        for label in dict.fromkeys(entry["label"] for entry in services)
+    }

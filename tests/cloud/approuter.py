@@ -19,7 +19,9 @@ SESSIONS = "incident-session-management"
 
 
 class Approuter(App):
-    """An approuter with the routes of ``apps/approuter/xs-app.json``: ``/api/`` needs a login and a CSRF token for changes, ``/public/`` neither."""
+    """An approuter with the routes of ``apps/approuter/xs-app.json``: ``/api/`` needs a login and a CSRF token for
+    changes, ``/public/`` neither.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for the application's service behind the approuter: answers with what the approuter's token says of the user.
+"""A stand-in for the application's service behind the approuter: answers with what the approuter's token says of the
+user.
 
 ``/api/…`` needs a valid token of the XSUAA, ``/public/…`` none. ``?wait_ms=`` keeps the request in flight for so long.
 """

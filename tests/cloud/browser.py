@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small browser: a user who is logged in at the approuter through the XSUAA's form and keeps working.
 
-It sends every request once. Where a request to the application goes is asked for each of them: that is the platform's route, which a
-deployment moves from one approuter to the other while the name of the host stays.
+It sends every request once. Where a request to the application goes is asked for each of them: that is the platform's
+route, which a deployment moves from one approuter to the other while the name of the host stays.
 """
 
 from __future__ import annotations
@@ -98,7 +98,14 @@ class Browser:
     """
 
     def __init__(
-        self, host: str, route: Route, authority: Path, user: str = "", password: str = "", timeout_s: float = PATIENCE_S, scheme: str = "http"
+        self,
+        host: str,
+        route: Route,
+        authority: Path,
+        user: str = "",
+        password: str = "",
+        timeout_s: float = PATIENCE_S,
+        scheme: str = "http",
     ) -> None:
         self.host, self.route, self.user, self.scheme = host, route, user, scheme
         self.cookies: dict[str, dict[str, str]] = defaultdict(dict)
@@ -151,24 +158,47 @@ class Browser:
         if 'type="password"' in page.text and "error" not in urlsplit(page.url).query:
             fields = {name: value for name, value in map(_field, _INPUT.findall(page.text)) if name}
             action = re.findall(r'<form action="([^"]+)"', page.text)[0]
-            return self.send("POST", urljoin(page.url, action), form={**fields, "username": self.user, "password": self._password})
+            return self.send(
+                "POST", urljoin(page.url, action), form={**fields, "username": self.user, "password": self._password}
+            )
         return None
 
-    def send(self, method: str, url: str, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None) -> Page:
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
+    ) -> Page:
         """One request; redirects are not followed.
 
         :raises OSError: there is no connection, or it ends before the answer.
         """
         parts = urlsplit(url)
         if parts.netloc != self.host:
-            return self._exchange(http.client.HTTPSConnection("localhost", parts.port, timeout=self._timeout_s, context=self._tls), method, url, headers, form)
+            return self._exchange(
+                http.client.HTTPSConnection("localhost", parts.port, timeout=self._timeout_s, context=self._tls),
+                method,
+                url,
+                headers,
+                form,
+            )
         with self.route.take() as port:
             if self.scheme == "https":
-                return self._exchange(http.client.HTTPSConnection(HOST, port, timeout=self._timeout_s, context=self._tls), method, url, headers, form)
-            return self._exchange(http.client.HTTPConnection(HOST, port, timeout=self._timeout_s), method, url, headers, form)
+                return self._exchange(
+                    http.client.HTTPSConnection(HOST, port, timeout=self._timeout_s, context=self._tls),
+                    method,
+                    url,
+                    headers,
+                    form,
+                )
+            return self._exchange(
+                http.client.HTTPConnection(HOST, port, timeout=self._timeout_s), method, url, headers, form
+            )
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, method: str, url: str, headers: Mapping[str, str] | None, form: Mapping[str, str] | None
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
     ) -> Page:
         parts = urlsplit(url)
         mine = self.cookies[parts.netloc]
@@ -179,7 +209,9 @@ class Browser:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode(form) if form is not None else ("" if method == "POST" else None)
         try:
-            connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body=body, headers=sent)
+            connection.request(
+                method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body=body, headers=sent
+            )
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         finally:
@@ -212,7 +244,8 @@ def _field(tag: str) -> tuple[str, str]:
 
 
 class Worker:
-    """A user who is always waiting for an answer: the next request is sent when the last one is answered, until the block ends.
+    """A user who is always waiting for an answer: the next request is sent when the last one is answered, until the
+    block ends.
 
     :param work: one request; its page must have status 200.
     """

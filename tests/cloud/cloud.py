@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for a Cloud Foundry with its deploy service, over TLS: UAA, API v3, and the REST API of the MultiApps controller, on one port."""
+"""A stand-in for a Cloud Foundry with its deploy service, over TLS: UAA, API v3, and the REST API of the MultiApps
+controller, on one port.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ LOG = "OPERATION.log"
 class Cloud(StandIn):
     """Runs in threads of this process, as a context manager.
 
-    ``space`` is what deployments change, ``controller`` holds operations, ``faults`` makes things go wrong, ``uaa`` holds users and clients:
-    ``ci@example.com`` and ``colleague@example.com`` with the password ``password of <name>``, and the client ``deployer``.
+    ``space`` is what deployments change, ``controller`` holds operations, ``faults`` makes things go wrong, ``uaa``
+    holds users and clients: ``ci@example.com`` and ``colleague@example.com`` with the password ``password of <name>``,
+    and the client ``deployer``.
 
     :param folder: where the certificates go.
     :param space: with its runner and router; by default nothing is started.
@@ -48,14 +51,26 @@ class Cloud(StandIn):
         self._sessions: dict[str, str] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.controller.close()
         super().__exit__(kind, error, trace)
 
     def options(self, **changes: Any) -> dict[str, Any]:
         """The option ``cloud_foundry`` for this cloud and the user ``ci@example.com``."""
-        user = {"username": "ci@example.com", "password": "password of ci@example.com"} if not {"token", "client_id", "cf_home"} & set(changes) else {}
-        place = {"api": self.url, "deploy_service": self.url, "org": self.space.org, "space": self.space.name, "ca_file": self.ca_file}
+        user = (
+            {"username": "ci@example.com", "password": "password of ci@example.com"}
+            if not {"token", "client_id", "cf_home"} & set(changes)
+            else {}
+        )
+        place = {
+            "api": self.url,
+            "deploy_service": self.url,
+            "org": self.space.org,
+            "space": self.space.name,
+            "ca_file": self.ca_file,
+        }
         return {**place, **user, **changes}
 
     def answer(self, request: Request) -> Answer:
@@ -108,7 +123,11 @@ class Cloud(StandIn):
         operation = self.controller.operations.get(match[1]) if match else None
         if match is None or operation is None:
             return Answer(404, f'Operation with id "{match[1]}" not found' if match else "Not Found")
-        return self._act(request, operation) if request.method == "POST" and not match[2] else self._operation(request, operation, match[2], match[3])
+        return (
+            self._act(request, operation)
+            if request.method == "POST" and not match[2]
+            else self._operation(request, operation, match[2], match[3])
+        )
 
     def _csrf(self, request: Request) -> Answer:
         """With a session its token, without one a new session; the token is told to those who ask for it."""
@@ -120,18 +139,33 @@ class Cloud(StandIn):
             session = secrets.token_hex(16).upper()
             self._sessions[session] = secrets.token_hex(16)
             headers["set-cookie"] = f"JSESSIONID={session}; Path=/; Secure; HttpOnly"
-        return Answer(204, None, {**headers, "x-csrf-header": "X-CSRF-TOKEN", "x-csrf-param": "_csrf", "x-csrf-token": self._sessions[session]})
+        return Answer(
+            204,
+            None,
+            {
+                **headers,
+                "x-csrf-header": "X-CSRF-TOKEN",
+                "x-csrf-param": "_csrf",
+                "x-csrf-token": self._sessions[session],
+            },
+        )
 
     def end_sessions(self) -> None:
         """As when the service was restarted: tokens against cross-site requests are refused."""
         self._sessions.clear()
 
     def _expect_rights(self, request: Request, account: Account, space: str) -> None:
-        if request.method == "POST" and (not _cookie(request) or self._sessions.get(_cookie(request)) != request.headers.get("x-csrf-token")):
+        if request.method == "POST" and (
+            not _cookie(request) or self._sessions.get(_cookie(request)) != request.headers.get("x-csrf-token")
+        ):
             raise Refusal(Answer(403, "CSRF nonce validation failed", {"x-csrf-token": "Required"}))
         enough = (DEVELOPER, AUDITOR) if request.method == "GET" else (DEVELOPER,)
         if space != self.space.guid or account.role not in enough:
-            raise Refusal(Answer(403, f'User "{account.name}" is not authorized to perform operations in space with GUID "{space}"'))
+            raise Refusal(
+                Answer(
+                    403, f'User "{account.name}" is not authorized to perform operations in space with GUID "{space}"'
+                )
+            )
 
     def _upload(self, request: Request) -> Answer:
         query = parse_qs(urlsplit(request.target).query)
@@ -143,7 +177,12 @@ class Cloud(StandIn):
         named = re.search(rb'name="file"; *filename="([^"]+)"', head)
         if not named:
             return Answer(400, 'There is no field "file" with a file name')
-        return Answer(201, self.upload(named[1].decode(), content.removesuffix(b"\r\n"), query.get("namespace", [""])[0]).view(self.space.guid))
+        return Answer(
+            201,
+            self.upload(named[1].decode(), content.removesuffix(b"\r\n"), query.get("namespace", [""])[0]).view(
+                self.space.guid
+            ),
+        )
 
     def upload(self, name: str, content: bytes, namespace: str = "") -> File:
         """A file that is there, however it came."""
@@ -177,7 +216,9 @@ class Cloud(StandIn):
 
     def _files(self, request: Request) -> Answer:
         namespace = parameters(request, "namespace").get("namespace", [""])[0]
-        return Answer(200, [file.view(self.space.guid) for file in self.controller.files.values() if file.namespace == namespace])
+        return Answer(
+            200, [file.view(self.space.guid) for file in self.controller.files.values() if file.namespace == namespace]
+        )
 
     def _start(self, request: Request, account: Account) -> Answer:
         try:
@@ -192,7 +233,8 @@ class Cloud(StandIn):
             found = [
                 operation.view(self.space.guid, messages=False)
                 for operation in self.controller.operations.values()
-                if operation.mta_id in query.get("mtaId", [operation.mta_id]) and operation.state in query.get("state", [operation.state])
+                if operation.mta_id in query.get("mtaId", [operation.mta_id])
+                and operation.state in query.get("state", [operation.state])
             ]
         found.sort(key=lambda view: str(view["startedAt"]), reverse=True)
         return Answer(200, found[: int(query["last"][0])] if "last" in query else found)
@@ -202,9 +244,13 @@ class Cloud(StandIn):
             return Answer(405, "Method Not Allowed")
         if part == "actions":
             return Answer(200, ACTIONS.get(operation.state, []))
-        lines = "".join(f"#2.0#{message['timestamp']}#{message['type']}#{message['text']}\n" for message in operation.messages)
+        lines = "".join(
+            f"#2.0#{message['timestamp']}#{message['type']}#{message['text']}\n" for message in operation.messages
+        )
         if part == "logs" and log is None:
-            return Answer(200, [{"id": LOG, "displayName": LOG, "size": len(lines), "lastModified": operation.started_at}])
+            return Answer(
+                200, [{"id": LOG, "displayName": LOG, "size": len(lines), "lastModified": operation.started_at}]
+            )
         if part == "logs":
             return Answer(200, lines) if log == LOG else Answer(404, "Log not found")
         embed = parameters(request, "embed").get("embed") == ["messages"]
@@ -224,9 +270,15 @@ class Cloud(StandIn):
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for app in sorted(self.space.apps.values(), key=lambda app: app.name.endswith("-idle")):
             key = (app.mta_id, app.namespace)
-            if app.mta_id not in query.get("name", [app.mta_id]) or app.namespace not in query.get("namespace", [app.namespace]):
+            if app.mta_id not in query.get("name", [app.mta_id]) or app.namespace not in query.get(
+                "namespace", [app.namespace]
+            ):
                 continue
-            about = {"id": app.mta_id, "version": app.version, **({"namespace": app.namespace} if app.namespace else {})}
+            about = {
+                "id": app.mta_id,
+                "version": app.version,
+                **({"namespace": app.namespace} if app.namespace else {}),
+            }
             mta = found.setdefault(key, {"metadata": about, "modules": [], "services": sorted(self.space.services)})
             mta["modules"].append({"moduleName": app.module, "appName": app.name})
         return Answer(200, list(found.values()))

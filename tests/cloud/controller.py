@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The deploy service's operations as a model: states, locks, and what a blue-green deployment does to a space, in its order."""
+"""The deploy service's operations as a model: states, locks, and what a blue-green deployment does to a space, in its
+order.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,39 @@ from .space import Space
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
 ACTIONS = {RUNNING: ["abort"], ERROR: ["abort", "retry"], TESTING: ["abort", "resume"]}
 PARAMETERS = {
-    "appArchiveId", "mtaId", "deleteServices", "noStart", "keepFiles", "versionRule", "mtaExtDescriptorId", "modulesForDeployment", "resourcesForDeployment",
-    "keepOriginalAppNamesAfterDeploy", "noConfirm", "skipIdleStart", "shouldApplyIncrementalInstancesUpdate", "startTimeout", "appsStageTimeout",
-    "appsUploadTimeout", "appsTaskExecutionTimeout", "noRestartSubscribedApps", "noFailOnMissingPermissions", "abortOnError", "deleteServiceKeys",
-    "deleteServiceBrokers", "verifyArchiveSignature", "shouldBackupPreviousVersion", "isSecurityEnabled", "namespace", "applyNamespaceAppNames",
-    "applyNamespaceServiceNames", "applyNamespaceAppRoutes", "applyNamespaceAsSuffix", "dependencyAwareStopOrder", "retries",
-}  # fmt: skip
+    "appArchiveId",
+    "mtaId",
+    "deleteServices",
+    "noStart",
+    "keepFiles",
+    "versionRule",
+    "mtaExtDescriptorId",
+    "modulesForDeployment",
+    "resourcesForDeployment",
+    "keepOriginalAppNamesAfterDeploy",
+    "noConfirm",
+    "skipIdleStart",
+    "shouldApplyIncrementalInstancesUpdate",
+    "startTimeout",
+    "appsStageTimeout",
+    "appsUploadTimeout",
+    "appsTaskExecutionTimeout",
+    "noRestartSubscribedApps",
+    "noFailOnMissingPermissions",
+    "abortOnError",
+    "deleteServiceKeys",
+    "deleteServiceBrokers",
+    "verifyArchiveSignature",
+    "shouldBackupPreviousVersion",
+    "isSecurityEnabled",
+    "namespace",
+    "applyNamespaceAppNames",
+    "applyNamespaceServiceNames",
+    "applyNamespaceAppRoutes",
+    "applyNamespaceAsSuffix",
+    "dependencyAwareStopOrder",
+    "retries",
+}
 """What an operation of these types takes; whatever else is sent is refused."""
 VERSION_RULES = ("HIGHER", "SAME_HIGHER", "ALL")
 
@@ -48,7 +77,14 @@ class File:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def view(self, space: str) -> dict[str, Any]:
-        about = {"id": self.id, "name": self.name, "size": len(self.content), "digest": self.digest, "digestAlgorithm": "MD5", "space": space}
+        about = {
+            "id": self.id,
+            "name": self.name,
+            "size": len(self.content),
+            "digest": self.digest,
+            "digestAlgorithm": "MD5",
+            "space": space,
+        }
         return {**about, **({"namespace": self.namespace} if self.namespace else {})}
 
 
@@ -81,10 +117,19 @@ class Operation:
     def view(self, space: str, *, messages: bool) -> dict[str, Any]:
         """As the service tells it; the parameters are not told."""
         facts = {
-            "processId": self.id, "processType": self.type, "startedAt": self.started_at, "endedAt": self.ended_at, "spaceId": space, "mtaId": self.mta_id,
-            "namespace": self.namespace, "user": self.user, "acquiredLock": self.locked, "state": self.state,
-            "errorType": self.error_type if self.state == ERROR else "", "messages": self.messages if messages else [],
-        }  # fmt: skip
+            "processId": self.id,
+            "processType": self.type,
+            "startedAt": self.started_at,
+            "endedAt": self.ended_at,
+            "spaceId": space,
+            "mtaId": self.mta_id,
+            "namespace": self.namespace,
+            "user": self.user,
+            "acquiredLock": self.locked,
+            "state": self.state,
+            "errorType": self.error_type if self.state == ERROR else "",
+            "messages": self.messages if messages else [],
+        }
         return {key: value for key, value in facts.items() if value not in ("", None)}
 
 
@@ -112,7 +157,9 @@ class Controller:
         parameters = self._checked(body)
         if body["processType"] not in ("DEPLOY", "BLUE_GREEN_DEPLOY"):
             raise BadRequest(f'Unsupported process type "{body["processType"]}"')
-        operation = Operation(body["processType"], user, parameters, str(body.get("namespace") or ""), parameters.get("mtaId", ""))
+        operation = Operation(
+            body["processType"], user, parameters, str(body.get("namespace") or ""), parameters.get("mtaId", "")
+        )
         with self.changed:
             self._last = max(datetime.now(UTC), self._last + timedelta(milliseconds=1))
             operation.started_at = _stamp(self._last)
@@ -136,7 +183,9 @@ class Controller:
         with self.changed:
             operation = self.operations[identity]
             if action not in ACTIONS.get(operation.state, []):
-                raise BadRequest(f'Action "{action}" cannot be executed over operation "{identity}" in state "{operation.state}"')
+                raise BadRequest(
+                    f'Action "{action}" cannot be executed over operation "{identity}" in state "{operation.state}"'
+                )
             if action == "abort":
                 self._end(operation, ABORTED)
                 self.say(operation, f'Process was aborted by user "{operation.user}"')
@@ -159,7 +208,9 @@ class Controller:
         operation = self.operations[identity]
         with self.changed:
             if not self.changed.wait_for(lambda: operation.state in states, timeout_s):
-                raise TimeoutError(f"{identity} is {operation.state}, not {' or '.join(states)}: {operation.messages[-3:]}")
+                raise TimeoutError(
+                    f"{identity} is {operation.state}, not {' or '.join(states)}: {operation.messages[-3:]}"
+                )
         return operation
 
     def close(self) -> None:
@@ -171,7 +222,9 @@ class Controller:
     def say(self, operation: Operation, text: str, kind: str = "INFO") -> None:
         with self.changed:
             self._message += 1
-            operation.messages.append({"id": self._message, "text": text, "type": kind, "timestamp": _stamp(datetime.now(UTC))})
+            operation.messages.append(
+                {"id": self._message, "text": text, "type": kind, "timestamp": _stamp(datetime.now(UTC))}
+            )
 
     def checkpoint(self, operation: Operation, step: str) -> None:
         """Between two steps: a step that the test holds waits, and an operation that was aborted goes no further."""
@@ -199,7 +252,11 @@ class Controller:
         """
         with self.changed:
             for other in self.operations.values():
-                if other is not operation and other.locked and (other.mta_id, other.namespace) == (operation.mta_id, operation.namespace):
+                if (
+                    other is not operation
+                    and other.locked
+                    and (other.mta_id, other.namespace) == (operation.mta_id, operation.namespace)
+                ):
                     raise ContentError(f'Conflicting process "{other.id}" found for MTA "{operation.mta_id}"')
             operation.locked = True
 
@@ -212,7 +269,11 @@ class Controller:
         try:
             with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as zipped:
                 descriptor = yaml.safe_load(zipped.read("META-INF/mtad.yaml"))
-                contents = {name.partition("/")[0]: zipped.read(name) for name in zipped.namelist() if name.endswith("/data.zip")}
+                contents = {
+                    name.partition("/")[0]: zipped.read(name)
+                    for name in zipped.namelist()
+                    if name.endswith("/data.zip")
+                }
         except (zipfile.BadZipFile, KeyError, yaml.YAMLError) as error:
             raise ContentError(f"Error processing MTA archive: {error}") from error
         given = filter(None, operation.parameters.get("mtaExtDescriptorId", "").split(","))
@@ -230,10 +291,15 @@ class Controller:
             raise BadRequest(f"Parameters that are no strings: {wrong}")
         if parameters.get("versionRule", "SAME_HIGHER") not in VERSION_RULES:
             raise BadRequest(f'Invalid value "{parameters["versionRule"]}" for parameter "versionRule"')
-        files = [*parameters.get("appArchiveId", "").split(","), *filter(None, parameters.get("mtaExtDescriptorId", "").split(","))]
+        files = [
+            *parameters.get("appArchiveId", "").split(","),
+            *filter(None, parameters.get("mtaExtDescriptorId", "").split(",")),
+        ]
         missing = [identity for identity in files if identity not in self.files]
         if missing:
-            raise BadRequest(f'There is no file associated with the specified file id "{missing[0]}" in space "{self.space.guid}"')
+            raise BadRequest(
+                f'There is no file associated with the specified file id "{missing[0]}" in space "{self.space.guid}"'
+            )
         return dict(parameters)
 
     def _run(self, operation: Operation) -> None:
@@ -271,7 +337,10 @@ class Controller:
     def _end(self, operation: Operation, state: str) -> None:
         operation.locked, operation.ended_at, operation.state = False, _stamp(datetime.now(UTC)), state
         if operation.parameters.get("keepFiles") != "true":
-            for identity in [*operation.parameters["appArchiveId"].split(","), *operation.parameters.get("mtaExtDescriptorId", "").split(",")]:
+            for identity in [
+                *operation.parameters["appArchiveId"].split(","),
+                *operation.parameters.get("mtaExtDescriptorId", "").split(","),
+            ]:
                 self.files.pop(identity, None)
         self.changed.notify_all()
 

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``./demo deploy``: a new version of the sample application goes live blue-green while users work, and a bad one does not."""
+"""``./demo deploy``: a new version of the sample application goes live blue-green while users work, and a bad one does
+not.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ SESSIONS = 2
 ANSWERS = 4
 """That many requests of every user a version must answer before it is replaced, and after it has come."""
 _PARTS = """\
-    real:      @sap/approuter {approuter} (two at a time, sessions in Redis), CAP MTX sidecar {cds-mtxs} over SQLite, redis-server
-    stand-ins: Cloud Foundry and its gorouter, the MultiApps deploy service, XSUAA, saas-registry, the application's service"""
+    real:      @sap/approuter {approuter} (two at a time, sessions in Redis), CAP MTX sidecar {cds-mtxs} over SQLite,
+               redis-server
+    stand-ins: Cloud Foundry and its gorouter, the MultiApps deploy service, XSUAA, saas-registry,
+               the application's service"""
 
 
 class Demo:
@@ -57,7 +61,10 @@ class Demo:
                 users.wait_answers(NEXT, ANSWERS)
             checks = there.deploy_options()["checks"]
             there.configure(checks=[*checks, {**checks[0], "assert": "status == 'UP'", "retries": 1}])
-            with step(f"ansible-playbook zdm.landscape.deploy: version {BAD}, which fails its smoke test ({SRV} does not say status == 'UP')"):
+            with step(
+                f"ansible-playbook zdm.landscape.deploy: version {BAD}, which fails its smoke test ({SRV} does not say"
+                " status == 'UP')"
+            ):
                 self._deploy(BAD, succeeds=False)
             with step(f"They go on with version {NEXT}"):
                 users.wait_answers(NEXT, ANSWERS)
@@ -75,9 +82,13 @@ class Demo:
         before = set(operations)
         played = self._play(self._platform.archive(wanted))
         self._seconds[wanted] = round(time.monotonic() - begin, 1)
-        self._states[wanted] = [state for identity, operation in operations.items() if identity not in before for state in operation.states]
+        self._states[wanted] = [
+            state for identity, operation in operations.items() if identity not in before for state in operation.states
+        ]
         if (played.code == 0) is not succeeds:
-            raise ServerError(f"zdm.landscape.deploy of version {wanted} ended with code {played.code}:\n{played.output[-4000:]}")
+            raise ServerError(
+                f"zdm.landscape.deploy of version {wanted} ended with code {played.code}:\n{played.output[-4000:]}"
+            )
 
     def _play(self, archive: Path) -> Played:
         process = self._platform.begin(archive)
@@ -128,5 +139,8 @@ def require_programs() -> None:
 def versions() -> dict[str, str]:
     """Of what is real in the demo."""
     modules = ensure_node().modules / "@sap"
-    packages = {name: str(json.loads((modules / name / "package.json").read_text())["version"]) for name in ("approuter", "cds-mtxs")}
+    packages = {
+        name: str(json.loads((modules / name / "package.json").read_text())["version"])
+        for name in ("approuter", "cds-mtxs")
+    }
     return {"python": platform.python_version(), "ansible-core": version("ansible-core"), **packages}

@@ -15,7 +15,11 @@ from .platform import TENANTS
 FIRST, NEXT, BAD = OLD, "2.0.0", "3.0.0"
 STATES = {FIRST: [RUNNING, FINISHED], NEXT: [RUNNING, TESTING, RUNNING, FINISHED], BAD: [RUNNING, TESTING, ABORTED]}
 """The states of each version's operation, when all goes well."""
-_WHAT = {FIRST: "first deployment", NEXT: "tested idle, tenants upgraded, made live", BAD: "smoke test red: aborted, live untouched"}
+_WHAT = {
+    FIRST: "first deployment",
+    NEXT: "tested idle, tenants upgraded, made live",
+    BAD: "smoke test red: aborted, live untouched",
+}
 _EXAMPLES = 10
 
 
@@ -51,7 +55,9 @@ class Outcome:
         if self.lost_sessions:
             found.append(f"sessions were lost {self.lost_sessions} times")
         if set(self.answered) != {FIRST, NEXT}:
-            found.append(f"requests were answered by {', '.join(sorted(self.answered)) or 'nobody'}, not by {FIRST} and {NEXT}")
+            found.append(
+                f"requests were answered by {', '.join(sorted(self.answered)) or 'nobody'}, not by {FIRST} and {NEXT}"
+            )
         if self.upgraded != list(TENANTS):
             found.append(f"upgraded tenants are {', '.join(self.upgraded) or 'none'}, not {', '.join(TENANTS)}")
         for version, states in STATES.items():
@@ -88,11 +94,19 @@ def summary(outcome: Outcome) -> str:
     by_version = ", ".join(f"{count:,} by {version}" for version, count in sorted(outcome.answered.items()))
     lines = [
         "",
-        f"Version {NEXT} replaced {FIRST}, and {BAD} was turned away, while {outcome.sessions} users worked."
-        f" {'Nobody noticed.' if outcome.ok else 'THIS WENT WRONG: ' + '; '.join(outcome.problems)}",
+        (
+            f"Version {NEXT} replaced {FIRST}, and {BAD} was turned away, while {outcome.sessions} users worked."
+            f" {'Nobody noticed.' if outcome.ok else 'THIS WENT WRONG: ' + '; '.join(outcome.problems)}"
+        ),
         "",
-        f"  failed requests   {len(outcome.failures):>6,}   of {outcome.requests:,}; the slowest took {outcome.slowest_ms:,.0f} ms",
-        f"  lost sessions     {outcome.lost_sessions:>6,}   of {outcome.sessions}; reads, and changes with the CSRF token of before",
+        (
+            f"  failed requests   {len(outcome.failures):>6,}   of {outcome.requests:,}; the slowest took"
+            f" {outcome.slowest_ms:,.0f} ms"
+        ),
+        (
+            f"  lost sessions     {outcome.lost_sessions:>6,}   of {outcome.sessions}; reads, and changes with the CSRF"
+            " token of before"
+        ),
         f"  tenants upgraded  {len(outcome.upgraded):>6,}   of {len(TENANTS)}",
         f"  answered          {by_version}",
         "",

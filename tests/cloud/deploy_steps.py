@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment does to a space, step by step. A step that has failed is done again by a retry, so each can be repeated."""
+"""What a deployment does to a space, step by step. A step that has failed is done again by a retry, so each can be
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ class Deploy:
         names = [str(entry["name"]) for entry in self._descriptor.get(key) or ()]
         chosen = [name for name in self._operation.parameters.get(parameter, "").split(",") if name]
         if set(chosen) - set(names):
-            raise ContentError(f"{key.capitalize()} {chosen}, specified for deployment, are not part of deployment descriptor {key}")
+            raise ContentError(
+                f"{key.capitalize()} {chosen}, specified for deployment, are not part of deployment descriptor {key}"
+            )
         return chosen or names
 
     def _lock(self) -> None:
@@ -97,9 +101,15 @@ class Deploy:
         self._say(f'Detected deployed MTA with ID "{mta}" and version "{version}"')
         rule = self._operation.parameters.get("versionRule", "SAME_HIGHER")
         if rule != "ALL" and _numbers(new) < _numbers(version):
-            raise ContentError('A higher version of your MTA is already deployed. Include the command line option "--version-rule ALL" in your deploy command.')
+            raise ContentError(
+                'A higher version of your MTA is already deployed. Include the command line option "--version-rule ALL"'
+                " in your deploy command."
+            )
         if rule == "HIGHER" and _numbers(new) == _numbers(version):
-            raise ContentError('The same version of your MTA is already deployed. Include the command line option "--version-rule SAME_HIGHER".')
+            raise ContentError(
+                'The same version of your MTA is already deployed. Include the command line option "--version-rule'
+                ' SAME_HIGHER".'
+            )
 
     def _name(self, module: str) -> str:
         body = next(entry for entry in self._descriptor["modules"] if entry["name"] == module)
@@ -116,7 +126,9 @@ class Deploy:
                 self._space.rename(name, name + LIVE)
 
     def _services(self) -> None:
-        """Every service is created or updated once, with what the placeholders are now; nothing does it again after the switch."""
+        """Every service is created or updated once, with what the placeholders are now; nothing does it again after the
+        switch.
+        """
         self._at("services")
         resolved = self._resolved(idle=self._blue_green)
         for body in self._descriptor.get("resources") or ():
@@ -131,7 +143,9 @@ class Deploy:
                 self._say(f'Creating service "{name}" from MTA resource "{name}"...')
                 credentials = self._space.credentials.get(name, config if body["type"] == _PROVIDED else {})
                 tags = [str(tag) for tag in parameters.get("service-tags") or ()]
-                self._space.services[name] = Service(name, offering, str(parameters.get("service-plan") or ""), config, credentials, tags)
+                self._space.services[name] = Service(
+                    name, offering, str(parameters.get("service-plan") or ""), config, credentials, tags
+                )
             elif known.config != config:
                 self._say(f'Updating service "{name}"...')
                 known.config, known.writes = config, known.writes + 1
@@ -139,8 +153,19 @@ class Deploy:
     def _create(self, module: str, name: str, *, idle: bool, start: bool) -> None:
         resolved = self._resolved(idle=idle)
         self._say(f'Creating application "{name}" from MTA module "{module}"...')
-        env = {key: value if isinstance(value, str) else json.dumps(value) for key, value in resolved.environment(module).items()}
-        app = App(name, module, self._operation.mta_id, self._operation.namespace, str(self._descriptor["version"]), env, self._contents.get(module, b""))
+        env = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in resolved.environment(module).items()
+        }
+        app = App(
+            name,
+            module,
+            self._operation.mta_id,
+            self._operation.namespace,
+            str(self._descriptor["version"]),
+            env,
+            self._contents.get(module, b""),
+        )
         app.services = resolved.services(module)
         self._space.create(app)
         for url in resolved.hosts(module):
@@ -156,7 +181,10 @@ class Deploy:
             self._space.start(name)
         except Exception as error:
             raise StepError(f'Error starting application "{name}": {error}') from error
-        self._say(f'Application "{name}" started and available at "{", ".join(route.url for route in self._space.routes_of(name))}"')
+        self._say(
+            f'Application "{name}" started and available at'
+            f' "{", ".join(route.url for route in self._space.routes_of(name))}"'
+        )
 
     def _fail_at(self, name: str) -> None:
         failure = self._controller.faults.failure(name)
@@ -167,19 +195,30 @@ class Deploy:
         for module in self._chosen:
             name = self._name(module) + IDLE
             there = self._space.apps.get(name)
-            fresh = there is not None and there.state == "STARTED" and there.content == self._contents.get(module) and self._operation.action == "retry"
+            fresh = (
+                there is not None
+                and there.state == "STARTED"
+                and there.content == self._contents.get(module)
+                and self._operation.action == "retry"
+            )
             if not fresh:
-                self._create(module, name, idle=True, start=not self._flag("skipIdleStart") and not self._flag("noStart"))
+                self._create(
+                    module, name, idle=True, start=not self._flag("skipIdleStart") and not self._flag("noStart")
+                )
 
     def _confirm(self) -> None:
         if self._first or self._flag("noConfirm"):
             return
         self._at("confirm")
-        self._say("Process has entered testing phase. After testing your new deployment you can resume or abort the process.")
+        self._say(
+            "Process has entered testing phase. After testing your new deployment you can resume or abort the process."
+        )
         self._controller.test_phase(self._operation)
 
     def _switch(self) -> None:
-        """Routes from idle to live, the environment rebuilt, renamed, restarted, idle routes deleted: application after application."""
+        """Routes from idle to live, the environment rebuilt, renamed, restarted, idle routes deleted: application after
+        application.
+        """
         for module in self._chosen:
             name = self._name(module)
             if name + IDLE in self._space.apps:
@@ -199,7 +238,10 @@ class Deploy:
         for url in live:
             self._space.map(url, idle)
         app = self._space.apps[idle]
-        app.env = {key: value if isinstance(value, str) else json.dumps(value) for key, value in resolved.environment(module).items()}
+        app.env = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in resolved.environment(module).items()
+        }
         if name in self._space.apps:  # left by an abort in the middle of a switch
             self._space.delete(name)
         self._space.stop(idle)

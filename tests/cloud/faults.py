@@ -106,7 +106,12 @@ class Faults:
     def _happen(self, request: Request, *, executed: bool) -> Answer | None:
         with self._lock:
             for fault in self._faults:
-                if fault.times > 0 and fault.executed is executed and fault.method == request.method and fault.path.search(request.target):
+                if (
+                    fault.times > 0
+                    and fault.executed is executed
+                    and fault.method == request.method
+                    and fault.path.search(request.target)
+                ):
                     fault.times -= 1
                     break
             else:

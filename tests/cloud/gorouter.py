@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for Cloud Foundry's gorouter: host names lead to applications' ports, changed in one step, with its answers for what leads nowhere."""
+"""A stand-in for Cloud Foundry's gorouter: host names lead to applications' ports, changed in one step, with its
+answers for what leads nowhere.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ from yarl import URL
 
 from .standin import HOST
 
-_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
+_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
 _STICKY, _SESSION = "__VCAP_ID__", "JSESSIONID"
 _MAX_HEADER = 65_536
 
@@ -27,8 +38,8 @@ _MAX_HEADER = 65_536
 class Gorouter:
     """Runs in a thread of its own, as a context manager.
 
-    A route without an application is unknown; several applications behind a route take turns, and a session that has the cookie JSESSIONID
-    stays with its application as long as that is behind the route.
+    A route without an application is unknown; several applications behind a route take turns, and a session that has
+    the cookie JSESSIONID stays with its application as long as that is behind the route.
 
     :param certificate: PEM file with certificate and key; with it the router speaks TLS.
     """
@@ -53,7 +64,9 @@ class Gorouter:
         self._call(self._begin())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -76,13 +89,22 @@ class Gorouter:
     async def _begin(self) -> None:
         self._changed = asyncio.Condition()
         self._client = ClientSession(
-            connector=TCPConnector(limit=0, force_close=True), cookie_jar=DummyCookieJar(), auto_decompress=False, timeout=ClientTimeout(total=None),
-            max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER,
-        )  # fmt: skip
+            connector=TCPConnector(limit=0, force_close=True),
+            cookie_jar=DummyCookieJar(),
+            auto_decompress=False,
+            timeout=ClientTimeout(total=None),
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+        )
         application = web.Application(client_max_size=1 << 30)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
-            application, access_log=None, auto_decompress=False, shutdown_timeout=1, max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER
+            application,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=1,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, 0, ssl_context=self._tls)
@@ -110,7 +132,9 @@ class Gorouter:
         if ports is None:
             ports = self._table.get(host.partition(":")[0])
         if ports is None:
-            return self._own(404, "unknown_route", f"404 Not Found: Requested route ('{host.partition(':')[0]}') does not exist.\n")
+            return self._own(
+                404, "unknown_route", f"404 Not Found: Requested route ('{host.partition(':')[0]}') does not exist.\n"
+            )
         sticky = request.cookies.get(_STICKY, "")
         turn = next(self._turn) % len(ports) if ports else 0
         for port in sorted(ports[turn:] + ports[:turn], key=lambda port: str(port) != sticky):
@@ -120,26 +144,40 @@ class Gorouter:
             except ClientConnectorError:
                 continue  # it was not sent: another instance may have it
             except (ClientError, ConnectionResetError) as error:
-                return self._own(502, f"endpoint_failure ({error})", "502 Bad Gateway: Registered endpoint failed to handle the request.\n")
+                return self._own(
+                    502,
+                    f"endpoint_failure ({error})",
+                    "502 Bad Gateway: Registered endpoint failed to handle the request.\n",
+                )
             finally:
                 self._flying[port] -= 1
                 async with self._changed:
                     self._changed.notify_all()
         name = host.partition(":")[0]
-        return self._own(503, "no_endpoints", f"503 Service Unavailable: Requested route ('{name}') has no available endpoints.\n")
+        return self._own(
+            503, "no_endpoints", f"503 Service Unavailable: Requested route ('{name}') has no available endpoints.\n"
+        )
 
     def _own(self, status: int, error: str, text: str) -> web.Response:
         self.answers[status] += 1
-        headers = {"X-Cf-Routererror": error, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache, no-store"}
+        headers = {
+            "X-Cf-Routererror": error,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache, no-store",
+        }
         return web.Response(status=status, text=text, headers=headers)
 
     async def _forward(self, request: web.Request, port: int) -> web.StreamResponse:
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP | {"x-forwarded-proto"}]
+        headers = [
+            (name, value) for name, value in request.headers.items() if name.lower() not in _HOP | {"x-forwarded-proto"}
+        ]
         headers += [("X-Forwarded-For", request.remote or HOST), ("X-Forwarded-Proto", self.scheme)]
         body = request.content if request.body_exists else None
         url = URL(f"http://{HOST}:{port}{request.raw_path}", encoded=True)  # as the client wrote it
         skipped = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-        async with self._client.request(request.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=skipped) as answer:
+        async with self._client.request(
+            request.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=skipped
+        ) as answer:
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
             for name, value in answer.headers.items():
                 if name.lower() not in _HOP:

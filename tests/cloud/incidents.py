@@ -25,7 +25,8 @@ OLD = "1.0.0"
 
 
 class Incidents:
-    """Runs the modules: real approuters and sidecars, and the stand-in for the service; an ``AppRunner`` of the embedded platform.
+    """Runs the modules: real approuters and sidecars, and the stand-in for the service; an ``AppRunner`` of the
+    embedded platform.
 
     :param folder: for the tenants' databases and the processes' files.
     :param authority: PEM file of the authority that issued the certificates of XSUAA and router.
@@ -47,7 +48,15 @@ class Incidents:
             app.__enter__()
         elif module_name == MTX:
             schema = LIVE if version == OLD else IDLE
-            app = Sidecar(name, self._processes, self._folder / name, env, self._authority, version=schema, data=self._folder / "tenants")
+            app = Sidecar(
+                name,
+                self._processes,
+                self._folder / name,
+                env,
+                self._authority,
+                version=schema,
+                data=self._folder / "tenants",
+            )
             app.start()
         else:
             app = Approuter(name, self._processes, self._folder / name, env, self._authority)

@@ -17,18 +17,31 @@ Files = Mapping[str, str | bytes]
 _STAMP = (2020, 1, 1, 0, 0, 0)
 
 
-def write_mtar(folder: Path, descriptor: Mapping[str, Any], modules: Mapping[str, Files] | None = None, name: str = "") -> Path:
+def write_mtar(
+    folder: Path, descriptor: Mapping[str, Any], modules: Mapping[str, Files] | None = None, name: str = ""
+) -> Path:
     """Write ``<ID>_<version>.mtar``; the same input gives the same bytes.
 
     :param descriptor: of the deployment, mtad.yaml.
     :param modules: the files of a module's ``data.zip``; a module that is not named has one empty file.
     :param name: of the file, when it is another one.
     """
-    contents = {str(module["name"]): zipped((modules or {}).get(module["name"]) or {"empty": ""}) for module in descriptor.get("modules") or ()}
-    sections = [_section(f"{module}/data.zip", f"MTA-Module: {module}", "Content-Type: application/zip") for module in contents]
-    head, last = _section("", "Manifest-Version: 1.0", "Created-By: zdm.landscape tests"), _section("META-INF/mtad.yaml", "Content-Type: text/plain")
+    contents = {
+        str(module["name"]): zipped((modules or {}).get(module["name"]) or {"empty": ""})
+        for module in descriptor.get("modules") or ()
+    }
+    sections = [
+        _section(f"{module}/data.zip", f"MTA-Module: {module}", "Content-Type: application/zip") for module in contents
+    ]
+    head, last = (
+        _section("", "Manifest-Version: 1.0", "Created-By: zdm.landscape tests"),
+        _section("META-INF/mtad.yaml", "Content-Type: text/plain"),
+    )
     manifest = "".join([head, *sections, last])
-    files: dict[str, str | bytes] = {"META-INF/MANIFEST.MF": manifest, "META-INF/mtad.yaml": yaml.safe_dump(dict(descriptor), sort_keys=False)}
+    files: dict[str, str | bytes] = {
+        "META-INF/MANIFEST.MF": manifest,
+        "META-INF/mtad.yaml": yaml.safe_dump(dict(descriptor), sort_keys=False),
+    }
     files.update({f"{module}/data.zip": content for module, content in contents.items()})
     path = folder / (name or f"{descriptor['ID']}_{descriptor['version']}.mtar")
     path.write_bytes(zipped(files))

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Node.js 22 and the npm packages of the application that is deployed: @sap/approuter and the CAP MTX sidecar.
 
-They are installed from the npm registry that the machine is configured for, with the lock file of ``requirements/node``, into
-``.build/node``; none of them is part of this repository. Run as a module, it only installs.
+They are installed from the npm registry that the machine is configured for, with the lock file of
+``requirements/node``, into ``.build/node``; none of them is part of this repository. Run as a module, it only installs.
 """
 
 from __future__ import annotations
@@ -58,18 +58,26 @@ def _install(machine: tuple[int, ...]) -> None:
     """npm's clean install; Node.js itself is the optional dependency, left out where the machine's is new enough."""
     npm = shutil.which("npm")
     if npm is None or not machine:
-        raise ServerError("node and npm are missing: they install what the tests and the demo of a deployment run. Debian: apt-get install npm.")
+        raise ServerError(
+            "node and npm are missing: they install what the tests and the demo of a deployment run. Debian: apt-get"
+            " install npm."
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(REQUIREMENTS / name, FOLDER / name)
     omit = ["--omit=optional"] if machine >= MINIMUM else []
     print("Installing Node.js packages", flush=True)
-    run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *omit], timeout_s=_INSTALL_S, cwd=FOLDER)
+    run(
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *omit],
+        timeout_s=_INSTALL_S,
+        cwd=FOLDER,
+    )
 
 
 @functools.cache
 def ensure_node() -> Node:
-    """Install what is missing; does nothing when nothing changed. Processes that call it at the same time wait for each other.
+    """Install what is missing; does nothing when nothing changed. Processes that call it at the same time wait for each
+    other.
 
     :raises ServerError: node or npm is missing, or the packages can't be installed; with npm's words.
     """
@@ -87,7 +95,10 @@ def ensure_node() -> Node:
     candidates = [Path(machine_program)] if machine >= MINIMUM else sorted(modules.glob("node-linux-*/bin/node"))
     program = next((path for path in candidates if _version(path) >= MINIMUM), None)
     if program is None:
-        raise ServerError(f"No Node.js {MINIMUM[0]} or later runs here; npm has none for this processor. Install one so that it is first on PATH.")
+        raise ServerError(
+            f"No Node.js {MINIMUM[0]} or later runs here; npm has none for this processor. Install one so that it is"
+            " first on PATH."
+        )
     return Node(program, modules)
 
 

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded platform as a whole: a space in which the sample runs behind routes, its users and tenants, and the playbooks that deploy to it."""
+"""The embedded platform as a whole: a space in which the sample runs behind routes, its users and tenants, and the
+playbooks that deploy to it.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ class Platform:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def _begin(self) -> None:
@@ -98,9 +102,16 @@ class Platform:
         certificates.mkdir()
         self.certificates = Certificates.make(certificates, f"*.{_DOMAIN}")
         self.processes = enter(Processes(self.folder))
-        client = Client(f"sb-{MTA}!t1", secrets.token_hex(16), ("Callback", "mtcallback", "mtdeployment"), (f"https://*.{_DOMAIN}:*/**",))
+        client = Client(
+            f"sb-{MTA}!t1",
+            secrets.token_hex(16),
+            ("Callback", "mtcallback", "mtdeployment"),
+            (f"https://*.{_DOMAIN}:*/**",),
+        )
         users = dict.fromkeys(USERS, self.password)
-        self.xsuaa = enter(Xsuaa(self.certificates, f"{MTA}!t1", [client], {"provider": "11111111-1111-1111-1111-111111111111"}, users))
+        self.xsuaa = enter(
+            Xsuaa(self.certificates, f"{MTA}!t1", [client], {"provider": "11111111-1111-1111-1111-111111111111"}, users)
+        )
         self.redis = enter(Redis(self.processes, self.folder))
         self.gorouter = enter(Gorouter(str(self.certificates.router)))
         self.apps = Incidents(self.processes, self.folder, self.xsuaa, self.certificates.authority)
@@ -108,7 +119,11 @@ class Platform:
         self._main = MainThread(self.apps)
         credentials = self._credentials(client)
         self.space = Space(
-            domain=f"{_DOMAIN}:{self.gorouter.port}", runner=self._main, router=self.gorouter, credentials=credentials, drain_s=PATIENCE_S
+            domain=f"{_DOMAIN}:{self.gorouter.port}",
+            runner=self._main,
+            router=self.gorouter,
+            credentials=credentials,
+            drain_s=PATIENCE_S,
         )
         cloud = self.folder / "cloud"
         cloud.mkdir()
@@ -148,29 +163,64 @@ class Platform:
             "cloud_foundry": self.cloud.options(),
             "sessions": {"modules": [APPROUTER], "secret": self.session_secret},
             "checks": [
-                {"module": SRV, "path": "/public/health", "assert": "path == '/public/health'", "ca_file": authority, "retries": 2, "timeout": "2m"},
+                {
+                    "module": SRV,
+                    "path": "/public/health",
+                    "assert": "path == '/public/health'",
+                    "ca_file": authority,
+                    "retries": 2,
+                    "timeout": "2m",
+                },
                 {"module": APPROUTER, "path": "/public/health", "ca_file": authority, "retries": 2, "timeout": "2m"},
             ],
-            "login": {"module": APPROUTER, "path": PAGE, "username": ROBOT, "password": self.password, "ca_file": authority, "timeout": "2m"},
-            "upgrade": {
-                "via": "sidecar", "module": MTX, "canary": CANARY, "token_url": client["url"], "client_id": client["clientid"],
-                "client_secret": client["clientsecret"], "ca_file": authority, "poll_interval": "200ms",
+            "login": {
+                "module": APPROUTER,
+                "path": PAGE,
+                "username": ROBOT,
+                "password": self.password,
+                "ca_file": authority,
+                "timeout": "2m",
             },
-            "canary_checks": [{"module": SRV, "path": "/public/health", "ca_file": authority, "retries": 1, "timeout": "2m"}],
+            "upgrade": {
+                "via": "sidecar",
+                "module": MTX,
+                "canary": CANARY,
+                "token_url": client["url"],
+                "client_id": client["clientid"],
+                "client_secret": client["clientsecret"],
+                "ca_file": authority,
+                "poll_interval": "200ms",
+            },
+            "canary_checks": [
+                {"module": SRV, "path": "/public/health", "ca_file": authority, "retries": 1, "timeout": "2m"}
+            ],
             "poll_interval": "100ms",
-        }  # fmt: skip
+        }
 
     def configure(self, **changes: Any) -> None:
-        """Write the inventory; *changes* replace keys of the description's section ``deploy``, ``None`` takes one away."""
+        """Write the inventory; *changes* replace keys of the description's section ``deploy``, ``None`` takes one
+        away.
+        """
         self.inventory = self.folder / "inventory.json"
         deploy = {key: value for key, value in {**self.deploy_options(), **changes}.items() if value is not None}
-        landscape = {"name": "us10", "store": {"kind": "file", "path": str(self.store_path)}, "log_dir": str(self.folder / "log"), "deploy": deploy}
+        landscape = {
+            "name": "us10",
+            "store": {"kind": "file", "path": str(self.store_path)},
+            "log_dir": str(self.folder / "log"),
+            "deploy": deploy,
+        }
         host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         self.inventory.touch(0o600)
-        self.inventory.write_text(json.dumps({"all": {"vars": {"zdm_landscape": landscape}}, "zdm_controller": {"hosts": {"localhost": host}}}))
+        self.inventory.write_text(
+            json.dumps(
+                {"all": {"vars": {"zdm_landscape": landscape}}, "zdm_controller": {"hosts": {"localhost": host}}}
+            )
+        )
 
     def clear(self) -> None:
-        """Nothing is deployed, nobody has subscribed, nothing is under way, and the controller knows of nothing, as at the beginning."""
+        """Nothing is deployed, nobody has subscribed, nothing is under way, and the controller knows of nothing, as at
+        the beginning.
+        """
         for process in self.processes.children:
             if process.name.startswith(PLAYBOOK) and process.popen.poll() is None:
                 process.kill()
@@ -188,10 +238,17 @@ class Platform:
 
     @property
     def live_version(self) -> str:
-        """The version that alone is there and runs; empty while nothing is deployed or something is under way or left over."""
+        """The version that alone is there and runs; empty while nothing is deployed or something is under way or left
+        over.
+        """
         apps, versions = self.space.apps.values(), {app.version for app in self.space.apps.values()}
         pending = any(ACTIONS.get(operation.state) for operation in self.cloud.controller.operations.values())
-        if pending or {app.name for app in apps} != {SRV, MTX, APPROUTER} or {app.state for app in apps} != {"STARTED"} or len(versions) != 1:
+        if (
+            pending
+            or {app.name for app in apps} != {SRV, MTX, APPROUTER}
+            or {app.state for app in apps} != {"STARTED"}
+            or len(versions) != 1
+        ):
             return ""
         return versions.pop()
 
@@ -202,8 +259,18 @@ class Platform:
         return path
 
     def begin(self, archive: Path, *arguments: str, playbook: str = "deploy") -> Process:
-        """Start the playbook; :meth:`end` waits for it. Without :meth:`end` no application of the space is started or stopped."""
-        command = [str(ansible_playbook()), "-i", str(self.inventory), f"zdm.landscape.{playbook}", "-e", f"mta_archive={archive}", *arguments]
+        """Start the playbook; :meth:`end` waits for it. Without :meth:`end` no application of the space is started or
+        stopped.
+        """
+        command = [
+            str(ansible_playbook()),
+            "-i",
+            str(self.inventory),
+            f"zdm.landscape.{playbook}",
+            "-e",
+            f"mta_archive={archive}",
+            *arguments,
+        ]
         return self.processes.start(f"{PLAYBOOK}{next(self._runs)}", command, env=self.environment)
 
     def end(self, process: Process) -> Played:

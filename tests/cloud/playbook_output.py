@@ -20,7 +20,9 @@ _ERROR = re.compile(r"\[ERROR\]: (?:Task failed: )?(?:(?:Module|Action) failed: 
 
 
 class Shown:
-    """Chooses what a person wants to see of Ansible's output: no task that is skipped or includes others, no error twice."""
+    """Chooses what a person wants to see of Ansible's output: no task that is skipped or includes others, no error
+    twice.
+    """
 
     def __init__(self) -> None:
         self._task, self._failed = "", False

@@ -52,7 +52,13 @@ class Redis:
             raise ServerError("redis-server is missing. Debian: apt-get install redis-server.")
         configuration = self._folder / f"{self._name}.conf"
         configuration.touch(0o600)
-        lines = [f"bind {HOST}", f"port {self.port}", 'save ""', "appendonly no", *([f"requirepass {self.password}"] if self.password else [])]
+        lines = [
+            f"bind {HOST}",
+            f"port {self.port}",
+            'save ""',
+            "appendonly no",
+            *([f"requirepass {self.password}"] if self.password else []),
+        ]
         configuration.write_text("".join(f"{line}\n" for line in lines))
         self._process = self._processes.start(self._name, [program, str(configuration)])
         self._process.wait_ready(self._ready, 20)
@@ -66,7 +72,10 @@ class Redis:
     def command(self, *words: str) -> str:
         """The answer to one command as the protocol writes it (RESP), for example ``:3``."""
         lines = [f"AUTH {self.password}"] if self.password else []
-        with socket.create_connection((HOST, self.port), 5) as connection, connection.makefile("rw", encoding="utf-8", newline="\r\n") as stream:
+        with (
+            socket.create_connection((HOST, self.port), 5) as connection,
+            connection.makefile("rw", encoding="utf-8", newline="\r\n") as stream,
+        ):
             answer = ""
             for line in [*lines, " ".join(words)]:
                 stream.write(f"{line}\r\n")

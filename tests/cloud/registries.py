@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stand-ins for the platform's registries of subscribers: saas-registry (SaaS Provisioning) and subscription-manager.
 
-They list subscribers page by page and update one when they are asked to: they call the application's ``getDependencies`` and ``onSubscription`` at
-the URLs in their configuration, wait for its callback, and keep the state. They are strict: tokens are verified, unknown tenants and methods refused,
-a subscriber that is in process is not updated a second time. They are no registries: they neither subscribe nor offboard.
+They list subscribers page by page and update one when they are asked to: they call the application's
+``getDependencies`` and ``onSubscription`` at the URLs in their configuration, wait for its callback, and keep the
+state. They are strict: tokens are verified, unknown tenants and methods refused, a subscriber that is in process is not
+updated a second time. They are no registries: they neither subscribe nor offboard.
 """
 
 from __future__ import annotations
@@ -54,10 +55,14 @@ class RegistryStandIn(StandIn):
     LIST: str
     CALLBACK = "/api/v2.0/subscription-callback/"
 
-    def __init__(self, xsuaa: Xsuaa, app_name: str, app_urls: Mapping[str, str], subscribers: Mapping[str, str], client: str) -> None:
+    def __init__(
+        self, xsuaa: Xsuaa, app_name: str, app_urls: Mapping[str, str], subscribers: Mapping[str, str], client: str
+    ) -> None:
         super().__init__()
         self.app_name, self.app_urls = app_name, dict(app_urls)
-        self.subscribers = {tenant: Subscriber(tenant, name, guid=str(uuid.uuid4())) for tenant, name in subscribers.items()}
+        self.subscribers = {
+            tenant: Subscriber(tenant, name, guid=str(uuid.uuid4())) for tenant, name in subscribers.items()
+        }
         self.page_size = 200
         self._xsuaa, self._client = xsuaa, client
         self._waiting: dict[str, Subscriber] = {}
@@ -104,7 +109,9 @@ class RegistryStandIn(StandIn):
             return Answer(400, {"error": {"message": f"unknown application {query.get('appName')}"}})
         size, page = min(int(query.get("size", "20")), self.page_size), int(query.get("page", "1"))
         entries = [self.entry(subscriber) for subscriber in self.subscribers.values()]
-        return Answer(200, {"subscriptions": entries[(page - 1) * size : page * size], "morePages": page * size < len(entries)})
+        return Answer(
+            200, {"subscriptions": entries[(page - 1) * size : page * size], "morePages": page * size < len(entries)}
+        )
 
     def _called_back(self, request: Request) -> Answer:
         subscriber = self._waiting.pop(request.path.removeprefix(self.CALLBACK), None)
@@ -120,7 +127,11 @@ class RegistryStandIn(StandIn):
         self._waiting[callback] = subscriber
         try:
             self._call("GET", f"{self.app_urls['getDependencies']}?tenantId={subscriber.tenant}")
-            body = {"subscribedTenantId": subscriber.tenant, "subscribedSubdomain": subscriber.subdomain, "eventType": "UPDATE"}
+            body = {
+                "subscribedTenantId": subscriber.tenant,
+                "subscribedSubdomain": subscriber.subdomain,
+                "eventType": "UPDATE",
+            }
             url = self.app_urls["onSubscription"].replace("{tenantId}", subscriber.tenant)
             self._call("PUT", url, body, {"STATUS_CALLBACK": self.CALLBACK + callback})
         except (URLError, OSError) as error:
@@ -128,12 +139,20 @@ class RegistryStandIn(StandIn):
             self._end(subscriber, str(error))
 
     def _call(self, method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        sent = {"Authorization": f"Bearer {self._xsuaa.token(self._client)}", "Content-Type": "application/json", **(headers or {})}
+        sent = {
+            "Authorization": f"Bearer {self._xsuaa.token(self._client)}",
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
         try:
-            urlopen(Outgoing(url, json.dumps(body).encode() if body else None, sent, method=method), timeout=_CALL_S).read()
+            urlopen(
+                Outgoing(url, json.dumps(body).encode() if body else None, sent, method=method), timeout=_CALL_S
+            ).read()
         except HTTPError as error:
             said = error.read().decode(errors="replace")
-            raise OSError(f"Failed to call callback. URL: {method} {url}. Callback response: {error.code} {error.reason}: {said}") from error
+            raise OSError(
+                f"Failed to call callback. URL: {method} {url}. Callback response: {error.code} {error.reason}: {said}"
+            ) from error
 
     def _end(self, subscriber: Subscriber, error: str) -> None:
         subscriber.error = error
@@ -146,7 +165,12 @@ class SaasRegistryStandIn(RegistryStandIn):
     _JOBS = "/api/v2.0/jobs/"
 
     def entry(self, subscriber: Subscriber) -> dict[str, Any]:
-        return {"consumerTenantId": subscriber.tenant, "subdomain": subscriber.subdomain, "appName": self.app_name, "state": subscriber.state}
+        return {
+            "consumerTenantId": subscriber.tenant,
+            "subdomain": subscriber.subdomain,
+            "appName": self.app_name,
+            "state": subscriber.state,
+        }
 
     def named(self, path: str) -> Subscriber | None:
         tenant, found, rest = path.removeprefix(self._TENANTS).partition("/subscriptions")
@@ -156,7 +180,14 @@ class SaasRegistryStandIn(RegistryStandIn):
         return self._JOBS + subscriber.job
 
     def told(self, path: str) -> dict[str, Any] | None:
-        found = next((subscriber for subscriber in self.subscribers.values() if subscriber.job and path == self.place(subscriber)), None)
+        found = next(
+            (
+                subscriber
+                for subscriber in self.subscribers.values()
+                if subscriber.job and path == self.place(subscriber)
+            ),
+            None,
+        )
         if found is None:
             return None
         state = {IN_PROCESS: "STARTED", SUBSCRIBED: "SUCCEEDED", UPDATE_FAILED: "FAILED"}[found.state]

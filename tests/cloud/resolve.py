@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deployment descriptors as the deploy service reads them: extension descriptors merged, ``${parameters}`` and ``~{properties}`` resolved."""
+"""Deployment descriptors as the deploy service reads them: extension descriptors merged, ``${parameters}`` and
+``~{properties}`` resolved.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,16 @@ def merged(descriptor: Mapping[str, Any], extensions: Sequence[Mapping[str, Any]
     while waiting:
         extension = next((entry for entry in waiting if entry.get("extends") == end), None)
         if extension is None:
-            raise ContentError(f'Extension descriptors "{", ".join(str(entry.get("ID")) for entry in waiting)}" do not extend "{end}"')
+            raise ContentError(
+                f'Extension descriptors "{", ".join(str(entry.get("ID")) for entry in waiting)}" do not extend "{end}"'
+            )
         waiting.remove(extension)
         end = str(extension["ID"])
-        _merge(result, {key: value for key, value in extension.items() if key not in ("ID", "extends", "_schema-version")}, end)
+        _merge(
+            result,
+            {key: value for key, value in extension.items() if key not in ("ID", "extends", "_schema-version")},
+            end,
+        )
     return result
 
 
@@ -75,7 +83,11 @@ class Resolved:
         self.descriptor, self._around = descriptor, around
         self._modules = {str(module["name"]): module for module in descriptor.get("modules") or ()}
         self._resources = {str(resource["name"]): resource for resource in descriptor.get("resources") or ()}
-        self._providers = {str(entry["name"]): (name, entry) for name, module in self._modules.items() for entry in module.get("provides") or ()}
+        self._providers = {
+            str(entry["name"]): (name, entry)
+            for name, module in self._modules.items()
+            for entry in module.get("provides") or ()
+        }
 
     def hosts(self, module: str, *, idle: bool | None = None) -> list[str]:
         """The hosts of the module's routes, with their domain; without idle routes when *idle* is false."""
@@ -94,7 +106,9 @@ class Resolved:
     def environment(self, module: str) -> dict[str, Any]:
         """The module's properties, and those of its requirements: with a group as a list, else by their names."""
         body = self._modules[module]
-        result: dict[str, Any] = {key: self.value(value, module) for key, value in (body.get("properties") or {}).items()}
+        result: dict[str, Any] = {
+            key: self.value(value, module) for key, value in (body.get("properties") or {}).items()
+        }
         for requirement in body.get("requires") or ():
             properties = requirement.get("properties")
             if not properties:
@@ -108,7 +122,11 @@ class Resolved:
 
     def services(self, module: str) -> list[str]:
         """The resources that the module requires."""
-        return [str(entry["name"]) for entry in self._modules[module].get("requires") or () if entry["name"] in self._resources]
+        return [
+            str(entry["name"])
+            for entry in self._modules[module].get("requires") or ()
+            if entry["name"] in self._resources
+        ]
 
     def config(self, resource: str) -> dict[str, Any]:
         """The configuration of a service."""
@@ -136,7 +154,10 @@ class Resolved:
         provider, slash, name = reference.partition("/")
         if not slash:
             provider, name = requirement, reference
-        required = {str(entry["name"]) for entry in (self._modules.get(owner) or self._resources.get(owner) or {}).get("requires") or ()}
+        required = {
+            str(entry["name"])
+            for entry in (self._modules.get(owner) or self._resources.get(owner) or {}).get("requires") or ()
+        }
         if provider not in required or provider not in self._providers:
             raise ContentError(f'Unable to resolve "{owner}#{reference}"')
         module, entry = self._providers[provider]
@@ -161,12 +182,25 @@ class Resolved:
 
     def _system(self, owner: str, *, idle: bool) -> dict[str, str]:
         around = self._around
-        result = {"org": around.org, "space": around.space, "user": around.user, "protocol": around.protocol, "default-domain": around.domain}
-        result |= {"domain": around.domain, "mta-id": str(self.descriptor["ID"]), "mta-version": str(self.descriptor["version"])}
+        result = {
+            "org": around.org,
+            "space": around.space,
+            "user": around.user,
+            "protocol": around.protocol,
+            "default-domain": around.domain,
+        }
+        result |= {
+            "domain": around.domain,
+            "mta-id": str(self.descriptor["ID"]),
+            "mta-version": str(self.descriptor["version"]),
+        }
         if owner not in self._modules:
             return {**result, "service-name": owner}
         result |= self._urls("default", owner, idle=idle) | {"default-app-name": f"{owner}{IDLE if idle else ''}"}
-        result |= self._urls("default-live", owner, idle=False) | {"default-live-app-name": owner, "default-live-domain": around.domain}
+        result |= self._urls("default-live", owner, idle=False) | {
+            "default-live-app-name": owner,
+            "default-live-domain": around.domain,
+        }
         if idle:
             result |= self._urls("default-idle", owner, idle=True) | {"default-idle-domain": around.domain}
         parameters = self._modules[owner].get("parameters") or {}

@@ -58,7 +58,8 @@ class Sidecar(App):
         fresh.replace(self._hooks)
 
     def give_up_jobs_after(self, silence_ms: int | None = None) -> None:
-        """From the next start on a job that was not heard of for so long is given up; ``None``: the product's own 90 minutes.
+        """From the next start on a job that was not heard of for so long is given up; ``None``: the product's own 90
+        minutes.
 
         A sidecar can't tell a job whose sidecar has ended from one on a busy machine.
         """
@@ -73,7 +74,12 @@ class Sidecar(App):
             shutil.copytree(APPS / "sidecar", project / "mtx" / "sidecar")
             (project / "node_modules").symlink_to(node.modules)
         self.data.mkdir(parents=True, exist_ok=True)
-        return [str(node.program), str(node.modules / "@sap" / "cds" / "bin" / "serve.js"), "--project", str(project / "mtx" / "sidecar")]
+        return [
+            str(node.program),
+            str(node.modules / "@sap" / "cds" / "bin" / "serve.js"),
+            "--project",
+            str(project / "mtx" / "sidecar"),
+        ]
 
     def columns(self, tenant: str) -> list[str]:
         """The columns of a tenant's table of incidents; they tell which version's schema it has."""

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A space of Cloud Foundry as a model: applications, routes and services, without any HTTP. What runs the applications is exchangeable."""
+"""A space of Cloud Foundry as a model: applications, routes and services, without any HTTP. What runs the applications
+is exchangeable.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class NoRunner:
 
 
 class MainThread:
-    """Hands the calls for *runner* to the thread that calls :meth:`work`: processes must be started from the main thread."""
+    """Hands the calls for *runner* to the thread that calls :meth:`work`: processes must be started from the main
+    thread.
+    """
 
     def __init__(self, runner: AppRunner) -> None:
         self._runner = runner
@@ -112,7 +116,11 @@ class App:
 
     def metadata(self) -> dict[str, Any]:
         labels = {"mta_id": md5(self.mta_id), **({"mta_namespace": md5(self.namespace)} if self.namespace else {})}
-        annotations = {"mta_id": self.mta_id, "mta_version": self.version, "mta_module": json.dumps({"name": self.module})}
+        annotations = {
+            "mta_id": self.mta_id,
+            "mta_version": self.version,
+            "mta_module": json.dumps({"name": self.module}),
+        }
         return {"labels": labels, "annotations": annotations}
 
 
@@ -142,7 +150,13 @@ class Service:
     writes: int = 1
 
     def binding(self) -> dict[str, Any]:
-        about = {"name": self.name, "instance_name": self.name, "label": self.offering, "plan": self.plan, "tags": self.tags}
+        about = {
+            "name": self.name,
+            "instance_name": self.name,
+            "label": self.offering,
+            "plan": self.plan,
+            "tags": self.tags,
+        }
         return {**about, "credentials": self.credentials}
 
 
@@ -271,7 +285,11 @@ class Space:
         for name in app.services:
             if name in self.services:
                 bound.setdefault(self.services[name].offering, []).append(self.services[name].binding())
-        about = {"application_name": app.name, "application_id": app.guid, "uris": [route.url for route in self.routes_of(app.name)]}
+        about = {
+            "application_name": app.name,
+            "application_id": app.guid,
+            "uris": [route.url for route in self.routes_of(app.name)],
+        }
         about |= {"organization_name": self.org, "space_name": self.name, "space_id": self.guid}
         return {"VCAP_SERVICES": json.dumps(bound), "VCAP_APPLICATION": json.dumps(about)}
 

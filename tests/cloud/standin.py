@@ -99,10 +99,14 @@ class StandIn(ABC):
         return self.answer(request)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name=type(self).__name__, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name=type(self).__name__, daemon=True
+        ).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -133,10 +137,16 @@ def _handler(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHandler
         def _any(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            given = answer(Request(self.command, self.path, headers, self.rfile.read(length), _peer_name(self.connection)))
+            given = answer(
+                Request(self.command, self.path, headers, self.rfile.read(length), _peer_name(self.connection))
+            )
             body, kind = _encoded(given.body)
             self.send_response(given.status)
-            for name, value in {**({"content-type": kind} if body else {}), **given.headers, "content-length": str(len(body))}.items():
+            for name, value in {
+                **({"content-type": kind} if body else {}),
+                **given.headers,
+                "content-length": str(len(body)),
+            }.items():
                 for one in value if isinstance(value, list) else [value]:
                     self.send_header(name, one)
             self.end_headers()
@@ -152,7 +162,11 @@ def _encoded(body: Any) -> tuple[bytes, str]:
         return b"", ""
     if isinstance(body, bytes):
         return body, "application/octet-stream"
-    return (body.encode(), "text/html; charset=utf-8") if isinstance(body, str) else (json.dumps(body).encode(), "application/json")
+    return (
+        (body.encode(), "text/html; charset=utf-8")
+        if isinstance(body, str)
+        else (json.dumps(body).encode(), "application/json")
+    )
 
 
 def _peer_name(connection: socket.socket) -> str:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Users who are logged in and keep working while a version is deployed: what they were answered, and what went wrong."""
+"""Users who are logged in and keep working while a version is deployed: what they were answered, and what went
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,11 @@ class Users:
     @property
     def failures(self) -> list[str]:
         """Every request that was not answered by the application, those that met a lost session among them."""
-        return [f"{user.browser.user}: {failure}" for user, worker in zip(self.users, self._workers, strict=True) for failure in worker.failures]
+        return [
+            f"{user.browser.user}: {failure}"
+            for user, worker in zip(self.users, self._workers, strict=True)
+            for failure in worker.failures
+        ]
 
     @property
     def lost_sessions(self) -> int:

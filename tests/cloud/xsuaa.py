@@ -1,11 +1,13 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for XSUAA: login form, authorization code with PKCE, client credentials (secret or X.509), refresh; RS256 and JWKS; several zones.
+"""A stand-in for XSUAA: login form, authorization code with PKCE, client credentials (secret or X.509), refresh; RS256
+and JWKS; several zones.
 
-It is strict where XSUAA is: it refuses unknown clients, redirects that the client has not registered, codes used twice or by another client
-or with another verifier or redirect, wrong secrets and wrong CSRF tokens. It is no XSUAA: there is no trust to other identity providers, no
-role collection and no consent. A zone is the first label of the host name (``t1.localhost``); ``localhost`` is the application's own zone.
+It is strict where XSUAA is: it refuses unknown clients, redirects that the client has not registered, codes used twice
+or by another client or with another verifier or redirect, wrong secrets and wrong CSRF tokens. It is no XSUAA: there is
+no trust to other identity providers, no role collection and no consent. A zone is the first label of the host name
+(``t1.localhost``); ``localhost`` is the application's own zone.
 """
 
 from __future__ import annotations
@@ -82,10 +84,20 @@ class Xsuaa(StandIn):
     """
 
     def __init__(
-        self, certificates: Certificates, application: str, clients: Iterable[Client], zones: Mapping[str, str], users: Mapping[str, str]
+        self,
+        certificates: Certificates,
+        application: str,
+        clients: Iterable[Client],
+        zones: Mapping[str, str],
+        users: Mapping[str, str],
     ) -> None:
         super().__init__(str(certificates.router), str(certificates.authority))
-        self.certificates, self.application, self.zones, self.users = certificates, application, dict(zones), dict(users)
+        self.certificates, self.application, self.zones, self.users = (
+            certificates,
+            application,
+            dict(zones),
+            dict(users),
+        )
         self.clients = {client.id: client for client in clients}
         self.own_zone = next(iter(self.zones))
         self.domain = f"localhost:{self.port}"
@@ -139,7 +151,13 @@ class Xsuaa(StandIn):
         }
         page = pages.get((request.method, request.path))
         if zone not in self.zones or page is None:
-            return Answer(404, {"error": "not_found", "error_description": f"no zone {zone} or no page {request.method} {request.path}"})
+            return Answer(
+                404,
+                {
+                    "error": "not_found",
+                    "error_description": f"no zone {zone} or no page {request.method} {request.path}",
+                },
+            )
         return page(request, zone)
 
     def _authorize(self, request: Request, zone: str) -> Answer:
@@ -148,7 +166,9 @@ class Xsuaa(StandIn):
         if client is None:
             return Answer(401, {"error": "invalid_client", "error_description": "No such client."})
         if not client.allows(query.get("redirect_uri", "")):
-            return Answer(400, {"error": "invalid_request", "error_description": f"Invalid redirect {query.get('redirect_uri')}."})
+            return Answer(
+                400, {"error": "invalid_request", "error_description": f"Invalid redirect {query.get('redirect_uri')}."}
+            )
         if query.get("response_type") != "code" or query.get("code_challenge_method", "S256") != "S256":
             return Answer(400, {"error": "unsupported_response_type"})
         session = _cookie(request, "JSESSIONID")
@@ -156,7 +176,14 @@ class Xsuaa(StandIn):
         if user is None:
             session = secrets.token_hex(16)
             self._waiting[session] = request.target
-            return Answer(302, None, {"location": f"{self._origin(request)}/login", "set-cookie": f"JSESSIONID={session}; Path=/; HttpOnly; Secure"})
+            return Answer(
+                302,
+                None,
+                {
+                    "location": f"{self._origin(request)}/login",
+                    "set-cookie": f"JSESSIONID={session}; Path=/; HttpOnly; Secure",
+                },
+            )
         code = secrets.token_urlsafe(12)
         self._codes[code] = _Code(query, zone, user)
         target = query["redirect_uri"]
@@ -188,23 +215,48 @@ class Xsuaa(StandIn):
             return Answer(200, self._issue(client, zone))
         if grant == "authorization_code":
             code = self._codes.pop(form.get("code", ""), None)
-            if code is None or code.query["client_id"] != client.id or code.query["redirect_uri"] != form.get("redirect_uri") or not _verified(code, form):
-                return Answer(400, {"error": "invalid_grant", "error_description": "Invalid authorization code, redirect or code verifier"})
+            if (
+                code is None
+                or code.query["client_id"] != client.id
+                or code.query["redirect_uri"] != form.get("redirect_uri")
+                or not _verified(code, form)
+            ):
+                return Answer(
+                    400,
+                    {
+                        "error": "invalid_grant",
+                        "error_description": "Invalid authorization code, redirect or code verifier",
+                    },
+                )
             return Answer(200, self._issue(client, code.zone, code.user))
         if grant == "refresh_token":
             known = self._refreshes.get(form.get("refresh_token", ""))
-            return Answer(200, self._issue(client, known.zone, known.user)) if known else Answer(401, {"error": "invalid_token"})
+            return (
+                Answer(200, self._issue(client, known.zone, known.user))
+                if known
+                else Answer(401, {"error": "invalid_token"})
+            )
         return Answer(400, {"error": "unsupported_grant_type", "error_description": f"Unsupported grant type {grant}"})
 
     def _authenticated(self, request: Request, form: Mapping[str, str]) -> Client | None:
         given_id, secret = form.get("client_id", ""), form.get("client_secret", "")
         kind, found, encoded = request.headers.get("authorization", "").partition(" ")
         if found and kind.lower() == "basic":
-            given_id, _colon, secret = (unquote_plus(part) for part in base64.b64decode(encoded).decode().partition(":"))
+            given_id, _colon, secret = (
+                unquote_plus(part) for part in base64.b64decode(encoded).decode().partition(":")
+            )
         client = self.clients.get(given_id)
         if client is None:
             return None
-        return client if (request.peer_name == client.certificate if client.certificate else secrets.compare_digest(secret, client.secret)) else None
+        return (
+            client
+            if (
+                request.peer_name == client.certificate
+                if client.certificate
+                else secrets.compare_digest(secret, client.secret)
+            )
+            else None
+        )
 
     def _issue(self, client: Client, zone: str, user: str = "", life_s: int = LIFE_S) -> dict[str, Any]:
         now, grant = int(time.time()), "authorization_code" if user else "client_credentials"
@@ -225,10 +277,17 @@ class Xsuaa(StandIn):
             "scope": scopes,
             "ext_attr": {"enhancer": "XSUAA", "zdn": zone, "subaccountid": self.zones[zone]},
         }
-        answer: dict[str, Any] = {"token_type": "bearer", "expires_in": life_s, "scope": " ".join(scopes), "jti": claims["jti"]}
+        answer: dict[str, Any] = {
+            "token_type": "bearer",
+            "expires_in": life_s,
+            "scope": " ".join(scopes),
+            "jti": claims["jti"],
+        }
         if user:
             person = str(uuid.uuid5(uuid.NAMESPACE_DNS, user))
-            claims.update(user_name=user, email=user, user_uuid=person, origin="sap.default", given_name="A", family_name="B")
+            claims.update(
+                user_name=user, email=user, user_uuid=person, origin="sap.default", given_name="A", family_name="B"
+            )
             refresh = f"{secrets.token_hex(16)}-r"
             self._refreshes[refresh] = _Code({}, zone, user)
             answer["refresh_token"] = refresh
@@ -238,7 +297,14 @@ class Xsuaa(StandIn):
 
     def _keys(self, request: Request, zone: str) -> Answer:
         numbers = self._key.public_key().public_numbers()
-        key = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID, "n": _base64(numbers.n), "e": _base64(numbers.e)}
+        key = {
+            "kty": "RSA",
+            "use": "sig",
+            "alg": "RS256",
+            "kid": KEY_ID,
+            "n": _base64(numbers.n),
+            "e": _base64(numbers.e),
+        }
         return Answer(200, {"keys": [key]})
 
     def _origin(self, request: Request) -> str:

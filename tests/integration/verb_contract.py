@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING, Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    BARRED,
+    STAGED,
+    STAGING,
+    Move,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import (
     FIRST_KEY,
@@ -43,9 +49,9 @@ class VerbContract:
         first, second = participant.inspect(KEY, A, B), participant.inspect(KEY, A, B)
         assert first.refusals == ()
         assert first.digest == second.digest
-        assert {table.table: (table.strategy, table.rows) for table in first.tables} == dict.fromkeys(("bill", "item", "event"), ("in_place", 60)) | {
-            "share": ("in_place", 62)
-        }
+        assert {table.table: (table.strategy, table.rows) for table in first.tables} == dict.fromkeys(
+            ("bill", "item", "event"), ("in_place", 60)
+        ) | {"share": ("in_place", 62)}
         assert first.window_ms == sum(table.window_ms for table in first.tables) > 0
         assert any(statement.startswith("UPDATE") and "owner_tenant_id" in statement for statement in first.sql)
         assert (bench.catalog(), bench.rows()) == (catalog, rows)
@@ -56,7 +62,10 @@ class VerbContract:
         rows, digest, other = bench.rows(), participant.fingerprint(A), participant.fingerprint(C)
         participant.take_over(move(2))
         assert participant.prelude(move(2), WAIT_MS) == 0
-        assert participant.barrier(move(2), WAIT_MS) == {"rows": 242, "tables": {"bill": 60, "item": 60, "event": 60, "share": 62}}
+        assert participant.barrier(move(2), WAIT_MS) == {
+            "rows": 242,
+            "tables": {"bill": 60, "item": 60, "event": 60, "share": 62},
+        }
         assert status(participant) == (BARRED, A, tuple(sorted((A, B))))
         participant.turn(move(2))
         assert status(participant) == (STAGED, B, (A,))
@@ -140,11 +149,21 @@ class VerbContract:
     def test_wrong_order_is_refused(self, staged: tuple[Any, Database]) -> None:
         bench, participant = staged
         rows = bench.rows()
-        for verb, at in (("turn", move(1)), ("barrier", move(1, forward=False)), ("undo", move(1, forward=False)), ("stage", move(1, forward=False))):
+        for verb, at in (
+            ("turn", move(1)),
+            ("barrier", move(1, forward=False)),
+            ("undo", move(1, forward=False)),
+            ("stage", move(1, forward=False)),
+        ):
             with pytest.raises(Refused, match=r"(?s)staged.*live"):
                 act(participant, verb, at)
         participant.barrier(move(1), WAIT_MS)
-        for verb, at in (("remove", move(1)), ("turn", move(1, forward=False)), ("undo", move(1, forward=False)), ("barrier", move(1, forward=False))):
+        for verb, at in (
+            ("remove", move(1)),
+            ("turn", move(1, forward=False)),
+            ("undo", move(1, forward=False)),
+            ("barrier", move(1, forward=False)),
+        ):
             with pytest.raises(Refused, match="barred"):
                 act(participant, verb, at)
         participant.turn(move(1))
@@ -191,7 +210,9 @@ class VerbContract:
             participant.stage(move(1), plan, lambda _step: None)
         assert participant.status(KEY, A, B).state == ABSENT
         stage(participant)
-        bench.sql("CREATE TABLE latecomer (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))")
+        bench.sql(
+            "CREATE TABLE latecomer (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))"
+        )
         assert participant.inspect(KEY, A, B).digest != plan.digest  # what the preflight compares right before a window
         with pytest.raises(Refused, match="schema has changed"):
             stage(participant)
@@ -199,9 +220,13 @@ class VerbContract:
     def test_a_lost_fence_is_reported_refused_and_mended(self, staged: tuple[Any, Database]) -> None:
         bench, participant = staged
         catalog = bench.catalog()
-        trigger = next(name for entry in catalog for name in entry if str(name).startswith("zdm_") and str(name).endswith("_i"))
+        trigger = next(
+            name for entry in catalog for name in entry if str(name).startswith("zdm_") and str(name).endswith("_i")
+        )
         bench.sql(f"DROP TRIGGER {trigger}")
-        assert participant.status(KEY, A, B).problems == (f"State staged, but {B} is not fenced on every planned table.",)
+        assert participant.status(KEY, A, B).problems == (
+            f"State staged, but {B} is not fenced on every planned table.",
+        )
         with pytest.raises(Refused, match=f"fence of {B}"):
             participant.prelude(move(1), WAIT_MS)
         stage(participant)
@@ -219,7 +244,9 @@ class VerbContract:
     def test_rows_of_the_target_are_refused(self, bench: Any) -> None:
         bench.sql(f"INSERT INTO event (id, tenant_id, txt) VALUES (77777, '{B}', 'x')")
         plan = bench.participant().inspect(KEY, A, B)
-        assert [(refusal.object, "1 rows of the target" in refusal.reason) for refusal in plan.refusals] == [("event", True)]
+        assert [(refusal.object, "1 rows of the target" in refusal.reason) for refusal in plan.refusals] == [
+            ("event", True)
+        ]
         with pytest.raises(Refused, match="rows of the target"):
             bench.participant().stage(move(1), plan, lambda _step: None)
 
@@ -273,7 +300,9 @@ class VerbContract:
             stage(participant)
         for statement in killed(type(participant), bench.options(), verb, move(1), self.kill_every):
             assert participant.status(KEY, A, B).state in (ABSENT, STAGING, STAGED), f"before statement {statement}"
-            writer.cursor().execute(f"UPDATE share SET owner_tenant_id = '{A}' WHERE tenant_id = '{A}' AND owner_tenant_id = '{A}'")
+            writer.cursor().execute(
+                f"UPDATE share SET owner_tenant_id = '{A}' WHERE tenant_id = '{A}' AND owner_tenant_id = '{A}'"
+            )
             assert bench.rows() == rows
         if verb == "stage":
             assert status(participant) == (STAGED, A, (B,))
@@ -281,7 +310,9 @@ class VerbContract:
         assert bench.catalog() == before
 
     def test_no_acknowledged_write_is_lost(self, staged: tuple[Any, Database]) -> None:
-        """Writers that no router holds back: what was acknowledged is there once, under the live id; what was not is refused."""
+        """Writers that no router holds back: what was acknowledged is there once, under the live id; what was not is
+        refused.
+        """
         bench, participant = staged
         writers = [Writer(bench, number, tenant) for number, tenant in enumerate((A, A, A, B, C))]
         for writer in writers:
@@ -304,10 +335,18 @@ class VerbContract:
         assert status(participant) == (STAGED, A, (B,))
         acknowledged = sorted(key for writer in writers[:4] for key in writer.acknowledged)
         for table, column in (("bill", "id"), ("item", "bill")):
-            there = [row[0] for row in bench.sql(f"SELECT {column} FROM {table} WHERE tenant_id = '{A}' AND {column} >= {FIRST_KEY} ORDER BY {column}")]
+            there = [
+                row[0]
+                for row in bench.sql(
+                    f"SELECT {column} FROM {table} WHERE tenant_id = '{A}' AND {column} >= {FIRST_KEY} ORDER BY"
+                    f" {column}"
+                )
+            ]
             assert there == acknowledged
             assert bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{B}'")[0][0] == 0
-            theirs = bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{C}' AND {column} >= {FIRST_KEY}")[0][0]
+            theirs = bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{C}' AND {column} >= {FIRST_KEY}")[0][
+                0
+            ]
             assert theirs == len(writers[4].acknowledged) > 0
         assert writers[3].acknowledged, "the target's writer got through while the target was live"
         assert all(writer.refused for writer in writers[:4])

@@ -23,20 +23,27 @@ WAIT_MS = 60_000
 WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant"])
+_PROCESSES.set_forkserver_preload(
+    [__name__, "ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant"]
+)
 
 
 def move(epoch: int = 1, forward: bool = True) -> Move:
     return Move(KEY, epoch, A, B, A if forward else B, B if forward else A)
 
 
-def stage(participant: Database, at: Move | None = None, progress: Callable[[dict[str, Any]], None] = lambda _step: None) -> int:
+def stage(
+    participant: Database, at: Move | None = None, progress: Callable[[dict[str, Any]], None] = lambda _step: None
+) -> int:
     return participant.stage(at or move(), participant.inspect(KEY, A, B), progress)
 
 
 def under(rows: dict[str, list[tuple[Any, ...]]], old: str, new: str) -> dict[str, list[tuple[Any, ...]]]:
     """The same rows with one id for another."""
-    return {table: sorted((tuple(new if value == old else value for value in row) for row in of), key=repr) for table, of in rows.items()}
+    return {
+        table: sorted((tuple(new if value == old else value for value in row) for row in of), key=repr)
+        for table, of in rows.items()
+    }
 
 
 def status(participant: Database) -> tuple[str, str, tuple[str, ...]]:
@@ -121,7 +128,9 @@ class Writer(threading.Thread):
             try:
                 cursor.execute("BEGIN")
                 cursor.execute(f"INSERT INTO bill (tenant_id, id, note) VALUES ('{self.tenant}', {self.key}, 'w')")
-                cursor.execute(f"INSERT INTO item (tenant_id, bill, pos, txt) VALUES ('{self.tenant}', {self.key}, 1, 'w')")
+                cursor.execute(
+                    f"INSERT INTO item (tenant_id, bill, pos, txt) VALUES ('{self.tenant}', {self.key}, 1, 'w')"
+                )
                 cursor.execute("COMMIT")
                 self.acknowledged.append(self.key)
             except Exception as error:

@@ -47,7 +47,9 @@ class Front:
         assert self.session is not None
         token = request.headers["authorization"].removeprefix("Bearer ")
         headers = {"X-Tenant-Id": tenant_id or (OTHER if token == BYSTANDER else LIVE)}
-        async with self.session.request(request.method, f"http://{HOST}:{self.service_port}{request.path}", data=body, headers=headers) as answer:
+        async with self.session.request(
+            request.method, f"http://{HOST}:{self.service_port}{request.path}", data=body, headers=headers
+        ) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -70,7 +72,8 @@ class Bench:
         self.database.fill({LIVE: HEADS, OTHER: HEADS})
         self._heads = {(tenant, SERVICE): HEADS for tenant in (TENANT, BYSTANDER)}
         self._baseline = {
-            (tenant, SERVICE): Snapshot(self.database, tenant_id).fingerprint(HEADS) for tenant, tenant_id in ((TENANT, LIVE), (BYSTANDER, OTHER))
+            (tenant, SERVICE): Snapshot(self.database, tenant_id).fingerprint(HEADS)
+            for tenant, tenant_id in ((TENANT, LIVE), (BYSTANDER, OTHER))
         }
         self.port = free_port()
         config = folder / "service.json"
@@ -112,7 +115,9 @@ class Bench:
                     load = Load(self._config(runner.addresses[0][1], allowed), ledger)
                     running = asyncio.create_task(load.run())
                     counts = load.report.counts
-                    while not running.done() and (counts.requests < requests or (counts.failed < failures and counts.requests < 3000)):
+                    while not running.done() and (
+                        counts.requests < requests or (counts.failed < failures and counts.requests < 3000)
+                    ):
                         await asyncio.sleep(0.01)
                     load.stopping.set()
                     return await running
@@ -128,7 +133,20 @@ class Bench:
         ]
         progress = str(self.folder / "progress")
         services = {SERVICE: {TENANT: HEADS, BYSTANDER: HEADS}}
-        return Config([(HOST, port)], credentials, services, RATE, str(self.ledger), progress, self._runs, [str(self.ledger)], write_share=0.6, **allowed)
+        return Config(
+            [(HOST, port)],
+            credentials,
+            services,
+            RATE,
+            str(self.ledger),
+            progress,
+            self._runs,
+            [str(self.ledger)],
+            write_share=0.6,
+            **allowed,
+        )
 
     def check(self, twins: tuple[str, ...] = ()) -> Verdict:
-        return Checker([self.database], self._heads, self._baseline).check([self.ledger], Ids(LIVE, RETIRED, OTHER), twins)
+        return Checker([self.database], self._heads, self._baseline).check(
+            [self.ledger], Ids(LIVE, RETIRED, OTHER), twins
+        )

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the ledger with the databases: nothing lost, nothing doubled, nothing under a wrong id, the bystander untouched."""
+"""Compares the ledger with the databases: nothing lost, nothing doubled, nothing under a wrong id, the bystander
+untouched.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return not (self.lost_writes or self.doubled_writes or self.wrong_tenant or self.bystander_changed or self.damaged_rows)
+        return not (
+            self.lost_writes or self.doubled_writes or self.wrong_tenant or self.bystander_changed or self.damaged_rows
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "ok": self.ok}
@@ -94,7 +98,11 @@ class Snapshot:
             lines.setdefault(str(head_id), []).append((position, quantity))
         result: dict[str, State] = {}
         for item, _number, _code, _customer, amount, version in self._heads:
-            result[str(item)] = (amount, version, *(quantity for _position, quantity in sorted(lines.pop(str(item), []))))
+            result[str(item)] = (
+                amount,
+                version,
+                *(quantity for _position, quantity in sorted(lines.pop(str(item), []))),
+            )
         result.update({item: tuple(quantity for _position, quantity in rows) for item, rows in lines.items()})
         return result
 
@@ -107,7 +115,12 @@ class Checker:
     :param baseline: (tenant, service) → :meth:`Snapshot.fingerprint` of the first state.
     """
 
-    def __init__(self, databases: Sequence[Database], heads: Mapping[tuple[str, str], int], baseline: Mapping[tuple[str, str], str]) -> None:
+    def __init__(
+        self,
+        databases: Sequence[Database],
+        heads: Mapping[tuple[str, str], int],
+        baseline: Mapping[tuple[str, str], str],
+    ) -> None:
         self._databases, self._heads, self._baseline = databases, dict(heads), baseline
 
     def check(self, ledgers: Iterable[Path], ids: Ids, twins: Collection[str] = ()) -> Verdict:
@@ -127,7 +140,11 @@ class Checker:
                 snapshot = Snapshot(database, ids.of(tenant))
                 self._check_items(name, tenant, wanted, snapshot.items(), verdict)
                 if snapshot.fingerprint(self._heads[tenant, name]) != self._baseline[tenant, name]:
-                    verdict.found("damaged_rows" if tenant == TENANT else "bystander_changed", 1, f"{name}: first rows of the {tenant} are not as they were")
+                    verdict.found(
+                        "damaged_rows" if tenant == TENANT else "bystander_changed",
+                        1,
+                        f"{name}: first rows of the {tenant} are not as they were",
+                    )
             self._check_ids(database, ids, twins, verdict)
         return verdict
 
@@ -135,8 +152,14 @@ class Checker:
     def _check_writes(database: Database, both: Mapping[str, Expected], ids: Ids, verdict: Verdict) -> None:
         """The outbox has one row per acknowledged write, under the right id; the statistic counts the same."""
         name, outbox = database.service.name, database.service.outbox
-        rows = Counter((str(tenant_id), write_id) for tenant_id, write_id in database.query(f"SELECT tenant_id, write_id FROM {outbox} WHERE bucket > 0"))
-        counted = {str(tenant_id): count for tenant_id, count in database.query(f"SELECT tenant_id, writes FROM {database.service.statistic}")}
+        rows = Counter(
+            (str(tenant_id), write_id)
+            for tenant_id, write_id in database.query(f"SELECT tenant_id, write_id FROM {outbox} WHERE bucket > 0")
+        )
+        counted = {
+            str(tenant_id): count
+            for tenant_id, count in database.query(f"SELECT tenant_id, writes FROM {database.service.statistic}")
+        }
         legal: set[tuple[str, str]] = set()
         for tenant, wanted in both.items():
             tenant_id = ids.of(tenant)
@@ -145,14 +168,24 @@ class Checker:
             verdict.found("lost_writes", len(lost), f"{name}.{outbox}: {lost[:3]} of the {tenant}")
             there = SEED_OUTBOX + sum(count for (owner, _write), count in rows.items() if owner == tenant_id)
             difference = counted.get(tenant_id, 0) - there
-            verdict.found("lost_writes", max(0, -difference), f"{name}: the {tenant}'s statistic counts {-difference} writes too few")
-            verdict.found("doubled_writes", max(0, difference), f"{name}: the {tenant}'s statistic counts {difference} writes too many")
+            verdict.found(
+                "lost_writes",
+                max(0, -difference),
+                f"{name}: the {tenant}'s statistic counts {-difference} writes too few",
+            )
+            verdict.found(
+                "doubled_writes",
+                max(0, difference),
+                f"{name}: the {tenant}'s statistic counts {difference} writes too many",
+            )
         doubled = [key for key, count in rows.items() if count > 1]
         verdict.found("doubled_writes", len(doubled), f"{name}.{outbox}: {doubled[:3]}")
         strange = [key for key in rows if key not in legal]
         verdict.found("wrong_tenant", len(strange), f"{name}.{outbox}: {strange[:3]}")
 
-    def _check_items(self, name: str, tenant: str, wanted: Expected, found: Mapping[str, State], verdict: Verdict) -> None:
+    def _check_items(
+        self, name: str, tenant: str, wanted: Expected, found: Mapping[str, State], verdict: Verdict
+    ) -> None:
         """Every item is in a state that its acknowledged writes led to."""
         heads = self._heads[tenant, name]
         numbers = {item_id(number): number for number in (*range(1, heads + 1), *wanted.items)}
@@ -179,6 +212,8 @@ class Checker:
 
 
 def _is_further(state: State, possible: Sequence[State]) -> bool:
-    """Whether a wrong state has seen more writes than it should: a higher version, or an item that was not to be made."""
+    """Whether a wrong state has seen more writes than it should: a higher version, or an item that was not to be
+    made.
+    """
     versions = [candidate[1] for candidate in possible if candidate is not None]
     return state is not None and len(state) > 1 and bool(versions) and state[1] > max(versions)

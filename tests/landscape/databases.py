@@ -102,7 +102,13 @@ class PostgresDatabase(Database):
         self.server: PostgresServer = server
 
     def _login(self, account: Account) -> dict[str, Any]:
-        return {"host": HOST, "port": self.server.port, "database": self.service.name, "user": account.user, "password": account.password}
+        return {
+            "host": HOST,
+            "port": self.server.port,
+            "database": self.service.name,
+            "user": account.user,
+            "password": account.password,
+        }
 
     def connect(self) -> Any:
         return self.server.connect(self.service.name, self.server.app)
@@ -138,7 +144,13 @@ class MariaDatabase(Database):
         self.server: MariaServer = server
 
     def _login(self, account: Account) -> dict[str, Any]:
-        return {"host": HOST, "port": self.server.port, "database": self.service.name, "user": account.user, "password": account.password}
+        return {
+            "host": HOST,
+            "port": self.server.port,
+            "database": self.service.name,
+            "user": account.user,
+            "password": account.password,
+        }
 
     def connect(self) -> Any:
         return self.server.connect(self.service.name, self.server.app)
@@ -168,7 +180,14 @@ class MariaDatabase(Database):
             for (session_id,) in cursor.fetchall():
                 with suppress(pymysql.OperationalError):  # it ended meanwhile
                     cursor.execute(f"KILL {session_id}")
-            kept = {"information_schema", "mysql", "performance_schema", "sys", self.service.name, f"{self.service.name}_seed"}
+            kept = {
+                "information_schema",
+                "mysql",
+                "performance_schema",
+                "sys",
+                self.service.name,
+                f"{self.service.name}_seed",
+            }
             cursor.execute("SHOW DATABASES")
             for schema in {row[0] for row in cursor.fetchall()} - kept | {target}:
                 cursor.execute(f"DROP DATABASE IF EXISTS `{schema}`")
@@ -251,7 +270,10 @@ def participants(databases: Sequence[Database], strategies: Mapping[str, Mapping
             "tables": {
                 database.service.country: {"ignore": "no tenant data"},
                 **{
-                    table: {"strategy": strategies.get(database.service.name, {}).get(table, "auto"), **_readers(database, table)}
+                    table: {
+                        "strategy": strategies.get(database.service.name, {}).get(table, "auto"),
+                        **_readers(database, table),
+                    }
                     for table in database.service.tenant_tables
                 },
             },

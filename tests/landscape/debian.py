@@ -29,7 +29,9 @@ def missing(programs: Iterable[str]) -> dict[str, str]:
     search = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
 
     def there(program: str) -> bool:
-        return bool(shutil.which(program, path=search)) or any(list(Path("/").glob(place.lstrip("/"))) for place in SERVERS[program][1])
+        return bool(shutil.which(program, path=search)) or any(
+            list(Path("/").glob(place.lstrip("/"))) for place in SERVERS[program][1]
+        )
 
     return {program: SERVERS[program][0] for program in programs if not there(program)}
 
@@ -51,7 +53,9 @@ def install(programs: Iterable[str]) -> dict[str, str]:
     try:
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
-        if subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
+        if subprocess.run(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        ).returncode:
             subprocess.run(["apt-get", "update", "-q"], env=env, stdout=subprocess.DEVNULL, check=False)
             subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=False)
     finally:
@@ -62,4 +66,7 @@ def install(programs: Iterable[str]) -> dict[str, str]:
 
 def advice(lacking: Mapping[str, str]) -> str:
     """What to do about what is missing, without a full stop."""
-    return f"Missing: {', '.join(sorted(lacking))}. Install with: apt-get install {' '.join(sorted(lacking.values()))} (Debian's names)"
+    return (
+        f"Missing: {', '.join(sorted(lacking))}. Install with: apt-get install {' '.join(sorted(lacking.values()))}"
+        " (Debian's names)"
+    )

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``./demo``: one switch and one reverse of a tenant on the embedded landscape, while requests flow; ``deploy`` is the deployment's demo."""
+"""``./demo``: one switch and one reverse of a tenant on the embedded landscape, while requests flow; ``deploy`` is the
+deployment's demo.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from .traffic import Traffic
 RESULT = FOLDER / "result.json"
 COMMANDS = """\
 commands:
-  run     move a tenant to another id and back on a whole landscape, under traffic; result in .demo/result.json (the default)
+  run     move a tenant to another id and back on a whole landscape, under traffic; result in .demo/result.json
+          (the default)
   deploy  deploy new versions of a multi-tenant application blue-green while users work; result in .demo/deploy.json
   clean   remove what the others left
 """
@@ -43,7 +46,11 @@ class Demo:
         with step("Start databases, services and routers; the role landscape_router configures the routers"):
             landscape.up()
         rows = sum(landscape.tenant_rows().values())
-        print(f"    {landscape.source.subdomain} has {rows:,} rows in {len(landscape.databases)} databases, all under {landscape.source.id}", flush=True)
+        print(
+            f"    {landscape.source.subdomain} has {rows:,} rows in {len(landscape.databases)} databases, all under"
+            f" {landscape.source.id}",
+            flush=True,
+        )
         with step(f"Start the load: {self._rate:g} requests/s with the credentials of three tenants"):
             traffic = landscape.traffic(self._rate)
             traffic.start(requests=100)
@@ -77,7 +84,10 @@ class Demo:
         process = self.landscape.processes.start(f"playbook-{name}", command, env=self.landscape.environment)
         traffic.watch(process)
         if process.popen.returncode != 0:
-            raise ServerError(f"zdm.landscape.{name} ended with code {process.popen.returncode}:\n{process.tail(4000)}\n{traffic.progress()}")
+            raise ServerError(
+                f"zdm.landscape.{name} ended with code"
+                f" {process.popen.returncode}:\n{process.tail(4000)}\n{traffic.progress()}"
+            )
 
     def _windows(self) -> list[dict[str, Any]]:
         journal = json.loads((self.landscape.store_path / "migrations" / f"{self._migration}.json").read_text())
@@ -87,7 +97,10 @@ class Demo:
     def _twins(self) -> list[str]:
         """Tables that keep rows of the target's id after the reverse, since the stage is kept."""
         return [
-            f"{database['participant']}.{table['table']}" for database in self._plan["databases"] for table in database["tables"] if table["strategy"] == "twin"
+            f"{database['participant']}.{table['table']}"
+            for database in self._plan["databases"]
+            for table in database["tables"]
+            if table["strategy"] == "twin"
         ]
 
     def _versions(self) -> dict[str, str]:
@@ -116,10 +129,14 @@ def show(folder: Path, rows: int, rate: float) -> bool:
 
 def main() -> int:
     kept_lines = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="./demo", description="Zero downtime, shown on this machine.", formatter_class=kept_lines, epilog=COMMANDS)
+    parser = argparse.ArgumentParser(
+        prog="./demo", description="Zero downtime, shown on this machine.", formatter_class=kept_lines, epilog=COMMANDS
+    )
     parser.add_argument("command", nargs="?", choices=["run", "deploy", "clean"], default="run")
     group = parser.add_argument_group("options of run")
-    group.add_argument("--rows", type=int, default=100_000, help="rows of the tenant in each PostgreSQL database (default %(default)s)")
+    group.add_argument(
+        "--rows", type=int, default=100_000, help="rows of the tenant in each PostgreSQL database (default %(default)s)"
+    )
     group.add_argument("--rate", type=float, default=210.0, help="requests per second (default %(default)s)")
     arguments = parser.parse_args()
     with alone():

@@ -57,7 +57,9 @@ class HttpClient:
         self._host, self._port = host, port
         self._idle: list[_Connection] = []
 
-    async def request(self, method: str, path: str, headers: dict[str, str], body: Any = None, timeout_s: float = 10.0) -> Answer:
+    async def request(
+        self, method: str, path: str, headers: dict[str, str], body: Any = None, timeout_s: float = 10.0
+    ) -> Answer:
         """Send one request.
 
         :param body: is sent as JSON when given.
@@ -69,7 +71,11 @@ class HttpClient:
             async with asyncio.timeout(timeout_s):
                 connection = await self._connection()
                 payload = b"" if body is None else json.dumps(body).encode()
-                lines = [f"{method} {path} HTTP/1.1", f"host: {self._host}:{self._port}", f"content-length: {len(payload)}"]
+                lines = [
+                    f"{method} {path} HTTP/1.1",
+                    f"host: {self._host}:{self._port}",
+                    f"content-length: {len(payload)}",
+                ]
                 lines += ["content-type: application/json"] if payload else []
                 lines += [f"{name}: {value}" for name, value in headers.items()]
                 connection.writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
@@ -103,7 +109,10 @@ class HttpClient:
     async def _answer(reader: asyncio.StreamReader) -> Answer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         status = int(head[0].split(" ", 2)[1])
-        headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(":") for line in head[1:] if line)}
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _colon, value in (line.partition(":") for line in head[1:] if line)
+        }
         if "content-length" in headers:
             body = await reader.readexactly(int(headers["content-length"]))
         else:

@@ -59,17 +59,31 @@ class Certificates:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "landscape CA")])
         authority = (
-            _builder(name, name, key, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(_CA_USAGE, critical=True)
+            _builder(name, name, key, key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_CA_USAGE, critical=True)
         ).sign(key, hashes.SHA256())
 
         def issue(common_name: str, usage: x509.ObjectIdentifier) -> Path:
             own = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-            address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost"), *map(x509.DNSName, names)])
+            address = x509.SubjectAlternativeName(
+                [
+                    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    x509.DNSName("localhost"),
+                    *map(x509.DNSName, names),
+                ]
+            )
             certificate = (
-                _builder(subject, name, own, key).add_extension(address, critical=False).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+                _builder(subject, name, own, key)
+                .add_extension(address, critical=False)
+                .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             ).sign(key, hashes.SHA256())
-            return _write(folder / f"{common_name}.pem", certificate.public_bytes(serialization.Encoding.PEM), own.private_bytes(*_PRIVATE))
+            return _write(
+                folder / f"{common_name}.pem",
+                certificate.public_bytes(serialization.Encoding.PEM),
+                own.private_bytes(*_PRIVATE),
+            )
 
         return cls(
             _write(folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM)),
@@ -78,7 +92,9 @@ class Certificates:
         )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     """A certificate that also passes the strict checks of Python 3.13: both key identifiers are in it."""
     now = datetime.now(UTC)
     return (
@@ -95,14 +111,18 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
 
 
 class Issuers:
-    """An XSUAA issuer (RS256, the claim ``zid`` is the tenant's id) and a yaas one (HS256, ``tenant`` is its subdomain)."""
+    """An XSUAA issuer (RS256, the claim ``zid`` is the tenant's id) and a yaas one (HS256, ``tenant`` is its
+    subdomain).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._keys_dir = folder / "xsuaa"
         self._keys_dir.mkdir()
         self._secret = secrets.token_urlsafe(32)
         self._private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        public = self._private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        public = self._private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         _write(self._keys_dir / f"{XSUAA_KEY}.pem", public)
 
     def xsuaa_token(self, subdomain: str, tenant_id: str) -> str:
@@ -110,7 +130,9 @@ class Issuers:
         return jwt.encode(self._dated(claims), self._private, algorithm="RS256", headers={"kid": XSUAA_KEY})
 
     def yaas_token(self, subdomain: str) -> str:
-        return jwt.encode(self._dated({"iss": YAAS, "aud": YAAS_AUDIENCE, "tenant": subdomain}), self._secret, algorithm="HS256")
+        return jwt.encode(
+            self._dated({"iss": YAAS, "aud": YAAS_AUDIENCE, "tenant": subdomain}), self._secret, algorithm="HS256"
+        )
 
     @staticmethod
     def _dated(claims: dict[str, Any]) -> dict[str, Any]:
@@ -120,11 +142,19 @@ class Issuers:
         """``zdm_landscape.issuers``."""
         return [
             {
-                "issuer": XSUAA.format(subdomain="*"), "algorithm": "RS256", "keys_dir": str(self._keys_dir), "audience": XSUAA_AUDIENCE,
-                "tenant_claim": "zid", "tenant_claim_is": "id",
+                "issuer": XSUAA.format(subdomain="*"),
+                "algorithm": "RS256",
+                "keys_dir": str(self._keys_dir),
+                "audience": XSUAA_AUDIENCE,
+                "tenant_claim": "zid",
+                "tenant_claim_is": "id",
             },
             {
-                "issuer": YAAS, "algorithm": "HS256", "secret": self._secret, "audience": YAAS_AUDIENCE,
-                "tenant_claim": "tenant", "tenant_claim_is": "subdomain",
+                "issuer": YAAS,
+                "algorithm": "HS256",
+                "secret": self._secret,
+                "audience": YAAS_AUDIENCE,
+                "tenant_claim": "tenant",
+                "tenant_claim_is": "subdomain",
             },
-        ]  # fmt: skip
+        ]

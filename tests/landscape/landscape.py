@@ -44,7 +44,8 @@ class Tenant:
 
 
 class Landscape:
-    """One landscape; several can run side by side. ``with Landscape(folder) as landscape: …`` brings it up and takes it down.
+    """One landscape; several can run side by side. ``with Landscape(folder) as landscape: …`` brings it up and takes it
+    down.
 
     :param folder: an existing folder of its own, enterable for the servers' users (:func:`.processes.work_folder`).
     :param rows: the tenant's rows in each PostgreSQL database at least; MariaDB has at most 20,000, SQLite a quarter.
@@ -79,7 +80,8 @@ class Landscape:
         self._runs = 0
         self._ledgers: list[Path] = []
 
-    # -- up and down -----------------------------------------------------------------------------------------------------
+    # -- up and down
+    # -----------------------------------------------------------------------------------------------------
 
     def up(self) -> None:
         """Start everything; on any error what was started is stopped again."""
@@ -121,10 +123,13 @@ class Landscape:
         self.up()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.down()
 
-    # -- what tests and the demo use -------------------------------------------------------------------------------------
+    # -- what tests and the demo use
+    # -------------------------------------------------------------------------------------
 
     @property
     def secrets(self) -> Path:
@@ -147,13 +152,21 @@ class Landscape:
             "routers": [router.option(self._certificates) for router in self.fleet.routers],
             "participants": participants(list(self.databases.values()), self._strategies),
             "policy": {"window_budget": "20s", "drain_timeout": "2s", "lease": "3s", "mode": "hold", **self._policy},
-            "health": [{"url": f"http://{HOST}:{port}/{name}/health", "assert": "status == 'UP'", "timeout": "2m"} for name, port in self.ports.items()],
+            "health": [
+                {"url": f"http://{HOST}:{port}/{name}/health", "assert": "status == 'UP'", "timeout": "2m"}
+                for name, port in self.ports.items()
+            ],
             "log_dir": str(self.folder / "audit"),
         }
 
     def playbook(self, name: str, *arguments: str) -> list[str]:
         """The command line of one of the collection's playbooks for the migration source → target."""
-        extra = ["-e", f"migrate_db_from_tenant={self.source.subdomain}", "-e", f"migrate_db_to_tenant={self.target.subdomain}"]
+        extra = [
+            "-e",
+            f"migrate_db_from_tenant={self.source.subdomain}",
+            "-e",
+            f"migrate_db_to_tenant={self.target.subdomain}",
+        ]
         return [str(ansible_playbook()), "-i", str(self.inventory), f"zdm.landscape.{name}", *extra, *arguments]
 
     def traffic(self, rate: float, chaos: bool = False, **config: Any) -> Traffic:
@@ -162,13 +175,29 @@ class Landscape:
         :param chaos: a 503 of a router is no failure.
         """
         self._runs += 1
-        services = {name: {tenant: self._heads[tenant, name] for tenant in (TENANT, BYSTANDER)} for name in self.databases}
+        services = {
+            name: {tenant: self._heads[tenant, name] for tenant in (TENANT, BYSTANDER)} for name in self.databases
+        }
         both = [self.source.id, self.target.id]
         roma = {"tenant": BYSTANDER, "tenant_ids": [self.bystander.id]}
         credentials = [
-            {"name": "source", "tenant": TENANT, "token": self._issuers.yaas_token(self.source.subdomain), "tenant_ids": both},
-            {"name": "target", "tenant": TENANT, "token": self._issuers.xsuaa_token(self.target.subdomain, self.target.id), "tenant_ids": both},
-            {"name": "bystander", "token": self._issuers.xsuaa_token(self.bystander.subdomain, self.bystander.id), **roma},
+            {
+                "name": "source",
+                "tenant": TENANT,
+                "token": self._issuers.yaas_token(self.source.subdomain),
+                "tenant_ids": both,
+            },
+            {
+                "name": "target",
+                "tenant": TENANT,
+                "token": self._issuers.xsuaa_token(self.target.subdomain, self.target.id),
+                "tenant_ids": both,
+            },
+            {
+                "name": "bystander",
+                "token": self._issuers.xsuaa_token(self.bystander.subdomain, self.bystander.id),
+                **roma,
+            },
         ]
         earlier = [str(path) for path in self._ledgers]
         options = {
@@ -202,7 +231,8 @@ class Landscape:
         """Service → rows that the tenant had at first."""
         return {name: rows_of(BY_NAME[name], self._heads[TENANT, name]) for name in self.databases}
 
-    # -- parts -----------------------------------------------------------------------------------------------------------
+    # -- parts
+    # -----------------------------------------------------------------------------------------------------------
 
     def _plan_databases(self) -> None:
         maria = programs.mariadb()
@@ -223,7 +253,9 @@ class Landscape:
             self._heads[TENANT, name], self._heads[BYSTANDER, name] = heads, max(2, heads // 4)
 
     def _rows_for(self, service: Service) -> int:
-        return {"postgresql": self.rows, "mariadb": min(self.rows, SMALL_ROWS)}.get(service.kind, min(self.rows, SMALL_ROWS) // 4)
+        return {"postgresql": self.rows, "mariadb": min(self.rows, SMALL_ROWS)}.get(
+            service.kind, min(self.rows, SMALL_ROWS) // 4
+        )
 
     def _start_databases(self) -> None:
         start_all(list(self.servers.values()))
@@ -256,7 +288,9 @@ class Landscape:
             config = self.secrets / f"{name}.json"
             config.touch(0o600)
             config.write_text(json.dumps({"service": name, "port": self.ports[name], "database": database.address()}))
-            self.services[name] = self.processes.start(f"service-{name}", module_command("service", str(config)), env=module_environment())
+            self.services[name] = self.processes.start(
+                f"service-{name}", module_command("service", str(config)), env=module_environment()
+            )
 
     def _write_store(self) -> None:
         """The config store after phase 1: all tenants onboarded, the target mapped to the source."""
@@ -264,14 +298,19 @@ class Landscape:
         for collection in ("tenants", "onboarded-tenants", "migrations", "claims"):
             (self.store_path / collection).mkdir(parents=True)
         mapping = {"mapToTenant": self.source.subdomain, "mapToTenantId": self.source.id}
-        landscape = {"onboardWithMappingToTenant": self.source.subdomain, "onboardWithMappingToTenantId": self.source.id}
+        landscape = {
+            "onboardWithMappingToTenant": self.source.subdomain,
+            "onboardWithMappingToTenantId": self.source.id,
+        }
         documents = {"tenants": {self.target.subdomain: landscape}, "onboarded-tenants": {}}
         for tenant in (self.source, self.target, self.bystander):
             body = {"id": tenant.id, "subdomain": tenant.subdomain, "datacenter": DATACENTER, "channel": CHANNEL}
             documents["onboarded-tenants"][tenant.subdomain] = {**body, **(mapping if tenant == self.target else {})}
         for collection, bodies in documents.items():
             for name, document in bodies.items():
-                (self.store_path / collection / f"{name}.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+                (self.store_path / collection / f"{name}.json").write_text(
+                    json.dumps(document, indent=2, sort_keys=True) + "\n"
+                )
 
     def _write_inventory(self) -> None:
         """Inventory and ``zdm_landscape``, as an operator writes them."""
@@ -279,7 +318,10 @@ class Landscape:
         here = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         hosts = {
             "zdm_controller": {"hosts": {"localhost": here}},
-            "zdm_routers": {"hosts": {router.name: router.host_vars(self._certificates) for router in routers}, "vars": self.fleet.group_vars(self.ports)},
+            "zdm_routers": {
+                "hosts": {router.name: router.host_vars(self._certificates) for router in routers},
+                "vars": self.fleet.group_vars(self.ports),
+            },
         }
         policy = {key: value for key, value in variables["policy"].items() if key in ("window_budget", "drain_timeout")}
         zdm_landscape = {

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was written, kept outside of the system, and what follows from it: the truth that reads and databases are held against."""
+"""What was written, kept outside of the system, and what follows from it: the truth that reads and databases are held
+against.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ class LedgerWriter:
     def __enter__(self) -> LedgerWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 
@@ -113,7 +117,9 @@ def read_ledger(paths: Iterable[Path]) -> Iterator[tuple[Write, str]]:
                 yield Write(**record), outcome
 
 
-def expectations(entries: Iterable[tuple[Write, str]], heads: dict[tuple[str, str], int]) -> dict[tuple[str, str], Expected]:
+def expectations(
+    entries: Iterable[tuple[Write, str]], heads: dict[tuple[str, str], int]
+) -> dict[tuple[str, str], Expected]:
     """Replay a ledger.
 
     :param heads: (tenant, service) → number of first items.
@@ -121,7 +127,9 @@ def expectations(entries: Iterable[tuple[Write, str]], heads: dict[tuple[str, st
     result = {key: Expected() for key in heads}
     for write, outcome in entries:
         expected = result[write.tenant, write.service]
-        item = expected.items.setdefault(write.number, Item([seed_state(write.number, heads[write.tenant, write.service])]))
+        item = expected.items.setdefault(
+            write.number, Item([seed_state(write.number, heads[write.tenant, write.service])])
+        )
         item.sent(write)
         if outcome == ACKNOWLEDGED:
             item.acknowledged()

@@ -64,14 +64,18 @@ class Config:
     @classmethod
     def read(cls, path: Path) -> Config:
         raw = json.loads(path.read_text())
-        raw["credentials"] = [Credential(**{**item, "tenant_ids": tuple(item["tenant_ids"])}) for item in raw["credentials"]]
+        raw["credentials"] = [
+            Credential(**{**item, "tenant_ids": tuple(item["tenant_ids"])}) for item in raw["credentials"]
+        ]
         raw["routers"] = [tuple(address) for address in raw["routers"]]
         return cls(**raw)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answered request: when it was due (Unix time), how long it took, whose it was, how long the router held it (``None``: not)."""
+    """One answered request: when it was due (Unix time), how long it took, whose it was, how long the router held it
+    (``None``: not).
+    """
 
     due_ms: float
     latency_ms: float
@@ -141,7 +145,11 @@ class Load:
         self._config, self._ledger = config, ledger
         self._clients = {f"{host}:{port}": HttpClient(host, port) for host, port in config.routers}
         self._chance = random.Random(config.run)
-        heads = {(tenant, service): count for service, tenants in config.services.items() for tenant, count in tenants.items()}
+        heads = {
+            (tenant, service): count
+            for service, tenants in config.services.items()
+            for tenant, count in tenants.items()
+        }
         self._plans = {
             key: Plan(*key, heads[key], config.run, self._chance, left.items)
             for key, left in expectations(read_ledger(map(Path, config.earlier)), heads).items()
@@ -178,7 +186,9 @@ class Load:
         client = next(iter(self._clients.values()))
         for (tenant, _service), plan in self._plans.items():
             credential = next(item for item in self._config.credentials if item.tenant == tenant)
-            answer = await client.request("GET", plan.baseline_path(), {"authorization": f"Bearer {credential.token}"}, None, TIMEOUT_S)
+            answer = await client.request(
+                "GET", plan.baseline_path(), {"authorization": f"Bearer {credential.token}"}, None, TIMEOUT_S
+            )
             if answer.status != 200:
                 raise SystemExit(f"GET {plan.baseline_path()} answered {answer.status}: {answer.body[:200]!r}")
             plan.start_from(answer.json()["count"])
@@ -214,13 +224,17 @@ class Load:
     def _choose_credential(self) -> Credential:
         tenant_credentials = [item for item in self._config.credentials if item.tenant == TENANT]
         others = [item for item in self._config.credentials if item.tenant != TENANT]
-        return self._chance.choice(others if others and self._chance.random() < self._config.bystander_share else tenant_credentials)
+        return self._chance.choice(
+            others if others and self._chance.random() < self._config.bystander_share else tenant_credentials
+        )
 
     def _next_router(self) -> str:
         self._turn += 1
         return list(self._clients)[self._turn % len(self._clients)]
 
-    async def _send(self, client: HttpClient, credential: Credential, service: str, write: Write | None, read: Read | None) -> Answer:
+    async def _send(
+        self, client: HttpClient, credential: Credential, service: str, write: Write | None, read: Read | None
+    ) -> Answer:
         headers = {"authorization": f"Bearer {credential.token}"}
         if read is not None:
             return await client.request("GET", read.path, headers, None, self._config.timeout_s or TIMEOUT_S)
@@ -228,7 +242,9 @@ class Load:
         body = {key: getattr(write, key) for key in ("write_id", "bucket", "operation", "item", "number", "amount")}
         return await client.request("POST", f"/{service}/writes", headers, body, self._config.timeout_s or TIMEOUT_S)
 
-    def _judge(self, credential: Credential, plan: Plan, write: Write | None, read: Read | None, answer: Answer) -> None:
+    def _judge(
+        self, credential: Credential, plan: Plan, write: Write | None, read: Read | None, answer: Answer
+    ) -> None:
         """Compare an answer with what it must be.
 
         :raises Wrong: when it is a failure.
@@ -237,7 +253,10 @@ class Load:
             self.report.counts.refused += 1
             return
         if answer.status != 200:
-            raise Wrong(f"answer {answer.status} {answer.headers.get('x-router', '')}: {answer.body[:200].decode(errors='replace')}")
+            raise Wrong(
+                f"answer {answer.status} {answer.headers.get('x-router', '')}:"
+                f" {answer.body[:200].decode(errors='replace')}"
+            )
         body = answer.json()
         if write:
             plan.acknowledged(write, body)
@@ -256,7 +275,11 @@ class Load:
     def _sample(self, due: float, credential: Credential, answer: Answer) -> None:
         latency = (asyncio.get_running_loop().time() - due) * 1000
         held = answer.headers.get("x-router-held")
-        self.report.samples.append(Sample(time.time() * 1000 - latency, round(latency, 2), credential.name, None if held is None else float(held)))
+        self.report.samples.append(
+            Sample(
+                time.time() * 1000 - latency, round(latency, 2), credential.name, None if held is None else float(held)
+            )
+        )
 
     def _fail(self, credential: Credential, request: str, what: str) -> None:
         self.report.counts.failed += 1
@@ -272,7 +295,9 @@ class Load:
     def _write_progress(self) -> None:
         path = Path(self._config.progress)
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({**asdict(self.report.counts), "failures": [asdict(item) for item in self.report.failures[-3:]]}))
+        draft.write_text(
+            json.dumps({**asdict(self.report.counts), "failures": [asdict(item) for item in self.report.failures[-3:]]})
+        )
         draft.replace(path)
 
 

@@ -45,7 +45,9 @@ class Plan:
     :param items: what earlier runs left.
     """
 
-    def __init__(self, tenant: str, service: str, heads: int, run: int, chance: random.Random, items: Mapping[int, Item]) -> None:
+    def __init__(
+        self, tenant: str, service: str, heads: int, run: int, chance: random.Random, items: Mapping[int, Item]
+    ) -> None:
         self.tenant, self.service = tenant, service
         self._heads, self._chance = heads, chance
         self._first_number, self._first_bucket = 10_000_000 * run, 100_000 * run
@@ -116,7 +118,9 @@ class Plan:
             numbers = self._alive[-50:] if self._alive and self._chance.random() < 0.6 else range(1, self._heads + 1)
             return self._item_read(self._chance.choice(numbers))
         newest = len(self._buckets)
-        return self._bucket_read(newest if newest < 2 or self._chance.random() < 0.6 else self._chance.randint(1, newest))
+        return self._bucket_read(
+            newest if newest < 2 or self._chance.random() < 0.6 else self._chance.randint(1, newest)
+        )
 
     def _item_read(self, number: int) -> Read:
         item = self._item(number)

@@ -62,7 +62,9 @@ class User:
         raise ServerError("No unprivileged user exists; servers do not run as root.")
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, pause_s: float = 0.02) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, pause_s: float = 0.02
+) -> None:
     """Poll *condition* until it is true.
 
     :raises ServerError: when it is still false after *timeout_s* seconds.
@@ -135,7 +137,12 @@ def run(argv: Sequence[str], user: User | None = None, timeout_s: float = PATIEN
 
     :raises ServerError: when it fails; with its output.
     """
-    output: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    output: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
     done = subprocess.run(list(argv), timeout=timeout_s, check=False, cwd=cwd, **output, **_identity(user))
     if done.returncode != 0:
         raise ServerError(f"{argv[0]} ended with code {done.returncode}: {done.stdout[-2000:]}")
@@ -148,7 +155,10 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def module_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
 
 
 def _stat(pid: int) -> tuple[str, int]:
@@ -279,8 +289,20 @@ class Processes:
 
         log = self.logs / f"{name}.log"
         with log.open("ab") as log_file, (stdout or log).open("ab") as out_file:
-            files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out_file, "stderr": log_file, "cwd": self.logs}
-            popen = subprocess.Popen(list(argv), env=dict(env) if env else None, start_new_session=True, preexec_fn=before_exec, **files, **_identity(user))
+            files: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": out_file,
+                "stderr": log_file,
+                "cwd": self.logs,
+            }
+            popen = subprocess.Popen(
+                list(argv),
+                env=dict(env) if env else None,
+                start_new_session=True,
+                preexec_fn=before_exec,
+                **files,
+                **_identity(user),
+            )
         process = Process(name, popen, log, stop_signal)
         self.children.append(process)
         return process
@@ -303,7 +325,9 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop_all()
 
 

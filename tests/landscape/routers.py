@@ -46,25 +46,46 @@ class Router:
         return self.folder / "run" / "master.sock"
 
     def host_vars(self, certificates: Certificates) -> dict[str, Any]:
-        control = {"landscape_router_control_cert": str(certificates.router), "landscape_router_control_ca": str(certificates.authority)}
+        control = {
+            "landscape_router_control_cert": str(certificates.router),
+            "landscape_router_control_ca": str(certificates.authority),
+        }
         as_root = {"landscape_router_user": self.user.name} if os.getuid() == 0 else {}
-        reached = {"ansible_host": HOST, "zdm_router_port": self.control_port} if self.control_port else {"zdm_router_socket": str(self.socket)}
+        reached = (
+            {"ansible_host": HOST, "zdm_router_port": self.control_port}
+            if self.control_port
+            else {"zdm_router_socket": str(self.socket)}
+        )
         return {
-            "ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}", **reached,
-            "landscape_router_dir": str(self.folder), "landscape_router_port": self.port, "landscape_router_control_port": self.control_port,
-            **(control if self.control_port else {}), **as_root,
-        }  # fmt: skip
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            **reached,
+            "landscape_router_dir": str(self.folder),
+            "landscape_router_port": self.port,
+            "landscape_router_control_port": self.control_port,
+            **(control if self.control_port else {}),
+            **as_root,
+        }
 
     def option(self, certificates: Certificates) -> dict[str, Any]:
         """The router in the form of a module's option."""
         if not self.control_port:
             return {"name": self.name, "socket": str(self.socket)}
         own = str(certificates.controller)
-        return {"name": self.name, "host": HOST, "port": self.control_port, "ca_file": str(certificates.authority), "cert_file": own, "key_file": own}
+        return {
+            "name": self.name,
+            "host": HOST,
+            "port": self.control_port,
+            "ca_file": str(certificates.authority),
+            "cert_file": own,
+            "key_file": own,
+        }
 
 
 class Fleet:
-    """Both routers. The first is controlled by its socket, the second by mutual TLS alone, in a folder nobody else can enter."""
+    """Both routers. The first is controlled by its socket, the second by mutual TLS alone, in a folder nobody else can
+    enter.
+    """
 
     def __init__(self, folder: Path, processes: Processes, hold_max: str = "20s") -> None:
         self._processes, self._folder, self._hold_max = processes, folder, hold_max
@@ -87,18 +108,24 @@ class Fleet:
         :param backends: service → port.
         """
         return {
-            "landscape_router_bind_address": HOST, "landscape_router_control_address": HOST, "landscape_router_service": "none",
-            "landscape_router_haproxy": str(self.program.path), "landscape_router_threads": 2, "landscape_router_maxconn": 4000,
+            "landscape_router_bind_address": HOST,
+            "landscape_router_control_address": HOST,
+            "landscape_router_service": "none",
+            "landscape_router_haproxy": str(self.program.path),
+            "landscape_router_threads": 2,
+            "landscape_router_maxconn": 4000,
             "landscape_router_hold_max": self._hold_max,
             "landscape_router_backends": [
                 {"name": name, "path": f"/{name}", "servers": [f"{HOST}:{port}"]} for name, port in backends.items()
             ],
-        }  # fmt: skip
+        }
 
     def begin_deploy(self, inventory: Path, environment: Mapping[str, str]) -> Process:
         """Start applying the role to both routers; :meth:`end_deploy` waits for it."""
         playbook = self._folder / "deploy-routers.yml"
-        playbook.write_text(yaml.safe_dump([{"hosts": "zdm_routers", "gather_facts": False, "roles": [{"role": ROLE}]}]))
+        playbook.write_text(
+            yaml.safe_dump([{"hosts": "zdm_routers", "gather_facts": False, "roles": [{"role": ROLE}]}])
+        )
         command = [str(ansible_playbook()), "-i", str(inventory), str(playbook)]
         return self._processes.start("deploy-routers", command, env=environment)
 
@@ -119,7 +146,9 @@ class Fleet:
         """Start the routers that do not run and wait until they are ready."""
         for router in self.routers:
             if router.process is None:
-                router.process = self._processes.start(router.name, [str(router.folder / "bin" / "zdm-router")], death_signal=signal.SIGTERM)
+                router.process = self._processes.start(
+                    router.name, [str(router.folder / "bin" / "zdm-router")], death_signal=signal.SIGTERM
+                )
         for router in self.routers:
             assert router.process is not None
             router.process.wait_ready(lambda port=router.port: _is_ready(port))  # type: ignore[misc]
@@ -158,7 +187,14 @@ def ansible_playbook() -> Path:
 
 def ansible_environment(folder: Path) -> dict[str, str]:
     """The environment of playbooks: this collection, nothing outside of *folder* written."""
-    build = next((path for path in (IMPORT_ROOT, IMPORT_ROOT / ".build") if (path / "ansible_collections" / "zdm" / "landscape").exists()), None)
+    build = next(
+        (
+            path
+            for path in (IMPORT_ROOT, IMPORT_ROOT / ".build")
+            if (path / "ansible_collections" / "zdm" / "landscape").exists()
+        ),
+        None,
+    )
     if build is None:
         raise ServerError(f"{IMPORT_ROOT}/.build/ansible_collections/zdm/landscape does not exist; run ./setup first.")
     config = folder / "ansible.cfg"  # an empty one: nobody's own settings apply
@@ -166,7 +202,13 @@ def ansible_environment(folder: Path) -> dict[str, str]:
     own = folder / "ansible"
     return {
         **os.environ,
-        "ANSIBLE_CONFIG": str(config), "ANSIBLE_COLLECTIONS_PATH": str(build), "ANSIBLE_HOME": str(own), "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
-        "ANSIBLE_REMOTE_TEMP": str(own / "remote"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_FORKS": "2",
+        "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_COLLECTIONS_PATH": str(build),
+        "ANSIBLE_HOME": str(own),
+        "ANSIBLE_LOCAL_TEMP": str(own / "tmp"),
+        "ANSIBLE_REMOTE_TEMP": str(own / "remote"),
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_FORKS": "2",
         "ANSIBLE_NOCOLOR": "true",
-    }  # fmt: skip
+    }

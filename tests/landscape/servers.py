@@ -115,29 +115,56 @@ class PostgresServer(Server):
         # --no-sync spares the flush of the empty cluster only; the server itself runs with fsync on
         run(
             [
-                str(self.program.path.with_name("initdb")), "--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
-                f"--username={self.admin.user}", f"--pwfile={password_file}", "-D", str(self._data),
+                str(self.program.path.with_name("initdb")),
+                "--no-sync",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                f"--username={self.admin.user}",
+                f"--pwfile={password_file}",
+                "-D",
+                str(self._data),
             ],
             user=self._user,
             cwd=self.folder.parent,
-        )  # fmt: skip
+        )
         password_file.unlink()
         settings = {
-            "listen_addresses": HOST, "port": self.port, "unix_socket_directories": "", "max_connections": 80, "shared_buffers": "64MB",
-            "fsync": "on", "max_wal_size": "1GB", "log_min_messages": "warning", "dynamic_shared_memory_type": "mmap", "cluster_name": self.name,
-        }  # fmt: skip
+            "listen_addresses": HOST,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": 80,
+            "shared_buffers": "64MB",
+            "fsync": "on",
+            "max_wal_size": "1GB",
+            "log_min_messages": "warning",
+            "dynamic_shared_memory_type": "mmap",
+            "cluster_name": self.name,
+        }
         with (self._data / "postgresql.conf").open("a") as config:
             config.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
 
     def launch(self) -> None:
         # SIGQUIT, the immediate shutdown, is how a postmaster ends its own children when this process dies
         self._process = self._processes.start(
-            self.name, [str(self.program.path), "-D", str(self._data)], user=self._user, stop_signal=signal.SIGINT, death_signal=signal.SIGQUIT
+            self.name,
+            [str(self.program.path), "-D", str(self._data)],
+            user=self._user,
+            stop_signal=signal.SIGINT,
+            death_signal=signal.SIGQUIT,
         )
 
     def connect(self, database: str = "postgres", account: Account | None = None) -> psycopg.Connection[Any]:
         account = account or self.admin
-        return psycopg.connect(host=HOST, port=self.port, dbname=database, user=account.user, password=account.password, autocommit=True, connect_timeout=10)
+        return psycopg.connect(
+            host=HOST,
+            port=self.port,
+            dbname=database,
+            user=account.user,
+            password=account.password,
+            autocommit=True,
+            connect_timeout=10,
+        )
 
     def ping(self) -> bool:
         try:
@@ -154,7 +181,11 @@ class PostgresServer(Server):
         """
         with self.connect() as session:
             for account in (self.app, self.zdm):
-                session.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(psycopg.sql.Identifier(account.user), account.password))
+                session.execute(
+                    psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                        psycopg.sql.Identifier(account.user), account.password
+                    )
+                )
             if self.program.version >= (15,):
                 session.execute("GRANT SET ON PARAMETER session_replication_role TO zdm")
             else:
@@ -193,16 +224,23 @@ class MariaServer(Server):
         tool = shutil.which("mariadb-install-db") or str(self.program.path.with_name("mariadb-install-db"))
         run(
             [
-                tool, "--no-defaults", f"--datadir={self._data}", f"--tmpdir={temporary}", "--auth-root-authentication-method=normal",
-                "--skip-test-db", "--skip-name-resolve", f"--user={self._user.name}",
+                tool,
+                "--no-defaults",
+                f"--datadir={self._data}",
+                f"--tmpdir={temporary}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                f"--user={self._user.name}",
             ],
             user=self._user,
             cwd=self.folder.parent,
-        )  # fmt: skip
+        )
         self._sql_file().touch(0o600)
         self._sql_file().write_text(
-            f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{self.admin.password}';\n"
-            f"CREATE OR REPLACE USER 'root'@'{HOST}' IDENTIFIED BY '{self.admin.password}';\nGRANT ALL ON *.* TO 'root'@'{HOST}' WITH GRANT OPTION;\n"
+            f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{self.admin.password}';\nCREATE OR REPLACE USER"
+            f" 'root'@'{HOST}' IDENTIFIED BY '{self.admin.password}';\nGRANT ALL ON *.* TO 'root'@'{HOST}' WITH GRANT"
+            " OPTION;\n"
         )
         if os.getuid() == 0:
             os.chown(self._sql_file(), self._user.uid, self._user.gid)
@@ -216,19 +254,38 @@ class MariaServer(Server):
         self._process = self._processes.start(
             self.name,
             [
-                str(self.program.path), "--no-defaults", f"--datadir={self._data}", f"--tmpdir={self.folder / 'tmp'}", "--socket=sock",
-                f"--port={self.port}", f"--bind-address={HOST}", "--skip-name-resolve", "--character-set-server=utf8mb4",
-                "--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=1", "--pid-file=pid", *first,
+                str(self.program.path),
+                "--no-defaults",
+                f"--datadir={self._data}",
+                f"--tmpdir={self.folder / 'tmp'}",
+                "--socket=sock",
+                f"--port={self.port}",
+                f"--bind-address={HOST}",
+                "--skip-name-resolve",
+                "--character-set-server=utf8mb4",
+                "--innodb-buffer-pool-size=128M",
+                "--innodb-flush-log-at-trx-commit=1",
+                "--pid-file=pid",
+                *first,
             ],
             user=self._user,
-        )  # fmt: skip
+        )
 
-    def connect(self, database: str | None = None, account: Account | None = None) -> pymysql.connections.Connection[Any]:
+    def connect(
+        self, database: str | None = None, account: Account | None = None
+    ) -> pymysql.connections.Connection[Any]:
         account = account or self.admin
         return pymysql.connect(
-            host=HOST, port=self.port, user=account.user, password=account.password, database=database, charset="utf8mb4",
-            autocommit=True, connect_timeout=10, ssl_disabled=True,
-        )  # fmt: skip
+            host=HOST,
+            port=self.port,
+            user=account.user,
+            password=account.password,
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=10,
+            ssl_disabled=True,
+        )
 
     def ping(self) -> bool:
         try:
@@ -246,7 +303,8 @@ class MariaServer(Server):
                 cursor.execute(f"CREATE USER '{account.user}'@'{HOST}' IDENTIFIED BY %s", (account.password,))
             cursor.execute(f"GRANT ALL ON `{database}`.* TO 'app'@'{HOST}'")
             cursor.execute(f"GRANT ALL ON `{database}`.* TO 'zdm'@'{HOST}'")
-            # helpers live in a schema of their own; other sessions are seen, and ended when an older controller owns them
+            # helpers live in a schema of their own; other sessions are seen, and ended when an older controller owns
+            # them
             cursor.execute(f"GRANT ALL ON `zdm%`.* TO 'zdm'@'{HOST}'")
             cursor.execute(f"GRANT PROCESS, CONNECTION ADMIN ON *.* TO 'zdm'@'{HOST}'")
 

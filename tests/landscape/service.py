@@ -53,7 +53,9 @@ def open_session(kind: str, address: dict[str, Any]) -> Any:
     login = {"host": address["host"], "port": address["port"], "user": address["user"], "password": address["password"]}
     if kind == "postgresql":
         return psycopg.connect(**login, dbname=address["database"], autocommit=True, connect_timeout=5)
-    return pymysql.connect(**login, database=address["database"], charset="utf8mb4", autocommit=True, connect_timeout=5, ssl_disabled=True)
+    return pymysql.connect(
+        **login, database=address["database"], charset="utf8mb4", autocommit=True, connect_timeout=5, ssl_disabled=True
+    )
 
 
 class Sessions:
@@ -87,7 +89,9 @@ class Sessions:
             raise
 
     def _started(self, begin: str) -> Any:
-        """A cursor whose transaction has begun. A connection that the server closed meanwhile is opened anew: nothing was sent on it."""
+        """A cursor whose transaction has begun. A connection that the server closed meanwhile is opened anew: nothing
+        was sent on it.
+        """
         if getattr(self._local, "session", None) is not None:
             try:
                 cursor = self._local.session.cursor()
@@ -117,20 +121,31 @@ class Statements:
         def sql(text: str) -> str:
             return text.replace("?", mark)
 
-        self.create_head = sql(f"INSERT INTO {s.head} (tenant_id, id, number, code, customer, amount, version) VALUES (?, ?, ?, 'C1', ?, ?, 1)")
-        self.create_line = sql(f"INSERT INTO {s.line} (tenant_id, id, head_id, position, quantity, note) VALUES (?, ?, ?, ?, ?, 'new')")
-        self.change_head = sql(f"UPDATE {s.head} SET amount = amount + ?, version = version + 1 WHERE tenant_id = ? AND id = ?")
-        self.change_line = sql(f"UPDATE {s.line} SET quantity = quantity + 1 WHERE tenant_id = ? AND head_id = ? AND position = 1")
+        self.create_head = sql(
+            f"INSERT INTO {s.head} (tenant_id, id, number, code, customer, amount, version) VALUES (?, ?, ?, 'C1', ?,"
+            " ?, 1)"
+        )
+        self.create_line = sql(
+            f"INSERT INTO {s.line} (tenant_id, id, head_id, position, quantity, note) VALUES (?, ?, ?, ?, ?, 'new')"
+        )
+        self.change_head = sql(
+            f"UPDATE {s.head} SET amount = amount + ?, version = version + 1 WHERE tenant_id = ? AND id = ?"
+        )
+        self.change_line = sql(
+            f"UPDATE {s.line} SET quantity = quantity + 1 WHERE tenant_id = ? AND head_id = ? AND position = 1"
+        )
         self.delete_lines = sql(f"DELETE FROM {s.line} WHERE tenant_id = ? AND head_id = ?")
         self.delete_head = sql(f"DELETE FROM {s.head} WHERE tenant_id = ? AND id = ?")
-        self.log_write = sql(f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item) VALUES (?, ?, ?, ?, ?)")
+        self.log_write = sql(
+            f"INSERT INTO {s.outbox} (tenant_id, write_id, bucket, operation, item) VALUES (?, ?, ?, ?, ?)"
+        )
         self.count_write = sql(f"UPDATE {s.statistic} SET writes = writes + 1 WHERE tenant_id = ?")
         self.writes = sql(f"SELECT writes FROM {s.statistic} WHERE tenant_id = ?")
         self.bucket = sql(f"SELECT write_id FROM {s.outbox} WHERE tenant_id = ? AND bucket = ?")
         # one statement, so that no reader sees half of a write
         self.item = sql(
-            f"SELECT h.amount, h.version, l.quantity FROM {s.head} h JOIN {s.line} l ON l.tenant_id = h.tenant_id AND l.head_id = h.id"
-            " WHERE h.tenant_id = ? AND h.id = ? ORDER BY l.position"
+            f"SELECT h.amount, h.version, l.quantity FROM {s.head} h JOIN {s.line} l ON l.tenant_id = h.tenant_id AND"
+            " l.head_id = h.id WHERE h.tenant_id = ? AND h.id = ? ORDER BY l.position"
         )
 
 
@@ -188,7 +203,9 @@ class Handlers:
 
         def work(cursor: Any) -> dict[str, Any]:
             if operation == "create":
-                cursor.execute(sql.create_head, (tenant, item, body["number"], f"customer {body['number']}", body["amount"]))
+                cursor.execute(
+                    sql.create_head, (tenant, item, body["number"], f"customer {body['number']}", body["amount"])
+                )
                 for position in range(1, LINES + 1):
                     cursor.execute(sql.create_line, (tenant, 10 * body["number"] + position, item, position, position))
             elif operation == "change":
@@ -210,7 +227,11 @@ class Handlers:
             cursor.execute(self._sql.writes, (tenant,))
             count = cursor.fetchone()
             cursor.execute(self._sql.bucket, (tenant, bucket))
-            return {"tenant": tenant, "count": count[0] if count else 0, "writes": [row[0] for row in cursor.fetchall()]}
+            return {
+                "tenant": tenant,
+                "count": count[0] if count else 0,
+                "writes": [row[0] for row in cursor.fetchall()],
+            }
 
         return await self._answer(work)
 

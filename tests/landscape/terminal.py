@@ -63,7 +63,8 @@ def perform(place: Path, demo: Callable[[Path], bool]) -> int:
     """Run a demo to its end, or until a signal ends it.
 
     :param place: its own folder in :data:`FOLDER`, cleared before.
-    :param demo: works in the folder that it gets, has stopped everything when it returns or raises, and says whether all went well.
+    :param demo: works in the folder that it gets, has stopped everything when it returns or raises, and says whether
+        all went well.
     :returns: the exit code.
     """
     place.mkdir(exist_ok=True)

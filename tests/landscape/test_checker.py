@@ -35,7 +35,12 @@ def _bench(loaded: Bench) -> Iterator[Bench]:
 
 def newest(bench: Bench, operation: str) -> str:
     """The newest write of the tenant with this operation."""
-    return str(bench.database.query(f"SELECT write_id FROM outbox WHERE tenant_id = '{LIVE}' AND operation = '{operation}' ORDER BY id DESC LIMIT 1")[0][0])
+    return str(
+        bench.database.query(
+            f"SELECT write_id FROM outbox WHERE tenant_id = '{LIVE}' AND operation = '{operation}' ORDER BY id DESC"
+            " LIMIT 1"
+        )[0][0]
+    )
 
 
 def test_nothing_is_found_where_nothing_is_wrong(bench: Bench) -> None:
@@ -49,25 +54,63 @@ DAMAGE = {
     "an acknowledged write is gone": ("lost_writes", "DELETE FROM outbox WHERE write_id = '{write}'"),
     "a write is there twice": (
         "doubled_writes",
-        "INSERT INTO outbox (tenant_id, write_id, bucket, operation, item) SELECT tenant_id, write_id, bucket, operation, item FROM outbox"
-        " WHERE write_id = '{write}'",
+        (
+            "INSERT INTO outbox (tenant_id, write_id, bucket, operation, item) SELECT tenant_id, write_id, bucket,"
+            " operation, item FROM outbox WHERE write_id = '{write}'"
+        ),
     ),
-    "a change is undone": ("lost_writes", "UPDATE document SET version = version - 1 WHERE tenant_id = '{live}' AND id = '{item}'"),
-    "a change is done twice": ("doubled_writes", "UPDATE document SET version = version + 1 WHERE tenant_id = '{live}' AND id = '{item}'"),
-    "a line has an old value": ("lost_writes", "UPDATE page SET quantity = quantity + 7 WHERE tenant_id = '{live}' AND head_id = '{item}' AND position = 1"),
-    "a line is gone": ("lost_writes", "DELETE FROM page WHERE tenant_id = '{live}' AND head_id = '{item}' AND position = 2"),
-    "the hot row missed a write": ("lost_writes", "UPDATE tenant_statistic SET writes = writes - 1 WHERE tenant_id = '{live}'"),
-    "the hot row counted twice": ("doubled_writes", "UPDATE tenant_statistic SET writes = writes + 1 WHERE tenant_id = '{live}'"),
-    "a write stands under the bystander's id": ("wrong_tenant", "UPDATE outbox SET tenant_id = '{other}' WHERE write_id = '{write}'"),
-    "a first row stands under the retired id": ("wrong_tenant", "UPDATE outbox SET tenant_id = '{retired}' WHERE tenant_id = '{live}' AND write_id = 'seed-7'"),
+    "a change is undone": (
+        "lost_writes",
+        "UPDATE document SET version = version - 1 WHERE tenant_id = '{live}' AND id = '{item}'",
+    ),
+    "a change is done twice": (
+        "doubled_writes",
+        "UPDATE document SET version = version + 1 WHERE tenant_id = '{live}' AND id = '{item}'",
+    ),
+    "a line has an old value": (
+        "lost_writes",
+        "UPDATE page SET quantity = quantity + 7 WHERE tenant_id = '{live}' AND head_id = '{item}' AND position = 1",
+    ),
+    "a line is gone": (
+        "lost_writes",
+        "DELETE FROM page WHERE tenant_id = '{live}' AND head_id = '{item}' AND position = 2",
+    ),
+    "the hot row missed a write": (
+        "lost_writes",
+        "UPDATE tenant_statistic SET writes = writes - 1 WHERE tenant_id = '{live}'",
+    ),
+    "the hot row counted twice": (
+        "doubled_writes",
+        "UPDATE tenant_statistic SET writes = writes + 1 WHERE tenant_id = '{live}'",
+    ),
+    "a write stands under the bystander's id": (
+        "wrong_tenant",
+        "UPDATE outbox SET tenant_id = '{other}' WHERE write_id = '{write}'",
+    ),
+    "a first row stands under the retired id": (
+        "wrong_tenant",
+        "UPDATE outbox SET tenant_id = '{retired}' WHERE tenant_id = '{live}' AND write_id = 'seed-7'",
+    ),
     "a setting stands under the retired id": (
         "wrong_tenant",
         "UPDATE archive_setting SET tenant_id = '{retired}' WHERE tenant_id = '{live}' AND name = 'option1'",
     ),
-    "a row of nobody": ("wrong_tenant", "INSERT INTO archive_setting (tenant_id, name, setting) VALUES ('somebody', 'a', 'b')"),
-    "a first row of the tenant was changed": ("damaged_rows", "UPDATE document SET customer = 'x' WHERE tenant_id = '{live}' AND number = 3"),
-    "a first row of the bystander was changed": ("bystander_changed", "UPDATE page SET note = 'x' WHERE tenant_id = '{other}' AND id = 31"),
-    "a first row of the bystander is gone": ("bystander_changed", "DELETE FROM template WHERE tenant_id = '{other}' AND code = 'C12'"),
+    "a row of nobody": (
+        "wrong_tenant",
+        "INSERT INTO archive_setting (tenant_id, name, setting) VALUES ('somebody', 'a', 'b')",
+    ),
+    "a first row of the tenant was changed": (
+        "damaged_rows",
+        "UPDATE document SET customer = 'x' WHERE tenant_id = '{live}' AND number = 3",
+    ),
+    "a first row of the bystander was changed": (
+        "bystander_changed",
+        "UPDATE page SET note = 'x' WHERE tenant_id = '{other}' AND id = 31",
+    ),
+    "a first row of the bystander is gone": (
+        "bystander_changed",
+        "DELETE FROM template WHERE tenant_id = '{other}' AND code = 'C12'",
+    ),
 }
 
 
@@ -87,13 +130,18 @@ def test_a_deleted_item_that_came_back_is_found(bench: Bench) -> None:
     deleted = next(write for write, _outcome in read_ledger([bench.ledger]) if write.operation == "delete")
     tenant_id = LIVE if deleted.tenant == "tenant" else OTHER
     values = f"'{tenant_id}', '{deleted.item}', {deleted.number}, 'C1', 'x', 1, 1"
-    bench.database.execute(f"INSERT INTO document (tenant_id, id, number, code, customer, amount, version) VALUES ({values})")
+    bench.database.execute(
+        f"INSERT INTO document (tenant_id, id, number, code, customer, amount, version) VALUES ({values})"
+    )
     assert bench.check().lost_writes == 1
 
 
 def test_twins_may_stand_under_the_retired_id_where_they_were_announced(bench: Bench) -> None:
     columns = "code, country, title"
-    bench.database.execute(f"INSERT INTO template (tenant_id, {columns}) SELECT '{RETIRED}', {columns} FROM template WHERE tenant_id = '{LIVE}'")
+    bench.database.execute(
+        f"INSERT INTO template (tenant_id, {columns}) SELECT '{RETIRED}', {columns} FROM template WHERE tenant_id ="
+        f" '{LIVE}'"
+    )
     assert bench.check(twins=("documents.template",)).ok
     assert bench.check(twins=("documents.document",)).wrong_tenant > 0
 

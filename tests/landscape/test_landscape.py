@@ -48,7 +48,9 @@ def get(landscape: Landscape, path: str, token: str, **headers: str) -> tuple[in
 def test_the_source_and_the_mapped_target_see_the_same_data_and_the_bystander_its_own(landscape: Landscape) -> None:
     for name in landscape.databases:
         path = f"/{name}/writes/0"
-        source, target = (get(landscape, path, landscape.token(tenant)) for tenant in (landscape.source, landscape.target))
+        source, target = (
+            get(landscape, path, landscape.token(tenant)) for tenant in (landscape.source, landscape.target)
+        )
         assert source == target
         assert source[0] == 200
         assert source[1]["tenant"] == landscape.source.id
@@ -57,13 +59,18 @@ def test_the_source_and_the_mapped_target_see_the_same_data_and_the_bystander_it
 
 def test_a_tenant_that_nobody_knows_is_refused_whatever_its_headers_say(landscape: Landscape) -> None:
     stranger = Tenant("nobody", str(uuid.uuid4()))
-    assert get(landscape, "/bills/writes/0", landscape.token(stranger), **{"X-Tenant-Id": landscape.source.id})[0] == 403
+    assert (
+        get(landscape, "/bills/writes/0", landscape.token(stranger), **{"X-Tenant-Id": landscape.source.id})[0] == 403
+    )
 
 
 def test_rows_are_as_many_as_were_asked_for(landscape: Landscape) -> None:
     for name, database in landscape.databases.items():
         tables = database.service.tenant_tables
-        rows = sum(database.query(f"SELECT count(*) FROM {table} WHERE tenant_id = '{landscape.source.id}'")[0][0] for table in tables)
+        rows = sum(
+            database.query(f"SELECT count(*) FROM {table} WHERE tenant_id = '{landscape.source.id}'")[0][0]
+            for table in tables
+        )
         assert rows == landscape.tenant_rows()[name]
         assert rows >= (ROWS // 4 if database.service.kind == "sqlite" else ROWS)
 
@@ -110,5 +117,12 @@ def test_the_load_passes_and_a_reset_restores_everything(landscape: Landscape) -
 
 
 def test_the_inventory_is_one_that_the_collection_understands(landscape: Landscape) -> None:
-    done = subprocess.run(landscape.playbook("validate"), env=landscape.environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        landscape.playbook("validate"),
+        env=landscape.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout

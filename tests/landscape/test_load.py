@@ -136,7 +136,9 @@ def test_a_stale_item_is_a_failure(bench: Bench) -> None:
         """The answer of the first change, for all changes."""
         if request.method == "POST" and json.loads(body)["operation"] == "change":
             answer = await front.forward(request, body)
-            return web.Response(body=front.kept.setdefault("change", bytes(answer.body or b"")), content_type="application/json")  # type: ignore[arg-type]
+            return web.Response(
+                body=front.kept.setdefault("change", bytes(answer.body or b"")), content_type="application/json"
+            )  # type: ignore[arg-type]
         return None
 
     summary = bench.load(harm, failures=1)
@@ -176,7 +178,13 @@ def test_a_doubled_write_is_found_by_its_answer_and_by_the_checker(bench: Bench)
 def test_a_write_under_a_wrong_id_is_found_by_its_answer_and_by_the_checker(bench: Bench) -> None:
     async def harm(front: Front, request: web.Request, body: bytes) -> web.StreamResponse | None:
         # late enough that the bystander has no item of this number
-        if front.writes > 40 and request.method == "POST" and json.loads(body)["operation"] == "create" and not is_bystander(request) and not front.kept:
+        if (
+            front.writes > 40
+            and request.method == "POST"
+            and json.loads(body)["operation"] == "create"
+            and not is_bystander(request)
+            and not front.kept
+        ):
             front.kept["done"] = body
             return await front.forward(request, body, tenant_id=OTHER)
         return None

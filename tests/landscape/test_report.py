@@ -13,13 +13,34 @@ from ansible_collections.zdm.landscape.tests.landscape.checker import Verdict
 from ansible_collections.zdm.landscape.tests.landscape.report import Outcome, summary
 
 WANTED = {
-    "requests", "failed_requests", "held_requests", "max_held_ms", "lost_writes", "doubled_writes", "wrong_tenant", "bystander_failed", "window_ms",
-    "predicted_window_ms", "reverse_window_ms", "timeline", "rows", "databases", "versions",
-}  # fmt: skip
+    "requests",
+    "failed_requests",
+    "held_requests",
+    "max_held_ms",
+    "lost_writes",
+    "doubled_writes",
+    "wrong_tenant",
+    "bystander_failed",
+    "window_ms",
+    "predicted_window_ms",
+    "reverse_window_ms",
+    "timeline",
+    "rows",
+    "databases",
+    "versions",
+}
 LOAD: dict[str, Any] = {
-    "requests": 5000, "failed": 0, "bystander_requests": 900, "bystander_failed": 0, "held_requests": 40, "max_held_ms": 321.0, "rate": 200.5,
-    "p50_ms": 4.2, "p99_ms": 20.0, "failures": [],
-}  # fmt: skip
+    "requests": 5000,
+    "failed": 0,
+    "bystander_requests": 900,
+    "bystander_failed": 0,
+    "held_requests": 40,
+    "max_held_ms": 321.0,
+    "rate": 200.5,
+    "p50_ms": 4.2,
+    "p99_ms": 20.0,
+    "failures": [],
+}
 
 
 def window(direction: str, length: int) -> dict[str, Any]:
@@ -31,7 +52,14 @@ def outcome(load: Mapping[str, Any] | None = None, verdict: Mapping[str, Any] | 
     table = {"table": "bill", "strategy": "twin", "rows": 100_000, "why": "many rows"}
     plan = {"databases": [{"participant": "bills", "kind": "postgresql", "version": "15.1", "tables": [table]}]}
     windows = [window("forward", 999), window("forward", 250), window("reverse", 0)]
-    return Outcome(225_000, {**LOAD, **(load or {})}, Verdict(acknowledged=2000, **(verdict or {})), windows, plan, {"python": "3.13"})
+    return Outcome(
+        225_000,
+        {**LOAD, **(load or {})},
+        Verdict(acknowledged=2000, **(verdict or {})),
+        windows,
+        plan,
+        {"python": "3.13"},
+    )
 
 
 def test_the_result_has_every_figure_of_the_last_window() -> None:

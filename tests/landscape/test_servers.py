@@ -69,7 +69,11 @@ def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> Non
         script = folder / "parent.py"
         script.write_text(PARENT)
         parent = subprocess.Popen(
-            [sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=module_environment(), start_new_session=True
+            [sys.executable, str(script), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=module_environment(),
+            start_new_session=True,
         )
         assert parent.stdout is not None
         try:
@@ -84,7 +88,9 @@ def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> Non
         wait_until(lambda: not processes_in(folder), f"the processes {processes_in(folder)} end")
 
 
-def test_postgresql_keeps_its_data_through_a_crash_and_goes_back_to_its_seed(folder: Path, processes: Processes) -> None:
+def test_postgresql_keeps_its_data_through_a_crash_and_goes_back_to_its_seed(
+    folder: Path, processes: Processes
+) -> None:
     server = PostgresServer("postgresql", folder / "postgresql", processes)
     database = PostgresDatabase(BY_NAME["bills"], server)
     server.init()
@@ -121,7 +127,9 @@ def test_mariadb_goes_back_to_its_seed(folder: Path, processes: Processes) -> No
     with session.cursor() as cursor:
         cursor.execute("CREATE DATABASE zdm_leftover")
     session.close()
-    database.execute("DELETE FROM usage_part", "CREATE TRIGGER left_over BEFORE DELETE ON usage_part FOR EACH ROW SET @x = 1")
+    database.execute(
+        "DELETE FROM usage_part", "CREATE TRIGGER left_over BEFORE DELETE ON usage_part FOR EACH ROW SET @x = 1"
+    )
     database.reset()
     assert database.query("SELECT count(*) FROM usage_part") == [(2 * HEADS,)]
     assert database.query("SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = 'rating'") == [(0,)]
@@ -169,7 +177,12 @@ def test_processes_are_started_from_the_main_thread_only(processes: Processes) -
 
 def test_a_stopped_process_is_stopped_too(processes: Processes) -> None:
     process = processes.start(
-        "stubborn", [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"]
+        "stubborn",
+        [
+            sys.executable,
+            "-c",
+            "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
+        ],
     )
     process.wait_ready(lambda: "up" in process.tail())
     process.signal(signal.SIGSTOP)
@@ -177,7 +190,9 @@ def test_a_stopped_process_is_stopped_too(processes: Processes) -> None:
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_wheels_stand_in_for_servers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, processes: Processes, readable: bool) -> None:
+def test_wheels_stand_in_for_servers_that_are_not_installed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, processes: Processes, readable: bool
+) -> None:
     monkeypatch.setattr(programs, "_on_path", lambda name, *patterns: [])
     monkeypatch.setattr(programs, "reachable_by_all", lambda path: readable)
     assert programs.haproxy().version >= programs.HAPROXY_MINIMUM

@@ -46,7 +46,9 @@ class Traffic:
         config = self._folder / f"{self._name}.config"
         config.touch(0o600)
         config.write_text(json.dumps(self._config))
-        self._process = self._processes.start(self._name, module_command("load", str(config)), env=module_environment(), stdout=self._output)
+        self._process = self._processes.start(
+            self._name, module_command("load", str(config)), env=module_environment(), stdout=self._output
+        )
         self._process.wait_ready(lambda: self.progress()["requests"] >= requests)
 
     @property
@@ -97,5 +99,7 @@ class Traffic:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()

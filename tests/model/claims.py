@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small model of claims: three processes of two migrations want one tenant, and any write of the claim may land late.
 
-A claim is a document that is written by compare-and-set. Writes without an answer may land on the revision on which they were
-sent; as no revision comes back, only those on the present one matter, beside creates, which land whenever there is no document.
+A claim is a document that is written by compare-and-set. Writes without an answer may land on the revision on which
+they were sent; as no revision comes back, only those on the present one matter, beside creates, which land whenever
+there is no document.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ ABSENT, FREE = -1, 0
 """A claim's holder when it is no migration: there is no document, or one that says "free"."""
 
 UNSTARTED, CLAIM, TAKE_OVER, AGAIN, CLAIM_AGAIN, WORK, GIVE_BACK, LEAVE = range(8)
-"""Where a process is: before anything, it writes the claim, takes the journal over, looks at the claim again under its epoch,
-writes it again, works; it gives the claim back after an undo, or as it was superseded."""
+"""Where a process is: before anything, it writes the claim, takes the journal over, looks at the claim again under its
+epoch, writes it again, works; it gives the claim back after an undo, or as it was superseded."""
 COMMITTED, GONE, REFUSED, DEAD = range(8, 12)
 
 TWO_COMMITTED = "two migrations of one tenant committed"
@@ -35,7 +36,9 @@ class Claim(NamedTuple):
 
 
 class Process(NamedTuple):
-    """``current``: the revision of the claim that it knows is the present one; ``asking``: the answer to a write never came."""
+    """``current``: the revision of the claim that it knows is the present one; ``asking``: the answer to a write never
+    came.
+    """
 
     place: int
     epoch: int
@@ -44,7 +47,9 @@ class Process(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """``late``: writes under way, each on no document (true) or on the present one; ``epochs``, ``committed``: of both journals."""
+    """``late``: writes under way, each on no document (true) or on the present one; ``epochs``, ``committed``: of both
+    journals.
+    """
 
     claim: Claim
     late: tuple[tuple[bool, Claim], ...]
@@ -76,7 +81,14 @@ class Claims:
     def __init__(self, rules: Rules, migrations: tuple[int, ...] = (1, 1, 2), losses: int = 1) -> None:
         self.rules = rules
         self.migrations = migrations
-        self.first = Landscape(Claim(ABSENT, 0, NOBODY, 0), (), (0, 0), (False, False), (Process(UNSTARTED, 0, False, False),) * len(migrations), losses)
+        self.first = Landscape(
+            Claim(ABSENT, 0, NOBODY, 0),
+            (),
+            (0, 0),
+            (False, False),
+            (Process(UNSTARTED, 0, False, False),) * len(migrations),
+            losses,
+        )
 
     def explore(self) -> Verdict:
         return search(self.first, self.transitions, self.broken)
@@ -87,11 +99,19 @@ class Claims:
         holder = state.claim.holder
         if holder < 1 or state.late or state.committed[holder - 1]:
             return ""
-        places = {process.place for process, migration in zip(state.processes, self.migrations, strict=True) if migration == holder}
+        places = {
+            process.place
+            for process, migration in zip(state.processes, self.migrations, strict=True)
+            if migration == holder
+        }
         return HELD_FOR_EVER if GONE in places and places <= {GONE, REFUSED} else ""
 
     def transitions(self, state: Landscape) -> list[tuple[str, Landscape]]:
-        out = [("a late write of the claim lands", self._landed(state, late[1])) for late in state.late if late[0] == (state.claim.holder == ABSENT)]
+        out = [
+            ("a late write of the claim lands", self._landed(state, late[1]))
+            for late in state.late
+            if late[0] == (state.claim.holder == ABSENT)
+        ]
         for index, process in enumerate(state.processes):
             if process.place in (UNSTARTED, AGAIN):
                 out.append(self._look(state, index, process))
@@ -103,7 +123,8 @@ class Claims:
                 out += self._write(state, index, process)
         return out
 
-    # ---------------------------------------------------------------------------------------------------------- one process
+    # ---------------------------------------------------------------------------------------------------------- one
+    # process
 
     def _say(self, index: int, what: str) -> str:
         return f"process {index + 1} of migration {self.migrations[index]} {what}"
@@ -113,7 +134,9 @@ class Claims:
         return state._replace(processes=put(state.processes, index, process))
 
     def _look(self, state: Landscape, index: int, process: Process) -> tuple[str, Landscape]:
-        """The claim is read: before the take over one of the own migration will do, after it only one under the own epoch."""
+        """The claim is read: before the take over one of the own migration will do, after it only one under the own
+        epoch.
+        """
         claim, again = state.claim, process.place == AGAIN
         done, write = (WORK, CLAIM_AGAIN) if again else (TAKE_OVER, CLAIM)
         place, what = write, "finds it free"
@@ -149,7 +172,9 @@ class Claims:
         return out
 
     def _write(self, state: Landscape, index: int, process: Process) -> list[tuple[str, Landscape]]:
-        """It claims, or gives back: the write is done, fails as another was first, or its answer is lost while it is under way."""
+        """It claims, or gives back: the write is done, fails as another was first, or its answer is lost while it is
+        under way.
+        """
         giving_back = process.place in (GIVE_BACK, LEAVE)
         holder = self.migrations[index] if not giving_back else FREE if self.rules.given_back_by_writing else ABSENT
         new = Claim(holder, process.epoch, index, process.place)
@@ -162,11 +187,20 @@ class Claims:
         late = (state.claim.holder == ABSENT, new)
         if state.losses and late not in state.late:
             lost = state._replace(late=tuple(sorted((*state.late, late))), losses=state.losses - 1)
-            out.append((self._say(index, f"{what}: no answer"), self._become(lost, index, process._replace(asking=True))))
+            out.append(
+                (self._say(index, f"{what}: no answer"), self._become(lost, index, process._replace(asking=True)))
+            )
             if giving_back:
-                out.append((self._say(index, f"{what}: no answer, and dies"), self._become(lost, index, Process(DEAD, 0, False, False))))
+                out.append(
+                    (
+                        self._say(index, f"{what}: no answer, and dies"),
+                        self._become(lost, index, Process(DEAD, 0, False, False)),
+                    )
+                )
         if process.asking and not self.rules.settled:
-            out.append((self._say(index, "gives up: not claimed"), self._become(state, index, Process(GONE, 0, False, False))))
+            out.append(
+                (self._say(index, "gives up: not claimed"), self._become(state, index, Process(GONE, 0, False, False)))
+            )
         return out
 
     def _conflict(self, state: Landscape, index: int, process: Process, what: str) -> tuple[str, Landscape]:
@@ -174,14 +208,24 @@ class Claims:
         claim, mine = state.claim, state.claim.holder == self.migrations[index]
         if process.place in (CLAIM, CLAIM_AGAIN):
             place = UNSTARTED if process.place == CLAIM else AGAIN
-            return self._say(index, f"{what}: conflict"), self._become(state, index, Process(place, process.epoch, False, False))
+            return self._say(index, f"{what}: conflict"), self._become(
+                state, index, Process(place, process.epoch, False, False)
+            )
         newer = self.rules.carry_epochs and claim.epoch > process.epoch
-        again = mine and (claim.writer == index or (process.place == GIVE_BACK and self.rules.carry_epochs and not newer))
+        again = mine and (
+            claim.writer == index or (process.place == GIVE_BACK and self.rules.carry_epochs and not newer)
+        )
         again = again or (mine and process.place == LEAVE and not self.rules.superseded_gives_back_only_its_own)
         process = process._replace(current=True) if again else Process(GONE, 0, False, False)
-        return self._say(index, f"{what}: conflict, {'again' if again else 'not its own any more'}"), self._become(state, index, process)
+        return self._say(index, f"{what}: conflict, {'again' if again else 'not its own any more'}"), self._become(
+            state, index, process
+        )
 
     def _landed(self, state: Landscape, new: Claim) -> Landscape:
-        """A new revision: nobody knows it yet; of the writes under way only creates can land later, when it is deleted."""
+        """A new revision: nobody knows it yet; of the writes under way only creates can land later, when it is
+        deleted.
+        """
         late = tuple(each for each in state.late if each[0] and each[1] != new and not self.rules.given_back_by_writing)
-        return state._replace(claim=new, late=late, processes=tuple(process._replace(current=False) for process in state.processes))
+        return state._replace(
+            claim=new, late=late, processes=tuple(process._replace(current=False) for process in state.processes)
+        )

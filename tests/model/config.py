@@ -31,8 +31,8 @@ from ansible_collections.zdm.landscape.tests.model.state import (
 from ansible_collections.zdm.landscape.tests.model.table import DOCUMENTS, JOURNAL, PARTICIPANTS, PROGRAMS, STEPS, Step
 
 STAGE_JOB, ABORT, REHEARSE = 2, 3, 4
-"""What a command may want, beside making :data:`SOURCE` or :data:`TARGET` the live id. A guardian or watcher wants what an abort
-wants; a rehearsal is one of the way from source to target."""
+"""What a command may want, beside making :data:`SOURCE` or :data:`TARGET` the live id. A guardian or watcher wants what
+an abort wants; a rehearsal is one of the way from source to target."""
 UNLIMITED = -1
 """A budget that does not end."""
 
@@ -41,7 +41,8 @@ UNLIMITED = -1
 class Rules:
     """The protocol's rules. A mutant switches off one of them, or two that stand behind one another.
 
-    With ``rehearsals_end_by_themselves`` a rehearsal's own run never gets to the commit, which matters only in a mutant.
+    With ``rehearsals_end_by_themselves`` a rehearsal's own run never gets to the commit, which matters only in a
+    mutant.
     """
 
     steps: Mapping[str, Step] = field(default_factory=lambda: STEPS)
@@ -77,20 +78,22 @@ class Rules:
 class Config:
     """One model.
 
-    :param goals: per controller, what its command may want; a later controller starts after an earlier one if *ordered*.
+    :param goals: per controller, what its command may want; a later controller starts after an earlier one if
+        *ordered*.
     :param participants: the strategy of each.
     :param routers: how many.
     :param documents: how many mapping documents.
     :param requests: how many customers' requests.
     :param late: the id under which each late writer, which bypasses the routers, writes.
-    :param restarts: how many router crashes. :param reloads: how many reloads. :param cuts: how often a router that serves
-        can't be reached for a while.
+    :param restarts: how many router crashes. :param reloads: how many reloads. :param cuts: how often a router that
+        serves can't be reached for a while.
     :param split: participants do their verbs in parts that a crash can separate.
     :param unknown: numbers of the journal steps whose write may stay without an answer and land later: the take over
         and changes of phase, *losses* times in all.
-    :param drift: what somebody changes in a table that is served, *drifts* times: a "column" that is filled at once, or the
-        "trigger" that fills the log is lost.
-    :param unfence: the state of an in_place participant in which somebody switches off the fence of its live id, *unfences* times.
+    :param drift: what somebody changes in a table that is served, *drifts* times: a "column" that is filled at once, or
+        the "trigger" that fills the log is lost.
+    :param unfence: the state of an in_place participant in which somebody switches off the fence of its live id,
+        *unfences* times.
     :param calls: how many calls of a participant their caller gives up, while they wait there to be done later.
     :param joined: a verb is one sub-step, also where it has two transactions.
     :param notes: how many notes (heartbeats) may be written beside the work, with an answer or without.
@@ -143,7 +146,9 @@ class Config:
             late=(False,) * len(self.late),
             canonical=here,
             accepted=(BASE,) * len(self.participants),
-            budget=Budget(self.restarts, self.reloads, self.cuts, self.losses, self.notes, self.drifts, self.unfences, self.calls),
+            budget=Budget(
+                self.restarts, self.reloads, self.cuts, self.losses, self.notes, self.drifts, self.unfences, self.calls
+            ),
         )
 
 
@@ -168,20 +173,29 @@ class Work(NamedTuple):
 def too_old(rules: Rules, participant: Participant, epoch: int, parts: tuple[str, ...]) -> bool:
     """Whether *participant* refuses a transaction for its epoch."""
     a_move = "move" in parts and "fence" not in parts
-    return rules.participants_refuse_old_epochs and participant.epoch > epoch and (rules.moves_refuse_old_epochs or not a_move)
+    return (
+        rules.participants_refuse_old_epochs
+        and participant.epoch > epoch
+        and (rules.moves_refuse_old_epochs or not a_move)
+    )
 
 
 def compile_programs(config: Config) -> dict[str, tuple[Work, ...]]:
     """The programs of the controllers with the sub-steps that this model's numbers of targets give."""
     rules = config.rules
-    return {mode: tuple(_work(config, rules.steps[number]) for number in numbers) for mode, numbers in rules.programs.items()}
+    return {
+        mode: tuple(_work(config, rules.steps[number]) for number in numbers)
+        for mode, numbers in rules.programs.items()
+    }
 
 
 def _work(config: Config, step: Step) -> Work:
     if step.target == JOURNAL:
         chains: list[tuple[tuple[str, ...], ...]] = [((),)]
     elif step.target == PARTICIPANTS:
-        chains = [groups(config.rules.verbs, kind, step.op, config.split, config.joined) for kind in config.participants]
+        chains = [
+            groups(config.rules.verbs, kind, step.op, config.split, config.joined) for kind in config.participants
+        ]
     elif step.target == DOCUMENTS:
         chains = [((), ())] * config.documents  # read, then compare and set
     else:

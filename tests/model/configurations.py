@@ -36,24 +36,38 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "two controllers, split steps, reverse": (Config(goals=((TARGET,), (SOURCE,)), split=True, requests=0), 37_000),
     "two controllers, a column is added": (DRIFTING, 5_500),
     "two controllers, a trigger is lost": (replace(DRIFTING, drift="trigger"), 7_000),
-    "two controllers, two participants in place": (replace(QUIET, participants=(IN_PLACE, IN_PLACE), late=(SOURCE, TARGET)), 9_000),
+    "two controllers, two participants in place": (
+        replace(QUIET, participants=(IN_PLACE, IN_PLACE), late=(SOURCE, TARGET)),
+        9_000,
+    ),
     "two controllers, a fence switched off": (replace(QUIET, unfences=1), 2_000),
-    "a service, forward and reverse, a call given up": (replace(QUIET, participants=(SERVICE,), goals=BACK, calls=1, late=()), 20_000),
+    "a service, forward and reverse, a call given up": (
+        replace(QUIET, participants=(SERVICE,), goals=BACK, calls=1, late=()),
+        20_000,
+    ),
     "in place, forward and reverse, a call given up": (replace(QUIET, goals=ON, calls=1, late=()), 31_000),
     "two runs and a reverse, a mapping document without an answer": (
         replace(SETTLING, goals=ON, unknown=frozenset({"11"}), losses=1, notes=0, late=()),
         21_000,
     ),
     "a rehearsal, two runs": (replace(QUIET, goals=REHEARSED, late=()), 5_000),
-    "a stage's job and an abort": (Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)), 8_500),
-    "three controllers, forward and reverse": (Config(goals=THREE, routers=1, participants=(TWIN,), requests=0), 25_000),
+    "a stage's job and an abort": (
+        Config(goals=((TARGET,), (STAGE_JOB, ABORT, TARGET)), routers=1, participants=(IN_PLACE,)),
+        8_500,
+    ),
+    "three controllers, forward and reverse": (
+        Config(goals=THREE, routers=1, participants=(TWIN,), requests=0),
+        25_000,
+    ),
 }
 """Configurations that are always explored completely, each with a number of states that it has at least."""
 
 LARGE: Mapping[str, Config] = {
     "one controller, everything": replace(ONE, unknown=JOURNAL_STEPS, renew=True, restarts=1, cuts=1, requests=2),
     "two controllers": Config(unknown=frozenset({COMMIT}), renew=True),
-    "a run, a guardian, a reverse; journal writes without an answer": replace(SETTLING, goals=((TARGET,), (ABORT,), (SOURCE,)), late=()),
+    "a run, a guardian, a reverse; journal writes without an answer": replace(
+        SETTLING, goals=((TARGET,), (ABORT,), (SOURCE,)), late=()
+    ),
     "two controllers, many journal writes without an answer": replace(SETTLING, losses=6, notes=3, requests=1),
     "two controllers, restarts": Config(repeat=True, restarts=1, reloads=1),
     "two controllers, routers out of reach": Config(restarts=1, cuts=1, late=()),

@@ -87,9 +87,15 @@ def render(config: Config, state: State) -> tuple[int, int, int]:
 
 
 def land(state: State, sent: Write, by: int = NOBODY) -> State:
-    """The journal has a new revision: what is under way on the old one is void, only controller *by* knows the new one."""
+    """The journal has a new revision: what is under way on the old one is void, only controller *by* knows the new
+    one.
+    """
     controllers = tuple(
-        controller if index == by or not controller.current or controller.mode in IDLE_MODES else controller._replace(current=False)
+        (
+            controller
+            if index == by or not controller.current or controller.mode in IDLE_MODES
+            else controller._replace(current=False)
+        )
         for index, controller in enumerate(state.controllers)
     )
     return state._replace(journal=sent.journal, canonical=sent.canonical, pending=(), controllers=controllers)
@@ -115,7 +121,12 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
     budget = state.budget
 
     def become(op: str, new: Router, left: Budget = budget, requests: tuple[Request, ...] = state.requests) -> None:
-        out.append(Transition(_label(op, index), state._replace(routers=put(state.routers, index, new), budget=left, requests=requests)))
+        out.append(
+            Transition(
+                _label(op, index),
+                state._replace(routers=put(state.routers, index, new), budget=left, requests=requests),
+            )
+        )
 
     if router.block == LEASED:
         become("lease_end", router._replace(block=OPEN))
@@ -141,7 +152,9 @@ def _router(config: Config, state: State, index: int, router: Router, out: list[
     if budget.reloads and router.block != OPEN:
         counted = COUNTED if config.rules.old_workers_are_counted else UNCOUNTED
         requests = tuple(_cut_off(request, index, counted) for request in state.requests)
-        become("reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests)
+        become(
+            "reload", Router(router.up, *render(config, state)), budget._replace(reloads=budget.reloads - 1), requests
+        )
 
 
 def _late_mapping(state: State, sent: tuple[int, Document, Document], out: list[Transition]) -> None:
@@ -154,7 +167,9 @@ def _late_mapping(state: State, sent: tuple[int, Document, Document], out: list[
 
 
 def _table(config: Config, state: State, at: int, participant: Participant, out: list[Transition]) -> None:
-    """Somebody changes a table beside the migration; a call that its caller gave up is done. At rest the stage repairs tables."""
+    """Somebody changes a table beside the migration; a call that its caller gave up is done. At rest the stage repairs
+    tables.
+    """
     live, budget = state.canonical, state.budget
 
     def become(op: str, new: Participant, left: Budget = budget, accepted: int = 0) -> None:
@@ -166,12 +181,25 @@ def _table(config: Config, state: State, at: int, participant: Participant, out:
         become("stage repairs", repair(participant, config.participants[at], live))
     if budget.drifts and not participant.drifted and not participant.fence[live] and participant.lock == NOBODY:
         accepted = COLUMN if config.drift == "column" else 0
-        become(f"drift of a {config.drift}", drift(participant, config.drift, live), budget._replace(drifts=budget.drifts - 1), accepted)
+        become(
+            f"drift of a {config.drift}",
+            drift(participant, config.drift, live),
+            budget._replace(drifts=budget.drifts - 1),
+            accepted,
+        )
     if budget.unfences and participant.fence[live] and participant.state == config.unfence:
-        become("fence switched off", participant._replace(fence=pair(participant.fence, live, 0)), budget._replace(unfences=budget.unfences - 1))
+        become(
+            "fence switched off",
+            participant._replace(fence=pair(participant.fence, live, 0)),
+            budget._replace(unfences=budget.unfences - 1),
+        )
     for call in participant.calls:
         left = participant._replace(calls=tuple(other for other in participant.calls if other != call))
-        done = None if too_old(config.rules, participant, call.epoch, call.parts) else run(left, call.parts, NOBODY, call.source, call.epoch)
+        done = (
+            None
+            if too_old(config.rules, participant, call.epoch, call.parts)
+            else run(left, call.parts, NOBODY, call.source, call.epoch)
+        )
         become(f"late call {'done' if done else 'refused'}: {', '.join(call.parts)}; epoch {call.epoch}", done or left)
 
 
@@ -183,7 +211,9 @@ def _loaded(router: Router, block: int, override: int, epoch: int) -> Router:
 
 
 def _cut_off(request: Request, router: int, counted: int) -> Request:
-    """A request whose worker ends (*counted* ABANDONED) or is an old one now: what it held answers 503, what passed works on."""
+    """A request whose worker ends (*counted* ABANDONED) or is an old one now: what it held answers 503, what passed
+    works on.
+    """
     if request.router != router:
         return request
     if request.where == HELD:
@@ -196,7 +226,9 @@ def _with(state: State, index: int, request: Request) -> tuple[Request, ...]:
 
 
 def _pass(state: State, index: int, router_index: int, out: list[Transition]) -> None:
-    """A request arrives at, or is held by, a router: it is held or passes the gates with the id that the router's map names."""
+    """A request arrives at, or is held by, a router: it is held or passes the gates with the id that the router's map
+    names.
+    """
     router, request = state.routers[router_index], state.requests[index]
     if router.up not in SERVING:
         return
@@ -215,7 +247,11 @@ def _serve(config: Config, state: State, index: int, request: Request, out: list
     """A request that has passed writes to one participant after the other, or is abandoned on the way."""
     if request.counted == COUNTED:
         abandoned = request._replace(counted=ABANDONED)
-        out.append(Transition(Label(NOBODY, "client", index, "is abandoned"), state._replace(requests=_with(state, index, abandoned))))
+        out.append(
+            Transition(
+                Label(NOBODY, "client", index, "is abandoned"), state._replace(requests=_with(state, index, abandoned))
+            )
+        )
     participant = state.participants[request.at]
     if participant.lock != NOBODY:
         return
@@ -223,7 +259,9 @@ def _serve(config: Config, state: State, index: int, request: Request, out: list
     written = write(participant, request.tenant, 2 << index)
     if written is None:
         violation = MET_A_FENCE if request.counted else ""
-        out.append(Transition(label._replace(outcome="refused"), state._replace(requests=_with(state, index, OVER)), violation))
+        out.append(
+            Transition(label._replace(outcome="refused"), state._replace(requests=_with(state, index, OVER)), violation)
+        )
         return
     more = request.at + 1 < len(state.participants)
     following = request._replace(at=request.at + 1) if more else OVER
@@ -237,13 +275,17 @@ def _late(config: Config, state: State, index: int, tenant: int, out: list[Trans
     for at, participant in enumerate(state.participants):
         written = write(participant, tenant, bit) if participant.lock == NOBODY else None
         if written is not None:
-            label = Label(NOBODY, "client", NOBODY, "a late writer writes", f"to participant {at + 1} under {IDS[tenant]}")
+            label = Label(
+                NOBODY, "client", NOBODY, "a late writer writes", f"to participant {at + 1} under {IDS[tenant]}"
+            )
             changed = _accept(state, at, written, bit)._replace(late=put(state.late, index, True))
             out.append(Transition(label, changed, _beside(config, state, at, tenant)))
 
 
 def _accept(state: State, at: int, written: Participant, bit: int) -> State:
-    return state._replace(participants=put(state.participants, at, written), accepted=put(state.accepted, at, state.accepted[at] | bit))
+    return state._replace(
+        participants=put(state.participants, at, written), accepted=put(state.accepted, at, state.accepted[at] | bit)
+    )
 
 
 def _beside(config: Config, state: State, at: int, tenant: int) -> str:

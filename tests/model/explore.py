@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Breadth-first exploration with the shortest trace to an accident, and the check that every run can be finished.
 
-``python -m ansible_collections.zdm.landscape.tests.model.explore [--limit N] [--only NAME]`` explores all configurations.
+``python -m ansible_collections.zdm.landscape.tests.model.explore [--limit N] [--only NAME]`` explores all
+configurations.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from ansible_collections.zdm.landscape.tests.model.config import STAGE_JOB, Conf
 from ansible_collections.zdm.landscape.tests.model.configurations import LARGE, SMALL
 from ansible_collections.zdm.landscape.tests.model.invariants import at_rest, broken
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
-from ansible_collections.zdm.landscape.tests.model.state import CLOSED, DEAD, HELD, NOBODY, PASSED, READY, UNSTARTED, Budget, Label, State
+from ansible_collections.zdm.landscape.tests.model.state import (
+    CLOSED,
+    DEAD,
+    HELD,
+    NOBODY,
+    PASSED,
+    READY,
+    UNSTARTED,
+    Budget,
+    Label,
+    State,
+)
 
 OWED = ("boot", "load", "ready", "reachable", "delayed write", "stage repairs", "late call")
 """What the environment does sooner or later."""
@@ -51,7 +63,8 @@ class Explorer:
 
     :param config: the model.
     :param limit: stop after so many states; 0: never.
-    :param recover_every: from every n-th state, check that the same command run alone brings everything to rest; 0: never.
+    :param recover_every: from every n-th state, check that the same command run alone brings everything to rest; 0:
+        never.
     """
 
     def __init__(self, config: Config, limit: int = 0, recover_every: int = 0) -> None:
@@ -87,7 +100,15 @@ class Explorer:
                 if problem:
                     violation, trace = NOT_FINISHED, (*self._trace(at), problem)
             at += 1
-        return Exploration(len(states), edges, at == len(states) and not violation, recoveries, time.monotonic() - started, violation, trace)
+        return Exploration(
+            len(states),
+            edges,
+            at == len(states) and not violation,
+            recoveries,
+            time.monotonic() - started,
+            violation,
+            trace,
+        )
 
     def _trace(self, at: int) -> tuple[str, ...]:
         labels: list[str] = []
@@ -126,7 +147,17 @@ class Recovery:
             or any(router.up != READY for router in state.routers)
         )
         runs = ((model, first, begun) for model in self._models for first, begun in _begin(model, left))
-        return next(filter(None, (_finish(model, begun, first, early) for model, first, begun in runs for early in sorted({False, owes}))), "")
+        return next(
+            filter(
+                None,
+                (
+                    _finish(model, begun, first, early)
+                    for model, first, begun in runs
+                    for early in sorted({False, owes})
+                ),
+            ),
+            "",
+        )
 
 
 def _begin(model: Model, state: State) -> list[tuple[str, State]]:
@@ -136,7 +167,9 @@ def _begin(model: Model, state: State) -> list[tuple[str, State]]:
 
 
 def _finish(model: Model, state: State, first: str, early: bool) -> str:
-    """Go on to the end; what the environment owes (a delayed write, a router's start) comes as *early* or as late as possible."""
+    """Go on to the end; what the environment owes (a delayed write, a router's start) comes as *early* or as late as
+    possible.
+    """
     for _round in range(300):
         transitions = model.transitions(state)
         mine = [t for t in transitions if t.label.actor != NOBODY]
@@ -162,7 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Explore all configurations and print what was found."""
     configurations = {**{f"small: {name}": config for name, (config, _states) in SMALL.items()}, **LARGE}
     parser = argparse.ArgumentParser(description="Explore the model of the cutover protocol.")
-    parser.add_argument("--limit", type=int, default=0, help="states per configuration; 0: all (needs about 1 KiB of memory per state)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="states per configuration; 0: all (needs about 1 KiB of memory per state)"
+    )
     parser.add_argument("--recover-every", type=int, default=50, help="check recovery from every n-th state; 0: never")
     parser.add_argument("--only", choices=sorted(configurations), help="explore one configuration")
     options = parser.parse_args(arguments)

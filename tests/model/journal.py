@@ -1,16 +1,26 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How controllers write the journal: the take over, changes of phase, notes, and what an answer that never comes leads to.
+"""How controllers write the journal: the take over, changes of phase, notes, and what an answer that never comes leads
+to.
 
-A write whose answer is lost may land at any later moment, until a write on the same revision is decided. So it is settled by
-writing the same intent again on the same revision; a conflict is decided by a read. The take over is known by the id of its
-write, all later writes by the epoch.
+A write whose answer is lost may land at any later moment, until a write on the same revision is decided. So it is
+settled by writing the same intent again on the same revision; a conflict is decided by a read. The take over is known
+by the id of its write, all later writes by the epoch.
 """
 
 from __future__ import annotations
 
-from ansible_collections.zdm.landscape.tests.model.config import ABORT, REHEARSE, STAGE_JOB, UNLIMITED, Atom, Config, Work, compile_programs
+from ansible_collections.zdm.landscape.tests.model.config import (
+    ABORT,
+    REHEARSE,
+    STAGE_JOB,
+    UNLIMITED,
+    Atom,
+    Config,
+    Work,
+    compile_programs,
+)
 from ansible_collections.zdm.landscape.tests.model.environment import after, land
 from ansible_collections.zdm.landscape.tests.model.invariants import IN_VAIN, SUPERSEDED_BY_NOBODY
 from ansible_collections.zdm.landscape.tests.model.state import (
@@ -41,7 +51,8 @@ class JournalSteps:
         self.rules = config.rules
         self.programs = compile_programs(config)
 
-    # ----------------------------------------------------------------------------------------------------- where a run stands
+    # ----------------------------------------------------------------------------------------------------- where a run
+    # stands
 
     def switch(self, state: State, index: int, controller: Controller, mode: str) -> State:
         """The controller goes on with another program, behind its take over."""
@@ -55,7 +66,9 @@ class JournalSteps:
     def unlock(self, state: State, index: int) -> State:
         if not self.config.split or all(participant.lock != index for participant in state.participants):
             return state
-        return state._replace(participants=tuple(p._replace(lock=NOBODY) if p.lock == index else p for p in state.participants))
+        return state._replace(
+            participants=tuple(p._replace(lock=NOBODY) if p.lock == index else p for p in state.participants)
+        )
 
     def advance(self, state: State, index: int, controller: Controller, work: Work, bits: int) -> State:
         """The state when *controller* has done the sub-steps *bits* of its step."""
@@ -69,7 +82,8 @@ class JournalSteps:
         changed = controller._replace(step=controller.step + 1, done=0, asking=False, seen=())
         return state._replace(controllers=put(state.controllers, index, changed))
 
-    # ---------------------------------------------------------------------------------------------------- step 1, take over
+    # ---------------------------------------------------------------------------------------------------- step 1, take
+    # over
 
     def start(self, state: State, index: int, out: list[Transition]) -> None:
         """What follows depends on the phase that the journal is in and on what the command wants."""
@@ -109,7 +123,15 @@ class JournalSteps:
         controller = Controller(mode, 0, 0, epoch, source, False, ())
         may_be_lost = TAKE_OVER_STEP in self.config.unknown
         taker = index if may_be_lost else NOBODY
-        body = Journal(epoch, phase, journal.from_window, taker, False, rehearse if writes_the_flag else journal.rehearsal, rehearsed)
+        body = Journal(
+            epoch,
+            phase,
+            journal.from_window,
+            taker,
+            False,
+            rehearse if writes_the_flag else journal.rehearsal,
+            rehearsed,
+        )
         sent = Write(body, state.canonical)
         in_vain = mode == "W" and any(participant.drifted for participant in state.participants)
         out.append(Transition(label, _landed(state, sent, index, controller), IN_VAIN if in_vain else ""))
@@ -118,31 +140,52 @@ class JournalSteps:
             out.append(Transition(label._replace(outcome="unknown"), self._lost(state, sent, index, asking)))
 
     def settle_take_over(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
-        """The answer to the take over never came: write it again; a conflict is decided by the id of the take over that is there."""
-        journal, begun = state.journal, controller._replace(mode=controller.mode[len(TAKING) :], asking=False, current=True)
+        """The answer to the take over never came: write it again; a conflict is decided by the id of the take over that
+        is there.
+        """
+        journal, begun = (
+            state.journal,
+            controller._replace(mode=controller.mode[len(TAKING) :], asking=False, current=True),
+        )
         label = Label(index, "store", NOBODY, "take_over", "", controller.epoch, number=TAKE_OVER_STEP)
         read = label._replace(system="controller", op="reads the journal again")
         if controller.current and self.rules.unknown_writes_are_settled_by_writing:
             sent = next(write for write in state.pending if write.journal.taker == index)
             opens_a_rehearsal = sent.journal.rehearsed and not journal.rehearsed
-            again = label._replace(detail=f"{journal.phase}>{sent.journal.phase}{' rehearsal' if opens_a_rehearsal else ''}")
+            again = label._replace(
+                detail=f"{journal.phase}>{sent.journal.phase}{' rehearsal' if opens_a_rehearsal else ''}"
+            )
             out.append(Transition(again, _landed(state, sent, index, begun)))
         elif controller.current:
             out.append(Transition(read._replace(detail="not taken over"), self.end(state, index)))
-        elif journal.epoch == controller.epoch and (journal.taker == index or not self.rules.take_overs_are_known_by_their_id):
-            out.append(Transition(read._replace(detail="it took over"), state._replace(controllers=put(state.controllers, index, begun))))
+        elif journal.epoch == controller.epoch and (
+            journal.taker == index or not self.rules.take_overs_are_known_by_their_id
+        ):
+            out.append(
+                Transition(
+                    read._replace(detail="it took over"),
+                    state._replace(controllers=put(state.controllers, index, begun)),
+                )
+            )
         elif journal.epoch < controller.epoch and self.rules.take_overs_begin_again:
             began_again = state._replace(controllers=put(state.controllers, index, UNSTARTED))
-            out.append(Transition(read._replace(detail="a late write of the run that it takes over: again"), began_again))
+            out.append(
+                Transition(read._replace(detail="a late write of the run that it takes over: again"), began_again)
+            )
         else:
             violation = SUPERSEDED_BY_NOBODY if journal.epoch < controller.epoch else ""
             out.append(Transition(read._replace(detail="superseded"), self.end(state, index), violation))
 
-    # ------------------------------------------------------------------------------------------------------ changes of phase
+    # ------------------------------------------------------------------------------------------------------ changes of
+    # phase
 
-    def on_journal(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
+    def on_journal(
+        self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]
+    ) -> None:
         step, journal = work.step, state.journal
-        label = Label(index, "store", NOBODY, "phase", f"{journal.phase}>{step.after}", controller.epoch, number=step.number)
+        label = Label(
+            index, "store", NOBODY, "phase", f"{journal.phase}>{step.after}", controller.epoch, number=step.number
+        )
         blind = step.number == COMMIT and not self.rules.commit_is_compare_and_set
         if controller.asking and not self.rules.unknown_writes_are_settled_by_writing:
             label = Label(index, "controller", NOBODY, "reads the journal again", "", controller.epoch)
@@ -157,7 +200,12 @@ class JournalSteps:
             landed = _landed(state, sent, index, known)
             out.append(Transition(label, self.advance(landed, index, known, work, atom.bit)))
             if step.number in self.config.unknown and state.budget.losses and sent not in state.pending:
-                out.append(Transition(label._replace(outcome="unknown"), self._lost(state, sent, index, controller._replace(asking=True))))
+                out.append(
+                    Transition(
+                        label._replace(outcome="unknown"),
+                        self._lost(state, sent, index, controller._replace(asking=True)),
+                    )
+                )
         else:
             refused = label._replace(detail=f"{step.before[0]}>{step.after}", outcome="refused")
             out.append(self._conflict(state, index, controller, work, refused))
@@ -168,16 +216,26 @@ class JournalSteps:
         return own or (journal.rehearsal and self.rules.commit_refuses_rehearsals)
 
     def _conflict(self, state: State, index: int, controller: Controller, work: Work, label: Label) -> Transition:
-        """A compare-and-set failed. It may be the answer to a duplicate, or a late note of its own: only a read decides."""
+        """A compare-and-set failed. It may be the answer to a duplicate, or a late note of its own: only a read
+        decides.
+        """
         if self.rules.conflicts_are_decided_by_a_read or controller.asking:
             return self._read(state, index, controller, work, label)
-        return Transition(label, self.end(state, index), SUPERSEDED_BY_NOBODY if state.journal.epoch == controller.epoch else "")
+        return Transition(
+            label, self.end(state, index), SUPERSEDED_BY_NOBODY if state.journal.epoch == controller.epoch else ""
+        )
 
     def _read(self, state: State, index: int, controller: Controller, work: Work, label: Label) -> Transition:
-        """The journal is read: the old revision, the own epoch in a phase that tells how to go on, or somebody else's epoch."""
+        """The journal is read: the old revision, the own epoch in a phase that tells how to go on, or somebody else's
+        epoch.
+        """
         step, journal = work.step, state.journal
         if controller.current and journal.phase in step.before:  # only when writes are settled by reading
-            back = self.switch(state, index, controller, UNDO) if step.number == COMMIT else self._again(state, index, controller)
+            back = (
+                self.switch(state, index, controller, UNDO)
+                if step.number == COMMIT
+                else self._again(state, index, controller)
+            )
             return Transition(label._replace(detail="it was not written"), back)
         if journal.epoch != controller.epoch:
             return Transition(label, self.end(state, index))
@@ -206,15 +264,22 @@ class JournalSteps:
             budget=state.budget._replace(losses=max(state.budget.losses - 1, UNLIMITED)),
         )
 
-    # ----------------------------------------------------------------------------------------------------------------- notes
+    # -----------------------------------------------------------------------------------------------------------------
+    # notes
 
     def note(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
-        """A heartbeat beside the work. One without an answer is not settled: it may land later, and make the revision a new one."""
+        """A heartbeat beside the work. One without an answer is not settled: it may land later, and make the revision a
+        new one.
+        """
         sent = Write(state.journal._replace(note=True), state.canonical)
         fewer = state._replace(budget=state.budget._replace(notes=state.budget.notes - 1))
-        label = Label(index, "store", NOBODY, "heartbeat", f"{state.journal.phase}>{state.journal.phase}", controller.epoch)
+        label = Label(
+            index, "store", NOBODY, "heartbeat", f"{state.journal.phase}>{state.journal.phase}", controller.epoch
+        )
         out.append(Transition(label, _landed(fewer, sent, index, controller)))
-        out.append(Transition(label._replace(outcome="unknown"), fewer._replace(pending=tuple(sorted({*state.pending, sent})))))
+        out.append(
+            Transition(label._replace(outcome="unknown"), fewer._replace(pending=tuple(sorted({*state.pending, sent}))))
+        )
 
 
 def _landed(state: State, sent: Write, index: int, controller: Controller) -> State:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants: the protocol with one rule switched off, each in the smallest configuration in which its accident can happen."""
+"""Mutants: the protocol with one rule switched off, each in the smallest configuration in which its accident can
+happen.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,17 @@ def _verbs(changed: Mapping[tuple[str, str], Verb]) -> Callable[[Rules], Rules]:
 
 def _without(part: str, *verbs: tuple[str, str]) -> Callable[[Rules], Rules]:
     """Verbs that leave *part* out."""
-    return _verbs({verb: tuple(tuple(each for each in group if each != part) for group in VERBS[verb]) for verb in verbs})
+    return _verbs(
+        {verb: tuple(tuple(each for each in group if each != part) for group in VERBS[verb]) for verb in verbs}
+    )
 
 
 def _moves_that_check(*checks: str) -> Callable[[Rules], Rules]:
     """A second transaction of the barrier in place that makes these checks only."""
     first, second = VERBS[IN_PLACE, "barrier"]
-    return _verbs({(IN_PLACE, "barrier"): (first, tuple(part for part in second if not part.endswith("?") or part in checks))})
+    return _verbs(
+        {(IN_PLACE, "barrier"): (first, tuple(part for part in second if not part.endswith("?") or part in checks))}
+    )
 
 
 def _with_moves_of_old_epochs(rules: Rules) -> Rules:
@@ -61,7 +67,9 @@ def _finishing_only_what_was_begun(rules: Rules) -> Rules:
 
 
 def _rehearsals_going_on(rules: Rules) -> Rules:
-    return replace(rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False, rehearsals_end_by_themselves=True)
+    return replace(
+        rules, found_rehearsals_are_undone=False, commit_refuses_rehearsals=False, rehearsals_end_by_themselves=True
+    )
 
 
 def _without_a_journaled_undo(rules: Rules) -> Rules:
@@ -80,7 +88,9 @@ SPLIT = replace(TWO, requests=0, split=True)
 
 MUTANTS: Mapping[str, Mutant] = {
     "no second drain": Mutant(ONE, _programs(W="4 5a 5b 6 7 9 10", C="7 9 10")),
-    "barrier before the routers are closed": Mutant(replace(ONE, participants=(TWIN,)), _programs(W="4 5a 5b 9 6 7 8 10")),
+    "barrier before the routers are closed": Mutant(
+        replace(ONE, participants=(TWIN,)), _programs(W="4 5a 5b 9 6 7 8 10")
+    ),
     "journal written after the far block": Mutant(TWO, _programs(W="4 5a 5b 7 6 8 9 10")),
     "turn after the release": Mutant(ONE, _programs(K="11 13 14 15 12 16")),
     "routers opened before the undo": Mutant(ONE, _programs(undo="U1 U5 U2 U3 U4 U6")),
@@ -89,13 +99,23 @@ MUTANTS: Mapping[str, Mutant] = {
     "commit without compare-and-set": Mutant(TWO, _flag("commit_is_compare_and_set")),
     "routers take old epochs": Mutant(TWO, _flag("routers_refuse_old_epochs")),
     "participants take old epochs": Mutant(TWO, _flag("participants_refuse_old_epochs")),
-    "an undo with nothing to undo does not note the epoch": Mutant(TWO, _flag("participants_note_the_epoch_with_every_verb")),
-    "mapping documents take old epochs": Mutant(replace(TWO, goals=((TARGET,), (TARGET,), (SOURCE,)), requests=0), _flag("documents_refuse_old_epochs")),
+    "an undo with nothing to undo does not note the epoch": Mutant(
+        TWO, _flag("participants_note_the_epoch_with_every_verb")
+    ),
+    "mapping documents take old epochs": Mutant(
+        replace(TWO, goals=((TARGET,), (TARGET,), (SOURCE,)), requests=0), _flag("documents_refuse_old_epochs")
+    ),
     "unreachable router skipped": Mutant(replace(ONE, cuts=1), _flag("unreachable_routers_are_awaited")),
-    "router serves what it read before the commands that it took": Mutant(replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")),
-    "router renders from the mapping documents": Mutant(replace(ONE, restarts=1), _flag("routers_render_from_the_journal")),
+    "router serves what it read before the commands that it took": Mutant(
+        replace(ONE, restarts=1, undo=False), _flag("routers_read_the_store_last")
+    ),
+    "router renders from the mapping documents": Mutant(
+        replace(ONE, restarts=1), _flag("routers_render_from_the_journal")
+    ),
     "old workers not counted": Mutant(replace(ONE, reloads=1), _flag("old_workers_are_counted")),
-    "starting router reads a replica that is behind": Mutant(replace(ONE, restarts=1), _flag("routers_read_linearizably")),
+    "starting router reads a replica that is behind": Mutant(
+        replace(ONE, restarts=1), _flag("routers_read_linearizably")
+    ),
     "unknown writes settled by reading": Mutant(UNANSWERED, _flag("unknown_writes_are_settled_by_writing")),
     "a conflict taken for somebody else": Mutant(UNANSWERED, _flag("conflicts_are_decided_by_a_read")),
     "own take over known by its epoch": Mutant(UNANSWERED, _flag("take_overs_are_known_by_their_id")),
@@ -103,28 +123,42 @@ MUTANTS: Mapping[str, Mutant] = {
     "own late note taken for somebody else": Mutant(UNANSWERED, _flag("own_epoch_decides")),
     "a window that is found goes on": Mutant(DRIFTING, _flag("found_windows_are_undone")),
     "barrier trusts the plan: a column": Mutant(DRIFTING, _without("as planned?", (TWIN, "barrier"))),
-    "barrier trusts the plan: a lost trigger": Mutant(replace(DRIFTING, drift="trigger"), _without("as planned?", (TWIN, "barrier"))),
+    "barrier trusts the plan: a lost trigger": Mutant(
+        replace(DRIFTING, drift="trigger"), _without("as planned?", (TWIN, "barrier"))
+    ),
     "a run that finds a closed window takes fenced as moved": Mutant(TWO_QUIET, _flag("fenced_is_not_moved")),
-    "the move does not look at the fence": Mutant(replace(TWO_QUIET, late=(SOURCE,), unfences=1), _moves_that_check("unfinished?", "fenced?")),
+    "the move does not look at the fence": Mutant(
+        replace(TWO_QUIET, late=(SOURCE,), unfences=1), _moves_that_check("unfinished?", "fenced?")
+    ),
     "the move looks at its epoch only": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _moves_that_check()),
     "the move takes an older epoch": Mutant(
         replace(GIVEN_UP, participants=(IN_PLACE,), goals=((TARGET,), (TARGET,), (SOURCE,)), late=()),
         _with_moves_of_old_epochs,
     ),
-    "turn leaves the fence of the retired id as it is": Mutant(replace(TWO_QUIET, unfence=MOVED, unfences=1), _without("fence", (IN_PLACE, "turn"))),
+    "turn leaves the fence of the retired id as it is": Mutant(
+        replace(TWO_QUIET, unfence=MOVED, unfences=1), _without("fence", (IN_PLACE, "turn"))
+    ),
     "undo leaves moved rows": Mutant(TWO_QUIET, _without("move back", (IN_PLACE, "undo"))),
     "a service takes the barrier of an undone epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "undo"))),
-    "a twin takes the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(TWIN,)), _without("finish", (TWIN, "undo"))),
-    "tables in place take the barrier of an undone epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "undo"))),
+    "a twin takes the barrier of an undone epoch": Mutant(
+        replace(GIVEN_UP, participants=(TWIN,)), _without("finish", (TWIN, "undo"))
+    ),
+    "tables in place take the barrier of an undone epoch": Mutant(
+        replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "undo"))
+    ),
     "a service takes the barrier of a turned epoch": Mutant(GIVEN_UP, _without("finish", (SERVICE, "turn"))),
-    "tables in place take the barrier of a turned epoch": Mutant(replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "turn"))),
+    "tables in place take the barrier of a turned epoch": Mutant(
+        replace(GIVEN_UP, participants=(IN_PLACE,)), _without("finish", (IN_PLACE, "turn"))
+    ),
     "an undo with nothing to undo does not finish its epoch": Mutant(GIVEN_UP, _finishing_only_what_was_begun),
     "a mapping document without an answer taken as written": Mutant(
         replace(TWO_QUIET, goals=((TARGET,),), unknown=frozenset({"11"})),
         _flag("unanswered_mappings_are_written_again"),
     ),
     "a rehearsal may commit": Mutant(REHEARSING, _flag("commit_refuses_rehearsals")),
-    "a fresh window does not write whether it is a rehearsal": Mutant(REHEARSING, _flag("fresh_windows_write_the_flag")),
+    "a fresh window does not write whether it is a rehearsal": Mutant(
+        REHEARSING, _flag("fresh_windows_write_the_flag")
+    ),
     "a take over writes its own flag over a rehearsal's": Mutant(REHEARSING, _flag("take_overs_keep_the_flag")),
     "a run that finds a rehearsal goes on and commits": Mutant(REHEARSING, _rehearsals_going_on),
     "undo drops the fence first": Mutant(

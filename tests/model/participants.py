@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the verbs of a participant do to it, as small parts in the order in which they happen.
 
-A real participant does each verb in one transaction. Split, as on a database where DDL commits by itself, a crash may leave
-it between two parts.
+A real participant does each verb in one transaction. Split, as on a database where DDL commits by itself, a crash may
+leave it between two parts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from ansible_collections.zdm.landscape.tests.model.state import (
 )
 
 Part = Callable[[Participant, int, int, int], "Participant | None"]
-"""From, to and epoch: the id live before and the one live after the window. A part that ends in a question mark refuses with ``None``."""
+"""From, to and epoch: the id live before and the one live after the window. A part that ends in a question mark refuses
+with ``None``.
+"""
 
 Verb = tuple[tuple[str, ...], ...]
-"""Groups of parts; what stands in one group always happens at once. A group that begins with :data:`NEXT` is a transaction of its
-own, all others of a verb are one unless the steps are split."""
+"""Groups of parts; what stands in one group always happens at once. A group that begins with :data:`NEXT` is a
+transaction of its own, all others of a verb are one unless the steps are split."""
 
 
 def staged(kind: str, canonical: int) -> Participant:
@@ -51,7 +53,9 @@ def _apply(p: Participant, frm: int, to: int, _epoch: int) -> Participant:
 
 
 def drift(p: Participant, kind: str, live: int) -> Participant:
-    """Somebody changes a table that is served: a column that is filled at once, or a lost trigger that fills the log."""
+    """Somebody changes a table that is served: a column that is filled at once, or a lost trigger that fills the
+    log.
+    """
     if kind == "column":
         p = p._replace(rows=pair(p.rows, live, p.rows[live] | COLUMN))
     return p._replace(drifted=True, logging=pair(p.logging, live, 0) if kind == "trigger" else p.logging)
@@ -59,7 +63,9 @@ def drift(p: Participant, kind: str, live: int) -> Participant:
 
 def repair(p: Participant, strategy: str, live: int) -> Participant:
     """The stage has compared the tables with the plan, and copied anew what differs."""
-    rows, logging = (pair(p.rows, 1 - live, p.rows[live]), pair((0, 0), live, 1)) if strategy == TWIN else (p.rows, p.logging)
+    rows, logging = (
+        (pair(p.rows, 1 - live, p.rows[live]), pair((0, 0), live, 1)) if strategy == TWIN else (p.rows, p.logging)
+    )
     return p._replace(drifted=False, rows=rows, logging=logging, log=(0, 0))
 
 
@@ -125,7 +131,9 @@ VERBS: Mapping[tuple[str, str], Verb] = {
 
 
 def groups(verbs: Mapping[tuple[str, str], Verb], kind: str, op: str, split: bool, joined: bool = False) -> Verb:
-    """The parts of a verb in the groups that happen at once: all of a transaction unless *split*, all of the verb if *joined*."""
+    """The parts of a verb in the groups that happen at once: all of a transaction unless *split*, all of the verb if
+    *joined*.
+    """
     if op == "take_over":
         return ((),)
     if split:
@@ -142,7 +150,9 @@ def run(p: Participant, parts: tuple[str, ...], controller: int, frm: int, epoch
     """*p* after these parts, which are one transaction; ``None`` when one of them refuses."""
     to = TARGET if frm == SOURCE else SOURCE
     for part in parts:
-        changed = PARTS[part](p, frm, to, epoch) if part in PARTS else p._replace(lock=controller if part == LOCK else NOBODY)
+        changed = (
+            PARTS[part](p, frm, to, epoch) if part in PARTS else p._replace(lock=controller if part == LOCK else NOBODY)
+        )
         if changed is None:
             return None
         p = changed

@@ -37,7 +37,15 @@ from ansible_collections.zdm.landscape.tests.model.state import (
     Transition,
     put,
 )
-from ansible_collections.zdm.landscape.tests.model.table import DOCUMENTS, FORWARD, JOURNAL, PARTICIPANTS, RENEWING, ROUTERS, UNDO
+from ansible_collections.zdm.landscape.tests.model.table import (
+    DOCUMENTS,
+    FORWARD,
+    JOURNAL,
+    PARTICIPANTS,
+    RENEWING,
+    ROUTERS,
+    UNDO,
+)
 
 REACHABLE = (UNREADY, LOADED, READY, STARTING)
 
@@ -45,8 +53,9 @@ REACHABLE = (UNREADY, LOADED, READY, STARTING)
 class Model(JournalSteps):
     """The transitions of one configuration.
 
-    A step that writes to several targets is a set of sub-steps, done in any order; the next step begins when all are done. A
-    controller that is refused ends. As epochs only grow, its sub-steps under way may as well have happened before the refusal.
+    A step that writes to several targets is a set of sub-steps, done in any order; the next step begins when all are
+    done. A controller that is refused ends. As epochs only grow, its sub-steps under way may as well have happened
+    before the refusal.
     """
 
     def transitions(self, state: State) -> list[Transition]:
@@ -80,7 +89,9 @@ class Model(JournalSteps):
             label = Label(index, "controller", NOBODY, "dies, its lock ends", "", controller.epoch)
             out.append(Transition(label, self.unlock(state, index)._replace(controllers=dead)))
 
-    def _beside_the_work(self, state: State, index: int, controller: Controller, work: Work, out: list[Transition]) -> None:
+    def _beside_the_work(
+        self, state: State, index: int, controller: Controller, work: Work, out: list[Transition]
+    ) -> None:
         """A forward controller may decide to undo; while it has leases it renews them."""
         if self.config.undo and state.journal.epoch == controller.epoch:
             label = Label(index, "controller", NOBODY, "decides to undo", "", controller.epoch)
@@ -93,18 +104,33 @@ class Model(JournalSteps):
                 if self._refuses(router, controller):
                     out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
                 else:
-                    out.append(Transition(label, state._replace(routers=put(state.routers, target, self._edited(router, "lease", controller, 0)))))
+                    out.append(
+                        Transition(
+                            label,
+                            state._replace(
+                                routers=put(state.routers, target, self._edited(router, "lease", controller, 0))
+                            ),
+                        )
+                    )
 
-    def _on_router(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
+    def _on_router(
+        self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]
+    ) -> None:
         op, target = work.step.op, atom.target
         router = state.routers[target]
         towards = 0
         if op == "map":
             towards = controller.source if work.step.back else 1 - controller.source
-        label = Label(index, "router", target, op, IDS[towards] if op == "map" else "", controller.epoch, number=work.step.number)
+        label = Label(
+            index, "router", target, op, IDS[towards] if op == "map" else "", controller.epoch, number=work.step.number
+        )
         if router.up not in REACHABLE:
             if not self.rules.unreachable_routers_are_awaited:
-                out.append(Transition(label._replace(outcome="skipped"), self.advance(state, index, controller, work, atom.bit)))
+                out.append(
+                    Transition(
+                        label._replace(outcome="skipped"), self.advance(state, index, controller, work, atom.bit)
+                    )
+                )
         elif op == "drain":
             if not any(r.where == PASSED and r.router == target and r.counted == COUNTED for r in state.requests):
                 out.append(Transition(label, self.advance(state, index, controller, work, atom.bit)))
@@ -131,17 +157,33 @@ class Model(JournalSteps):
         epoch = controller.epoch if self.rules.routers_refuse_old_epochs else 0
         return Router(router.up, block, override, epoch, router.edited | edited if router.up == UNREADY else 0)
 
-    def _on_participant(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
+    def _on_participant(
+        self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]
+    ) -> None:
         op, target = work.step.op, atom.target
         participant = state.participants[target]
-        label = Label(index, "participant", target, op, f"part {atom.part + 1}" if atom.part else "", controller.epoch, number=work.step.number)
+        label = Label(
+            index,
+            "participant",
+            target,
+            op,
+            f"part {atom.part + 1}" if atom.part else "",
+            controller.epoch,
+            number=work.step.number,
+        )
         if too_old(self.rules, participant, controller.epoch, atom.parts):
             out.append(Transition(label._replace(outcome="refused"), self.end(state, index)))
         elif op == "take_over":  # ends the sessions of an older controller, and so their locks
             epoch = max(participant.epoch, controller.epoch)
-            calls = tuple(call for call in participant.calls if not too_old(self.rules, participant._replace(epoch=epoch), call.epoch, call.parts))
+            calls = tuple(
+                call
+                for call in participant.calls
+                if not too_old(self.rules, participant._replace(epoch=epoch), call.epoch, call.parts)
+            )
             changed = put(state.participants, target, participant._replace(epoch=epoch, lock=NOBODY, calls=calls))
-            out.append(Transition(label, self.advance(state._replace(participants=changed), index, controller, work, atom.bit)))
+            out.append(
+                Transition(label, self.advance(state._replace(participants=changed), index, controller, work, atom.bit))
+            )
         elif participant.lock not in (NOBODY, index):
             return
         elif self._lost_its_lock(participant, op, atom, index):
@@ -151,8 +193,19 @@ class Model(JournalSteps):
         else:
             self._verb(state, index, controller, work, atom, label, out)
 
-    def _verb(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, label: Label, out: list[Transition]) -> None:
-        """One transaction of a verb: it is done, it is refused, or its caller gives it up while it waits at the participant."""
+    def _verb(
+        self,
+        state: State,
+        index: int,
+        controller: Controller,
+        work: Work,
+        atom: Atom,
+        label: Label,
+        out: list[Transition],
+    ) -> None:
+        """One transaction of a verb: it is done, it is refused, or its caller gives it up while it waits at the
+        participant.
+        """
         participant = state.participants[atom.target]
         new = run(participant, atom.parts, index, controller.source, controller.epoch)
         if new is None:
@@ -178,10 +231,20 @@ class Model(JournalSteps):
         first = self.rules.verbs[self.config.participants[atom.target], op][0]
         return self.config.split and atom.part > 0 and "lock" in first and participant.lock != index
 
-    def _on_document(self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]) -> None:
+    def _on_document(
+        self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]
+    ) -> None:
         target = atom.target
         document = state.documents[target]
-        label = Label(index, "store", target, "mapping_documents", IDS[1 - controller.source], controller.epoch, number=work.step.number)
+        label = Label(
+            index,
+            "store",
+            target,
+            "mapping_documents",
+            IDS[1 - controller.source],
+            controller.epoch,
+            number=work.step.number,
+        )
         if atom.part == 0:
             read = label._replace(system="controller", op="reads the mapping document", detail="")
             if self.rules.documents_refuse_old_epochs and document.epoch > controller.epoch:
@@ -206,7 +269,11 @@ class Model(JournalSteps):
                 out.append(Transition(label._replace(outcome="unknown"), under_way))
         else:  # somebody else wrote: read it again
             again = controller._replace(done=controller.done & ~atom.needs, seen=put(controller.seen, target, None))
-            out.append(Transition(label._replace(outcome="conflict"), state._replace(controllers=put(state.controllers, index, again))))
+            out.append(
+                Transition(
+                    label._replace(outcome="conflict"), state._replace(controllers=put(state.controllers, index, again))
+                )
+            )
 
 
 _BLOCKS = {"lease": LEASED, "close": CLOSED, "release": OPEN}

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Replay a recorded trace of the real system as a path of the model.
 
-A controller's entries must match its transitions one by one; what nobody sees (a decision, a delayed write that lands, a
-router that has started, what a killed process still had under way) is inserted where it is needed. All paths that fit are
-followed at once; the trace is refused at the first entry that fits none.
+A controller's entries must match its transitions one by one; what nobody sees (a decision, a delayed write that lands,
+a router that has started, what a killed process still had under way) is inserted where it is needed. All paths that fit
+are followed at once; the trace is refused at the first entry that fits none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ CLAIMING = ("2", "3", "4", "11")
 
 @dataclass(frozen=True)
 class TraceResult:
-    """``ok``: the model allows the whole trace. Else ``at`` is the number of the first entry that it does not, from 0."""
+    """``ok``: the model allows the whole trace. Else ``at`` is the number of the first entry that it does not, from
+    0.
+    """
 
     ok: bool
     at: int
@@ -37,8 +39,8 @@ class TraceResult:
 class Halt(NamedTuple):
     """Why a run goes no further than the sub-steps that it had under way in one step of one program.
 
-    ``dead``: it was killed, nothing of it is recorded any more; else it was refused. ``excluded``: system and target of the
-    write before which it was killed, so that this one did not happen.
+    ``dead``: it was killed, nothing of it is recorded any more; else it was refused. ``excluded``: system and target of
+    the write before which it was killed, so that this one did not happen.
     """
 
     dead: bool
@@ -80,7 +82,9 @@ class _Replay:
         for entry in self.trace.entries:
             before = self._closure(self.paths)
             if len(before) > MAX_PATHS:
-                return TraceResult(False, entry.at, f"entry {entry.at}: more than {MAX_PATHS} ways to read the trace so far")
+                return TraceResult(
+                    False, entry.at, f"entry {entry.at}: more than {MAX_PATHS} ways to read the trace so far"
+                )
             self.paths = {after for path in before for after in self._follow(path, entry)}
             if not self.paths or not self._sorted(entry):
                 return TraceResult(False, entry.at, self._complaint(before, entry))
@@ -139,7 +143,11 @@ class _Replay:
             return [path] if entry.op != "start" or entry.at == 0 else []
         if entry.op == "kill":
             return [self._dead(path, entry.run)]
-        found = [path._replace(state=t.state) for t in self._transitions(path.state) if t.label[:4] == (NOBODY, "env", entry.target, entry.op)]
+        found = [
+            path._replace(state=t.state)
+            for t in self._transitions(path.state)
+            if t.label[:4] == (NOBODY, "env", entry.target, entry.op)
+        ]
         at_rest = path.state.journal.phase == "I" and entry.op != "lease_end"  # there a router comes back as it was
         return found or ([path] if at_rest else [])
 
@@ -161,7 +169,9 @@ class _Replay:
         return [self._dead(path, entry.run) if entry.outcome in KILLED else path]
 
     def _sorted(self, entry: Entry) -> bool:
-        """Claims that follow one another are taken in sorted order, so that two migrations can't each hold what the other needs."""
+        """Claims that follow one another are taken in sorted order, so that two migrations can't each hold what the
+        other needs.
+        """
         last = self._claimed.pop(entry.run, "")
         if entry.op == "claim":
             self._claimed[entry.run] = entry.path
@@ -202,8 +212,12 @@ class _Replay:
         return [t for t in self._transitions(path.state) if t.label[:4] == wanted and _agree(t.label, entry)]
 
     def _conflicts(self, path: Path, entry: Entry) -> list[Transition]:
-        """How a run goes on whose compare-and-set from its own epoch failed; what it took for the phase before plays no part."""
-        mine = (t for t in self._transitions(path.state) if t.label[:4] == (entry.run, entry.system, entry.target, entry.op))
+        """How a run goes on whose compare-and-set from its own epoch failed; what it took for the phase before plays no
+        part.
+        """
+        mine = (
+            t for t in self._transitions(path.state) if t.label[:4] == (entry.run, entry.system, entry.target, entry.op)
+        )
         return [t for t in mine if t.label.outcome == "refused" and t.label.detail[-1:] == entry.detail[-1:]]
 
     @staticmethod
@@ -214,17 +228,27 @@ class _Replay:
     def _halted(path: Path, run: int) -> Path:
         return path._replace(halts=put(path.halts, run, Halt(False, *_place(path, run), ("", NOBODY))))
 
-    # ------------------------------------------------------------------------------------------------------------ messages
+    # ------------------------------------------------------------------------------------------------------------
+    # messages
 
     def _complaint(self, before: set[Path], entry: Entry) -> str:
         journals = sorted({f"{path.state.journal.phase} under epoch {path.state.journal.epoch}" for path in before})
         allowed: set[str] = set()
         for path in before:
             if entry.run != NOBODY and not path.halts[entry.run]:
-                labels = (t.label for t in self._transitions(path.state) if t.label.actor == entry.run and t.label.system != "controller")
-                allowed.update(f"{label} (expected {label.outcome})" if label.outcome != "ok" else str(label) for label in labels)
+                labels = (
+                    t.label
+                    for t in self._transitions(path.state)
+                    if t.label.actor == entry.run and t.label.system != "controller"
+                )
+                allowed.update(
+                    f"{label} (expected {label.outcome})" if label.outcome != "ok" else str(label) for label in labels
+                )
         may = "; ".join(sorted(allowed)) or "nothing"
-        return f"entry {entry.at} ({entry.text}) is not allowed. The journal is in phase {' or '.join(journals)}; this controller may: {may}."
+        return (
+            f"entry {entry.at} ({entry.text}) is not allowed. The journal is in phase {' or '.join(journals)}; this"
+            f" controller may: {may}."
+        )
 
 
 def _agree(label: Label, entry: Entry) -> bool:

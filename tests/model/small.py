@@ -1,9 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small models beside the large one: claims, aliases that are onboarded during the window or late, edits of a router's map.
+"""Small models beside the large one: claims, aliases that are onboarded during the window or late, edits of a router's
+map.
 
-Each is a handful of processes that run a list of actions over shared variables. Each exists with its rule and without it.
+Each is a handful of processes that run a list of actions over shared variables. Each exists with its rule and without
+it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ Places = tuple[int, ...]
 
 
 class Action(NamedTuple):
-    """One atomic action of a process. ``do`` changes the variables; it answers false when it can't happen yet, or ``END``."""
+    """One atomic action of a process. ``do`` changes the variables; it answers false when it can't happen yet, or
+    ``END``.
+    """
 
     name: str
     do: Callable[[Variables], object]
@@ -138,13 +142,21 @@ def _onboarding(rule: bool) -> Process:
 
     written = Action("the callback writes onboarded-tenants/C: leads to A", _set(document="A"))
     if not rule:
-        return (Action("the callback reads that C leads to A", _set()), written, Action("the callback pushes C to the routers", push))
-    return (written, Action("the callback reads the journal after its write", check), Action("the callback waits for the window's end", resolve))
+        return (
+            Action("the callback reads that C leads to A", _set()),
+            written,
+            Action("the callback pushes C to the routers", push),
+        )
+    return (
+        written,
+        Action("the callback reads the journal after its write", check),
+        Action("the callback waits for the window's end", resolve),
+    )
 
 
 def onboarded_alias(rule: bool) -> Small:
-    """C is onboarded as an alias of A while A moves to B. With the rule the migration lists aliases after it took over and again
-    after the commit, and the callback reads the journal after its write."""
+    """C is onboarded as an alias of A while A moves to B. With the rule the migration lists aliases after it took over
+    and again after the commit, and the callback reads the journal after its write."""
 
     def block(v: Variables) -> None:
         v["router"] = "held" if v["listed"] else v["router"]
@@ -172,7 +184,9 @@ def onboarded_alias(rule: bool) -> Small:
 
 
 def alias_created_late(settled: bool) -> Small:
-    """The answer to the create of C's document never came. *settled*: it is written again before the callback reads the journal."""
+    """The answer to the create of C's document never came. *settled*: it is written again before the callback reads the
+    journal.
+    """
 
     def send(v: Variables) -> None:
         v["under way"] = 1
@@ -202,7 +216,10 @@ def alias_created_late(settled: bool) -> Small:
 
     sends = Action("the callback creates onboarded-tenants/C: no answer", send)
     settles = Action("the callback creates it again", settle)
-    reads = (Action("the callback reads the journal", check), Action("the callback waits for the window's end", resolve))
+    reads = (
+        Action("the callback reads the journal", check),
+        Action("the callback waits for the window's end", resolve),
+    )
     migration = (
         Action("journal: a window", _set(journal="window")),
         Action("journal: committed", _set(journal="committed")),
@@ -214,7 +231,9 @@ def alias_created_late(settled: bool) -> Small:
         return "C's document leads to A, but B is live" if over and v["document"] == "A" else ""
 
     callback = (sends, *((settles,) if settled else ()), *reads)
-    return Small({"document": "", "router": "", "journal": "idle", "under way": 0}, (migration, callback, network), broken)
+    return Small(
+        {"document": "", "router": "", "journal": "idle", "under way": 0}, (migration, callback, network), broken
+    )
 
 
 def alias_offboarded(emptied: bool) -> Small:
@@ -236,7 +255,9 @@ def alias_offboarded(emptied: bool) -> Small:
 
 
 def two_map_edits(per_key: bool) -> Small:
-    """Two migrations of different tenants each block their tenant in one router's map: per key, or by replacing the map."""
+    """Two migrations of different tenants each block their tenant in one router's map: per key, or by replacing the
+    map.
+    """
 
     def prepare(me: int) -> Callable[[Variables], object]:
         def do(v: Variables) -> None:
@@ -258,6 +279,13 @@ def two_map_edits(per_key: bool) -> Small:
         )
 
     def broken(v: Variables, over: bool) -> str:
-        return next((f"migration {me} believes its tenant blocked, it is not" for me in (1, 2) if v[f"blocked{me}"] and not int(v["map"]) & me), "")
+        return next(
+            (
+                f"migration {me} believes its tenant blocked, it is not"
+                for me in (1, 2)
+                if v[f"blocked{me}"] and not int(v["map"]) & me
+            ),
+            "",
+        )
 
     return Small({"map": 0, "copy1": 0, "copy2": 0, "blocked1": 0, "blocked2": 0}, (migration(1), migration(2)), broken)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from ansible_collections.zdm.landscape.tests.model.small import END, Action, Small, Variables
 
 ROW, ENABLED, BODY = "reads a state row", "is enabled by the barrier", "has its function replaced by the barrier"
-"""A fence is a trigger that always fires and reads a state row, one that the barrier enables, or one that always fires and whose
-function the barrier replaces under the table lock."""
+"""A fence is a trigger that always fires and reads a state row, one that the barrier enables, or one that always fires
+and whose function the barrier replaces under the table lock."""
 
 PASSED = "a write with an old snapshot passes the fence"
 HARMED = "a write under the live id is refused"
@@ -22,7 +22,9 @@ LEFT_BEHIND = "a write that was accepted is left under the retired id"
 
 
 def fence(kind: str, repeatable_read: bool) -> Small:
-    """A writer of the live id, a barrier that commits or is undone, and a person who enables all triggers of a table."""
+    """A writer of the live id, a barrier that commits or is undone, and a person who enables all triggers of a
+    table.
+    """
 
     def refuses(v: Variables) -> bool:
         if kind == ROW:
@@ -47,7 +49,10 @@ def fence(kind: str, repeatable_read: bool) -> Small:
     def enable_all(v: Variables) -> None:
         v["enabled"] = 1
 
-    writer = (Action("a writer begins, its snapshot is taken", begin), Action("the writer writes under the live id", write))
+    writer = (
+        Action("a writer begins, its snapshot is taken", begin),
+        Action("the writer writes under the live id", write),
+    )
     barrier = (Action("the barrier closes the fence", close), Action("the undo opens it", undo))
     person = (Action("somebody enables all triggers of the table", enable_all),)
     variables: Variables = {"closed": 0, "enabled": 0, "seen": 0, "problem": ""}
@@ -55,7 +60,9 @@ def fence(kind: str, repeatable_read: bool) -> Small:
 
 
 def barrier_snapshot(read_committed: bool) -> Small:
-    """The barrier waits for a writer's lock and then copies what its snapshot shows: as of now, or as of its first statement."""
+    """The barrier waits for a writer's lock and then copies what its snapshot shows: as of now, or as of its first
+    statement.
+    """
 
     def begin(v: Variables) -> object:
         if v["locked"]:
@@ -88,12 +95,14 @@ def barrier_snapshot(read_committed: bool) -> Small:
     def broken(v: Variables, over: bool) -> str:
         return MISSED if v["copied"] not in ("nothing yet", v["rows"]) else ""
 
-    return Small({"locked": 0, "writing": 0, "rows": 0, "snapshot": 0, "copied": "nothing yet"}, (writer, barrier), broken)
+    return Small(
+        {"locked": 0, "writing": 0, "rows": 0, "snapshot": 0, "copied": "nothing yet"}, (writer, barrier), broken
+    )
 
 
 def added_column(held: bool) -> Small:
-    """A column is added and filled while the barrier reads the catalog and copies. *held*: a metadata lock keeps changes of the
-    table out from before the catalog is read until the transaction has ended."""
+    """A column is added and filled while the barrier reads the catalog and copies. *held*: a metadata lock keeps
+    changes of the table out from before the catalog is read until the transaction has ended."""
 
     def hold(v: Variables) -> None:
         v["held"] = int(held)
@@ -129,8 +138,10 @@ def added_column(held: bool) -> Small:
 
 
 def fence_switched_off(read_again: bool) -> Small:
-    """Tables in place were moved; somebody switches the fence of the retired id off and a late writer inserts. *read_again*: the
-    catalog is read right before the commit. What happens between that read and the commit is the small gap that stays."""
+    """Tables in place were moved; somebody switches the fence of the retired id off and a late writer inserts.
+    *read_again*: the catalog is read right before the commit. What happens between that read and the commit is the
+    small gap that stays.
+    """
 
     def switch_off(v: Variables) -> object:
         if v["read"]:
@@ -147,8 +158,14 @@ def fence_switched_off(read_again: bool) -> Small:
         v["read"] = 1
         return END if read_again and not v["fence"] else None  # undo: what stands there stays and lives
 
-    run = (Action("the run reads the catalog before the commit", read), Action("the run commits", lambda v: v.update(committed=1)))
-    person = (Action("somebody switches the fence off", switch_off), Action("a late writer inserts under the retired id", insert))
+    run = (
+        Action("the run reads the catalog before the commit", read),
+        Action("the run commits", lambda v: v.update(committed=1)),
+    )
+    person = (
+        Action("somebody switches the fence off", switch_off),
+        Action("a late writer inserts under the retired id", insert),
+    )
 
     def broken(v: Variables, over: bool) -> str:
         return LEFT_BEHIND if v["committed"] and v["behind"] else ""

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The state of the model: everything that survives in some system, as nested tuples that are quick to hash.
 
-The two tenant ids are 0, the migration's source, and 1, its target. Whole numbers used as bit sets: the rows under one id
-(bit 0 stands for all rows from before, each further bit for one write) and the sub-steps that a controller has done.
+The two tenant ids are 0, the migration's source, and 1, its target. Whole numbers used as bit sets: the rows under one
+id (bit 0 stands for all rows from before, each further bit for one write) and the sub-steps that a controller has done.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ OPEN, LEASED, CLOSED = 0, 1, 2
 """A router's block of all ids of the migration: none, one that ends by itself, the far deadline."""
 
 DOWN, UNREADY, LOADED, READY, CUT, STARTING = 0, 1, 2, 3, 4, 5
-"""A router: not there; takes commands, serves nobody yet; has read the store again; serves; serves, but its control can't be
-reached; takes commands, but will serve with what it has read before them (only in a mutant)."""
+"""A router: not there; takes commands, serves nobody yet; has read the store again; serves; serves, but its control
+can't be reached; takes commands, but will serve with what it has read before them (only in a mutant)."""
 
 BLOCK_EDITED, OVERRIDE_EDITED = 1, 2
 """What commands have changed in a router since it started: the store does not replace it."""
@@ -30,8 +30,8 @@ NEW, HELD, PASSED, DONE = 0, 1, 2, 3
 """A request: not sent yet, held by a router, past the gates and on its way through the participants, over."""
 
 ABANDONED, COUNTED, UNCOUNTED = 0, 1, 2
-"""A request past the gates: its client or router is gone but the service works on; in the drain's count; with a customer who
-waits but not in the count (only in a mutant)."""
+"""A request past the gates: its client or router is gone but the service works on; in the drain's count; with a
+customer who waits but not in the count (only in a mutant)."""
 
 TWIN, IN_PLACE, SERVICE = "twin", "in_place", "service"
 """Strategies. A service moves its rows in one go."""
@@ -50,9 +50,10 @@ NOBODY = -1
 class Journal(NamedTuple):
     """The migration's document. Its canonical id is ``State.canonical``.
 
-    ``from_window``: the undo began in W, not in C; ``taker``: the controller whose take over began the epoch, as the write id
-    tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note, such as a heartbeat;
-    ``rehearsal``: the flag in the document; ``rehearsed``: whether its window really was opened as a rehearsal.
+    ``from_window``: the undo began in W, not in C; ``taker``: the controller whose take over began the epoch, as the
+    write id tells it (kept only where a take over may stay without an answer); ``note``: the last write was a note,
+    such as a heartbeat; ``rehearsal``: the flag in the document; ``rehearsed``: whether its window really was opened as
+    a rehearsal.
     """
 
     epoch: int
@@ -92,7 +93,9 @@ class Router(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One transaction of a verb that still waits at the participant: its parts, its epoch, the id live before its window."""
+    """One transaction of a verb that still waits at the participant: its parts, its epoch, the id live before its
+    window.
+    """
 
     parts: tuple[str, ...]
     epoch: int
@@ -102,10 +105,11 @@ class Call(NamedTuple):
 class Participant(NamedTuple):
     """A participant with one strategy. The pairs hold a value for the source id and one for the target id.
 
-    ``log``: keys wait there to be applied to the twin; ``logging``: the trigger that fills the log is there; ``lock``: the
-    controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's any more;
-    ``state``: see :data:`STAGED`; ``finished``: the newest epoch that was undone or turned there; ``calls``: those that their
-    caller has given up and that may still be done (``finished`` is kept only where there may be such calls).
+    ``log``: keys wait there to be applied to the twin; ``logging``: the trigger that fills the log is there; ``lock``:
+    the controller that holds the table lock (only when the steps are split); ``drifted``: its catalog is not the plan's
+    any more; ``state``: see :data:`STAGED`; ``finished``: the newest epoch that was undone or turned there; ``calls``:
+    those that their caller has given up and that may still be done (``finished`` is kept only where there may be such
+    calls).
     """
 
     epoch: int
@@ -123,9 +127,10 @@ class Participant(NamedTuple):
 class Controller(NamedTuple):
     """A process that runs the protocol. A dead or paused one is one that does not move, so there is no state for that.
 
-    ``mode`` names its program, ``step`` is the place in it, ``done`` the set of sub-steps done there, ``source`` the id that
-    was live before its window, ``asking`` that the answer to its last write of the journal never came, ``seen`` the mapping
-    documents that it has read in this step, ``current`` that the revision of the journal that it knows is the present one.
+    ``mode`` names its program, ``step`` is the place in it, ``done`` the set of sub-steps done there, ``source`` the id
+    that was live before its window, ``asking`` that the answer to its last write of the journal never came, ``seen``
+    the mapping documents that it has read in this step, ``current`` that the revision of the journal that it knows is
+    the present one.
     """
 
     mode: str
@@ -164,10 +169,10 @@ class Budget(NamedTuple):
 class State(NamedTuple):
     """All of it.
 
-    ``pending``: the writes without an answer that may still land. A compare-and-set lands only on the present revision and no
-    revision comes back, so that they are those sent on the present one: whichever lands first, the others are void.
-    ``accepted``: per participant the writes that it took; ``late``: which late writers are done; ``mappings``: writes of mapping
-    documents without an answer, as number, the document that each replaces, and the new one.
+    ``pending``: the writes without an answer that may still land. A compare-and-set lands only on the present revision
+    and no revision comes back, so that they are those sent on the present one: whichever lands first, the others are
+    void. ``accepted``: per participant the writes that it took; ``late``: which late writers are done; ``mappings``:
+    writes of mapping documents without an answer, as number, the document that each replaces, and the new one.
     """
 
     journal: Journal
@@ -203,7 +208,9 @@ class Label(NamedTuple):
         who = "environment" if self.actor == NOBODY else f"controller {self.actor + 1} (epoch {self.epoch})"
         where = f"{self.system} {self.target + 1}" if self.target != NOBODY else self.system
         step = f"step {self.number}: " if self.number else ""
-        return f"{who}: {step}{where} {self.op} {self.detail}".rstrip() + ("" if self.outcome == "ok" else f" [{self.outcome}]")
+        return f"{who}: {step}{where} {self.op} {self.detail}".rstrip() + (
+            "" if self.outcome == "ok" else f" [{self.outcome}]"
+        )
 
 
 class Transition(NamedTuple):

@@ -17,8 +17,9 @@ CLAIMS, JOURNAL, PARTICIPANTS, ROUTERS, DOCUMENTS = "claims", "journal", "partic
 class Step(NamedTuple):
     """One line of the protocol's table.
 
-    A step is done at all targets of its kind, in any order, before the next one begins. ``before``: the phases from which a
-    journal step may start; ``after``: the phase that it writes; ``back``: a map step leads back to the id live before.
+    A step is done at all targets of its kind, in any order, before the next one begins. ``before``: the phases from
+    which a journal step may start; ``after``: the phase that it writes; ``back``: a map step leads back to the id live
+    before.
     """
 
     number: str
@@ -73,9 +74,9 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "V": (*TAKE_OVER, "U3", "U5", "U6"),
     STAGE: ("2",),
 }
-"""Mode of a controller → its steps. A phase's letter is what a run that finds it does, "W" what one does that opened the window
-itself: a window that is found is undone. :data:`UNDO` is the decision, in W or C, to undo; :data:`STAGE` the stage's job, which
-takes over at I and opens no window."""
+"""Mode of a controller → its steps. A phase's letter is what a run that finds it does, "W" what one does that opened
+the window itself: a window that is found is undone. :data:`UNDO` is the decision, in W or C, to undo; :data:`STAGE` the
+stage's job, which takes over at I and opens no window."""
 
 FORWARD = ("W", "C")
 RENEWING = ("5a", "5b", "6", "7")

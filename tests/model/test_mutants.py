@@ -84,11 +84,16 @@ def test_every_mutant_has_its_accident() -> None:
 
 def test_every_rule_is_switched_off_by_a_mutant() -> None:
     rules = {name for name, value in vars(Rules()).items() if value is True}
-    switched_off = {name for mutant in MUTANTS.values() for name, value in vars(mutant.mutated().rules).items() if value is False}
+    switched_off = {
+        name for mutant in MUTANTS.values() for name, value in vars(mutant.mutated().rules).items() if value is False
+    }
     assert rules <= switched_off
 
 
-@pytest.mark.parametrize(("rule", "accident"), [pytest.param(rule, accident, id=f"{rule}: {accident}") for rule, accident in ACCIDENTS.items()])
+@pytest.mark.parametrize(
+    ("rule", "accident"),
+    [pytest.param(rule, accident, id=f"{rule}: {accident}") for rule, accident in ACCIDENTS.items()],
+)
 def test_accident_of_a_protocol_without_the_rule(rule: str, accident: str) -> None:
     mutant = MUTANTS[rule]
     every = 1 if accident == NOT_FINISHED else 0

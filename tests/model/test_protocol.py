@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cutover protocol holds: no reachable state breaks an invariant, and every run can be finished by the same command."""
+"""The cutover protocol holds: no reachable state breaks an invariant, and every run can be finished by the same
+command.
+"""
 
 from __future__ import annotations
 

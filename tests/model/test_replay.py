@@ -44,7 +44,11 @@ SOME_EXAMPLES = settings(EXAMPLES, max_examples=15)
 def run(seed: int, config: Config = PLAIN, kill: float = 0.0) -> list[Label]:
     """What a run left behind, as labels of which each is one entry of the trace; of a plain run only what it wrote."""
     labels = walk(config, seed, kill=kill).labels
-    return [label for label in labels if label.system in RECORDED or (config != PLAIN and len(to_trace(config, [label])) == 2)]
+    return [
+        label
+        for label in labels
+        if label.system in RECORDED or (config != PLAIN and len(to_trace(config, [label])) == 2)
+    ]
 
 
 def check(labels: Iterable[Label], config: Config = PLAIN) -> tuple[bool, int]:
@@ -58,7 +62,8 @@ def place(labels: list[Label], number: str) -> int:
     return next(at for at, label in enumerate(labels) if label.number == number)
 
 
-# ------------------------------------------------------------------------------------------------------------------ accepted
+# ------------------------------------------------------------------------------------------------------------------
+# accepted
 
 
 @SOME_EXAMPLES
@@ -105,7 +110,10 @@ def test_a_controller_may_start_again_under_its_old_name_after_a_kill() -> None:
 
 def test_claims_in_sorted_order_before_the_take_over_are_accepted() -> None:
     labels = to_trace(PLAIN, run(1))
-    claims = [{"system": "store", "op": "claim", "controller": "c1", "target": f"claims/{name}", "outcome": "ok"} for name in "ab"]
+    claims = [
+        {"system": "store", "op": "claim", "controller": "c1", "target": f"claims/{name}", "outcome": "ok"}
+        for name in "ab"
+    ]
     assert check_trace([labels[0], *claims, *labels[1:]]).ok
     assert check_trace([labels[0], *reversed(claims), *labels[1:]]).at == 2
 
@@ -140,10 +148,13 @@ def test_a_rehearsal_ends_with_an_undo() -> None:
     assert check([*labels[:commit], Label(0, "store", NOBODY, "phase", "C>U", labels[0].epoch)]) == (True, commit + 1)
 
 
-# ------------------------------------------------------------------------------------------------------------------- refused
+# -------------------------------------------------------------------------------------------------------------------
+# refused
 
 
-@pytest.mark.parametrize(("rules", "goes_on"), [(replace(THE_PROTOCOL, found_windows_are_undone=False), True), (THE_PROTOCOL, False)])
+@pytest.mark.parametrize(
+    ("rules", "goes_on"), [(replace(THE_PROTOCOL, found_windows_are_undone=False), True), (THE_PROTOCOL, False)]
+)
 def test_refused_a_window_that_was_found_and_goes_on(rules: Rules, goes_on: bool) -> None:
     labels = run(1)
     found = [label._replace(epoch=2) for label in labels]

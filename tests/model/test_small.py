@@ -85,7 +85,9 @@ def test_accident_of_an_alias_whose_create_is_not_settled_it_leads_to_the_retire
 
 def test_accident_of_an_alias_that_is_deleted_not_emptied_it_comes_back() -> None:
     assert not explore_small(alias_offboarded(emptied=True)).violation
-    assert explore_small(alias_offboarded(emptied=False)).violation == "C was offboarded, but its document is there again"
+    assert (
+        explore_small(alias_offboarded(emptied=False)).violation == "C was offboarded, but its document is there again"
+    )
 
 
 def test_accident_of_a_whole_map_edit_it_undoes_another_migrations_block() -> None:

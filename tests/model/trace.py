@@ -6,13 +6,14 @@
 An entry is a JSON object. ``t`` (seconds) is for people; the order of the entries counts.
 
 - ``controller``: the name of a process; a new take over begins a new run, also under an old name.
-- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, and ``rehearsal`` (true
-  when it opens one; may be missing), phase with ``from``
-  and ``to``, heartbeat, claim, mapping_documents; router (its name): take_over, lease, close, drain with ``count``, map with
-  ``to`` = source or target, release; participant (its name): take_over, prelude, barrier, turn, undo; env: start with
-  ``routers``, ``participants`` (name → strategy), ``canonical`` (source or target) and ``epoch``, all optional; kill, pause
-  and resume of ``controller``; lease_end, restart and reload of the router ``target``.
-- ``epoch``: the controller's; may be missing for a drain, which writes nothing, and for the claims before the take over.
+- ``system``, ``target``, ``op``: store (path of the document): take_over with ``before`` and ``after``, and
+  ``rehearsal`` (true when it opens one; may be missing), phase with ``from`` and ``to``, heartbeat, claim,
+  mapping_documents; router (its name): take_over, lease, close, drain with ``count``, map with ``to`` = source or
+  target, release; participant (its name): take_over, prelude, barrier, turn, undo; env: start with ``routers``,
+  ``participants`` (name → strategy), ``canonical`` (source or target) and ``epoch``, all optional; kill, pause and
+  resume of ``controller``; lease_end, restart and reload of the router ``target``.
+- ``epoch``: the controller's; may be missing for a drain, which writes nothing, and for the claims before the take
+  over.
 - ``outcome``: ok (also when missing); refused (an older epoch, or a compare-and-set that failed: nothing was written);
   failed (nothing was written, for another reason); unknown (may have been written); killed-before, killed-after.
 """
@@ -49,8 +50,8 @@ class BadTraceError(Exception):
 class Entry(NamedTuple):
     """One entry, with its names replaced by the model's numbers.
 
-    ``run``: the number of the controller's run; ``detail``: what the model's label says beside the op; ``epoch``: 0 when it
-    was not given; ``counted``: what a drain counted.
+    ``run``: the number of the controller's run; ``detail``: what the model's label says beside the op; ``epoch``: 0
+    when it was not given; ``counted``: what a drain counted.
     """
 
     at: int
@@ -67,7 +68,9 @@ class Entry(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A trace that could be read. ``epochs``: of each run's take over, 0 when it has none; ``config``: the model for it."""
+    """A trace that could be read. ``epochs``: of each run's take over, 0 when it has none; ``config``: the model for
+    it.
+    """
 
     entries: tuple[Entry, ...]
     epochs: tuple[int, ...]
@@ -121,7 +124,14 @@ def read_trace(raw: Iterable[Mapping[str, Any]], rules: Rules) -> Trace:
     names = {"router": _Names(start.get("routers", ())), "participant": _Names(strategies), "document": _Names()}
     runs = _Runs()
     read = tuple(_entry(at, entry, names, runs) for at, entry in enumerate(entries))
-    first = next((entry.epoch for entry in read if entry.op == "take_over" and entry.system == "store" and entry.outcome in HAPPENED), 1)
+    first = next(
+        (
+            entry.epoch
+            for entry in read
+            if entry.op == "take_over" and entry.system == "store" and entry.outcome in HAPPENED
+        ),
+        1,
+    )
     count = len(runs.epochs)
     config = Config(
         goals=((SOURCE, TARGET, STAGE_JOB, ABORT, REHEARSE),) * count,
@@ -165,8 +175,23 @@ def _entry(at: int, raw: Mapping[str, Any], names: Mapping[str, _Names], runs: _
     elif op == "mapping_documents":
         number = names["document"].number(target)
     run = runs.of(controller, op, epoch, outcome, system == "store") if by_a_controller else NOBODY
-    text = " ".join(filter(None, (controller, system, target, op, _shown(raw), f"epoch {epoch}" if epoch else "", "" if outcome == "ok" else outcome)))
-    return Entry(at, text, run, system, number, op, _detail(at, raw, op), epoch, outcome, int(raw.get("count", 0)), target)
+    text = " ".join(
+        filter(
+            None,
+            (
+                controller,
+                system,
+                target,
+                op,
+                _shown(raw),
+                f"epoch {epoch}" if epoch else "",
+                "" if outcome == "ok" else outcome,
+            ),
+        )
+    )
+    return Entry(
+        at, text, run, system, number, op, _detail(at, raw, op), epoch, outcome, int(raw.get("count", 0)), target
+    )
 
 
 def _shown(raw: Mapping[str, Any]) -> str:

@@ -15,8 +15,17 @@ from ansible_collections.zdm.landscape.tests.model.state import IDS, NOBODY, Lab
 
 KILL = "kill"
 RECORDED = ("store", "router", "participant")
-WEIGHTS: Mapping[str, float] = {"take_over": 0.05, "decides to undo": 0.02, "restart": 0.2, "reload": 0.2, "cut": 0.1, "dies, its lock ends": 0.05}
-"""How likely a transition is against another one; what is not named: 1. A take over of routers or participants is not meant."""
+WEIGHTS: Mapping[str, float] = {
+    "take_over": 0.05,
+    "decides to undo": 0.02,
+    "restart": 0.2,
+    "reload": 0.2,
+    "cut": 0.1,
+    "dies, its lock ends": 0.05,
+}
+"""How likely a transition is against another one; what is not named: 1. A take over of routers or participants is not
+meant.
+"""
 
 
 class Walk(NamedTuple):
@@ -33,8 +42,8 @@ class Walk(NamedTuple):
 def walk(config: Config, seed: int, length: int = 400, kill: float = 0.01) -> Walk:
     """Go *length* random transitions, or until nothing can happen any more.
 
-    :param kill: how likely it is at each step that a controller that has begun is killed: before or after a write, or at any
-        time, when what it had under way may still happen.
+    :param kill: how likely it is at each step that a controller that has begun is killed: before or after a write, or
+        at any time, when what it had under way may still happen.
     """
     generator = random.Random(seed)
     model = Model(config)
@@ -43,7 +52,11 @@ def walk(config: Config, seed: int, length: int = 400, kill: float = 0.01) -> Wa
     dead: set[int] = set()
     for _step in range(length):
         possible = [t for t in model.transitions(state) if t.label.actor not in dead]
-        begun = [index for index, controller in enumerate(state.controllers) if controller.mode not in ("", "end") and index not in dead]
+        begun = [
+            index
+            for index, controller in enumerate(state.controllers)
+            if controller.mode not in ("", "end") and index not in dead
+        ]
         if begun and generator.random() < kill:
             victim = generator.choice(begun)
             dead.add(victim)
@@ -77,7 +90,13 @@ def start_entry(config: Config) -> dict[str, Any]:
     """The first entry of a trace of *config*."""
     participants = {f"p{number + 1}": kind for number, kind in enumerate(config.participants)}
     routers = [f"r{number + 1}" for number in range(config.routers)]
-    return {"system": "env", "op": "start", "routers": routers, "participants": participants, "canonical": IDS[config.canonical]}
+    return {
+        "system": "env",
+        "op": "start",
+        "routers": routers,
+        "participants": participants,
+        "canonical": IDS[config.canonical],
+    }
 
 
 def to_trace(config: Config, labels: Iterable[Label]) -> list[dict[str, Any]]:

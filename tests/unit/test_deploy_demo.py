@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo of a deployment: its result, what it counts as a lost session, what it shows of a playbook, and what it says is missing."""
+"""The demo of a deployment: its result, what it counts as a lost session, what it shows of a playbook, and what it says
+is missing.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,30 @@ LEADS_TO_LOGIN = Page("", 200, {}, '<script>document.cookie="fragmentAfterLogin=
 
 def outcome(**changes: Any) -> Outcome:
     facts: dict[str, Any] = {
-        "requests": 1200, "failures": [], "lost_sessions": 0, "sessions": 4, "slowest_ms": 612.0, "answered": {FIRST: 700, NEXT: 500},
-        "upgraded": list(TENANTS), "states": STATES, "seconds": {FIRST: 20.0, NEXT: 40.0, BAD: 15.0}, "versions": {},
-    }  # fmt: skip
+        "requests": 1200,
+        "failures": [],
+        "lost_sessions": 0,
+        "sessions": 4,
+        "slowest_ms": 612.0,
+        "answered": {FIRST: 700, NEXT: 500},
+        "upgraded": list(TENANTS),
+        "states": STATES,
+        "seconds": {FIRST: 20.0, NEXT: 40.0, BAD: 15.0},
+        "versions": {},
+    }
     return Outcome(**{**facts, **changes})
 
 
 def test_the_result_for_a_machine_and_for_a_person() -> None:
     found = outcome().as_dict()
-    wanted = {"ok": True, "requests": 1200, "failed_requests": 0, "lost_sessions": 0, "tenants_upgraded": 3, "operation_states": STATES}
+    wanted = {
+        "ok": True,
+        "requests": 1200,
+        "failed_requests": 0,
+        "lost_sessions": 0,
+        "tenants_upgraded": 3,
+        "operation_states": STATES,
+    }
     assert {key: found[key] for key in wanted} == wanted
     assert json.loads(json.dumps(found)) == found
     assert "Nobody noticed." in summary(outcome())
@@ -46,7 +63,10 @@ def test_the_result_for_a_machine_and_for_a_person() -> None:
         ({"lost_sessions": 1}, "sessions were lost 1 times"),
         ({"upgraded": ["t1"]}, "upgraded tenants are t1, not t1, t2, t3"),
         ({"answered": {FIRST: 700, NEXT: 500, BAD: 1}}, "answered by 1.0.0, 2.0.0, 3.0.0"),
-        ({"states": {**STATES, BAD: STATES[NEXT]}}, "the operation of 3.0.0 was RUNNING → ACTION_REQUIRED → RUNNING → FINISHED, not"),
+        (
+            {"states": {**STATES, BAD: STATES[NEXT]}},
+            "the operation of 3.0.0 was RUNNING → ACTION_REQUIRED → RUNNING → FINISHED, not",
+        ),
         ({"states": {}}, "the operation of 2.0.0 was not started"),
     ],
 )
@@ -79,7 +99,9 @@ class Answers(Browser):
         return f"token {self.logins}"
 
 
-@pytest.mark.parametrize("lost", [LEADS_TO_LOGIN, Page("", 401, {}, ""), Page("", 403, {"x-csrf-token": "Required"}, "")])
+@pytest.mark.parametrize(
+    "lost", [LEADS_TO_LOGIN, Page("", 401, {}, ""), Page("", 403, {"x-csrf-token": "Required"}, "")]
+)
 def test_who_has_to_log_in_again_has_lost_the_session_once(lost: Page) -> None:
     fine = Page("", 200, {}, json.dumps({"version": NEXT}))
     browser = Answers(fine, lost, fine, fine)

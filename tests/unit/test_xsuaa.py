@@ -19,7 +19,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answ
 from ansible_collections.zdm.landscape.tests.cloud.xsuaa import CSRF, Client, Xsuaa
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
 
-APP = Client("sb-app!t1", "app-secret", ("mtcallback",), ("https://*.apps.example.com/login/callback", "http://localhost:*/**"))
+APP = Client(
+    "sb-app!t1", "app-secret", ("mtcallback",), ("https://*.apps.example.com/login/callback", "http://localhost:*/**")
+)
 OTHER = Client("sb-other!t1", "other-secret", (), ("https://other.example.com/**",))
 CERTIFIED = Client("sb-x509!t1", certificate="controller")
 REDIRECT = "https://app.apps.example.com/login/callback"
@@ -41,12 +43,21 @@ def _web(xsuaa: Xsuaa) -> Web:
 
 
 def authorize(web: Web, xsuaa: Xsuaa, **query: str) -> Answer:
-    asked = {"response_type": "code", "client_id": APP.id, "redirect_uri": REDIRECT, "code_challenge": CHALLENGE, "code_challenge_method": "S256", **query}
+    asked = {
+        "response_type": "code",
+        "client_id": APP.id,
+        "redirect_uri": REDIRECT,
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+        **query,
+    }
     return web.send("GET", f"{xsuaa.url}/oauth/authorize?{urlencode(asked)}")
 
 
 def post(web: Web, url: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
-    return web.send("POST", url, {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}, urlencode(form).encode())
+    return web.send(
+        "POST", url, {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}, urlencode(form).encode()
+    )
 
 
 def basic(client: Client, secret: str = "") -> dict[str, str]:
@@ -76,7 +87,12 @@ def code(web: Web, xsuaa: Xsuaa) -> str:
 
 
 def test_a_code_is_worth_one_token_of_the_user(web: Web, xsuaa: Xsuaa) -> None:
-    form = {"grant_type": "authorization_code", "redirect_uri": REDIRECT, "code": code(web, xsuaa), "code_verifier": VERIFIER}
+    form = {
+        "grant_type": "authorization_code",
+        "redirect_uri": REDIRECT,
+        "code": code(web, xsuaa),
+        "code_verifier": VERIFIER,
+    }
     found = token(web, xsuaa, **form).json()
     claims = xsuaa.claims(found["access_token"])
     assert (claims["user_name"], claims["zid"], claims["ext_attr"]["zdn"]) == ("alice", "id-of-provider", "provider")
@@ -88,15 +104,32 @@ def test_a_code_is_worth_one_token_of_the_user(web: Web, xsuaa: Xsuaa) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"code_verifier": "w" * 43}, {"code_verifier": ""}, {"redirect_uri": "https://evil.apps.example.com/login/callback"}, {"code": "guess"}]
+    "wrong",
+    [
+        {"code_verifier": "w" * 43},
+        {"code_verifier": ""},
+        {"redirect_uri": "https://evil.apps.example.com/login/callback"},
+        {"code": "guess"},
+    ],
 )
 def test_what_does_not_belong_to_the_code(web: Web, xsuaa: Xsuaa, wrong: dict[str, str]) -> None:
-    form = {"grant_type": "authorization_code", "redirect_uri": REDIRECT, "code": code(web, xsuaa), "code_verifier": VERIFIER, **wrong}
+    form = {
+        "grant_type": "authorization_code",
+        "redirect_uri": REDIRECT,
+        "code": code(web, xsuaa),
+        "code_verifier": VERIFIER,
+        **wrong,
+    }
     assert (token(web, xsuaa, **form).status, token(web, xsuaa, **form).json()["error"]) == (400, "invalid_grant")
 
 
 def test_a_code_of_another_client(web: Web, xsuaa: Xsuaa) -> None:
-    form = {"grant_type": "authorization_code", "redirect_uri": REDIRECT, "code": code(web, xsuaa), "code_verifier": VERIFIER}
+    form = {
+        "grant_type": "authorization_code",
+        "redirect_uri": REDIRECT,
+        "code": code(web, xsuaa),
+        "code_verifier": VERIFIER,
+    }
     assert token(web, xsuaa, OTHER, **form).status == 400
 
 
@@ -117,12 +150,19 @@ def test_who_may_not_ask_for_a_code(web: Web, xsuaa: Xsuaa, query: dict[str, str
 
 @pytest.mark.parametrize(
     ("fields", "status", "place"),
-    [({"password": "wrong"}, 302, "/login"), ({"username": "bob"}, 302, "/login"), ({CSRF: "forged"}, 403, ""), ({CSRF: ""}, 403, "")],
+    [
+        ({"password": "wrong"}, 302, "/login"),
+        ({"username": "bob"}, 302, "/login"),
+        ({CSRF: "forged"}, 403, ""),
+        ({CSRF: ""}, 403, ""),
+    ],
 )
 def test_who_may_not_log_in(web: Web, xsuaa: Xsuaa, fields: dict[str, str], status: int, place: str) -> None:
     authorize(web, xsuaa)
     form = web.send("GET", f"{xsuaa.url}/login")
-    answer = post(web, f"{xsuaa.url}/login.do", **{"username": "alice", "password": "secret", CSRF: csrf(form), **fields})
+    answer = post(
+        web, f"{xsuaa.url}/login.do", **{"username": "alice", "password": "secret", CSRF: csrf(form), **fields}
+    )
     assert (answer.status, urlsplit(str(answer.headers["Location"] or "")).path) == (status, place)
     assert urlsplit(authorize(web, xsuaa).headers["Location"]).path == "/login"
 

@@ -25,7 +25,9 @@ def parse_ms(value: object, what: str) -> int:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     result = round(float(match[1]) * _UNITS[match[2]]) if match else 0
     if result <= 0:
-        raise InputError(f"{what} {value!r} is not a duration.", "Write a positive number and a unit: 500ms, 20s, 5m, 12h or 28d.")
+        raise InputError(
+            f"{what} {value!r} is not a duration.", "Write a positive number and a unit: 500ms, 20s, 5m, 12h or 28d."
+        )
     return result
 
 

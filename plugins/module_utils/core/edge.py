@@ -17,8 +17,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Z
 def guarded(module: AnsibleModule) -> Iterator[None]:
     """Turn a :class:`ZdmError` into the module's failure.
 
-    The result carries ``msg`` (message and advice), ``advice``, ``error`` (the error's class, for ``rescue``) and ``details``.
-    Values of options with ``no_log`` are censored by ``fail_json`` itself.
+    The result carries ``msg`` (message and advice), ``advice``, ``error`` (the error's class, for ``rescue``) and
+    ``details``. Values of options with ``no_log`` are censored by ``fail_json`` itself.
     """
     try:
         yield

@@ -42,13 +42,16 @@ def build_fleet(params: Options) -> Fleet:
     """
     routers = params["routers"]
     if not routers:
-        raise InputError("No router is given.", "Name every router of the landscape: what is not blocked goes on writing.")
+        raise InputError(
+            "No router is given.", "Name every router of the landscape: what is not blocked goes on writing."
+        )
     _unique([options["name"] for options in routers], "routers")
     local_store = (params.get("store") or {}).get("kind", "file") == "file"
     for options in routers:
         if local_store and options.get("host") and not _loopback(options["host"]):
             raise Refused(
-                f"Router {options['name']} is on host {options['host']}, but the config store is a folder of the controller.",
+                f"Router {options['name']} is on host {options['host']}, but the config store is a folder of the"
+                " controller.",
                 "Run the playbook on the router's host, or use a config store that both can reach.",
             )
     return Fleet([_router(options) for options in routers])
@@ -65,8 +68,16 @@ def build_participants(params: Options, policy: Policy) -> list[Participant]:
     _unique([options["name"] for options in participants], "participants")
     unknown = [options for options in participants if options["kind"] not in PARTICIPANTS]
     if unknown:
-        raise InputError(f"Participant {unknown[0]['name']} has the unknown kind {unknown[0]['kind']!r}.", f"Use one of: {', '.join(sorted(PARTICIPANTS))}.")
-    return [PARTICIPANTS[options["kind"]]({**options, "budget_ms": policy.window_budget_ms, "ddl_wait_ms": _ddl_wait(options)}) for options in participants]
+        raise InputError(
+            f"Participant {unknown[0]['name']} has the unknown kind {unknown[0]['kind']!r}.",
+            f"Use one of: {', '.join(sorted(PARTICIPANTS))}.",
+        )
+    return [
+        PARTICIPANTS[options["kind"]](
+            {**options, "budget_ms": policy.window_budget_ms, "ddl_wait_ms": _ddl_wait(options)}
+        )
+        for options in participants
+    ]
 
 
 def _ddl_wait(options: Options) -> int:

@@ -37,7 +37,15 @@ Rule = Callable[[Mapping[str, Any], str], Iterator[Problem]]
 
 
 def _kind_of(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a mapping", type(None): "empty"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a mapping",
+        type(None): "empty",
+    }
     return next((name for kind, name in names.items() if isinstance(value, kind)), type(value).__name__)
 
 
@@ -63,7 +71,9 @@ def one_of(*choices: str) -> Check:
         if value not in choices:
             near = difflib.get_close_matches(str(value), choices, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            yield Problem(path, f"{_is(value)}{hint}", choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}")
+            yield Problem(
+                path, f"{_is(value)}{hint}", choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+            )
 
     return check
 
@@ -131,7 +141,11 @@ def http_url(value: Any, path: str) -> Iterator[Problem]:
     """A URL of http or https; it is not shown, since it may contain a password."""
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        yield Problem(path, f"is {'no URL of http or https' if isinstance(value, str) else _kind_of(value)}", "for example https://bills.example.com/health")
+        yield Problem(
+            path,
+            f"is {'no URL of http or https' if isinstance(value, str) else _kind_of(value)}",
+            "for example https://bills.example.com/health",
+        )
 
 
 def listing(item: Check, least: int = 0) -> Check:
@@ -185,7 +199,9 @@ def mapping(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
     return check
 
 
-def _keys(value: Mapping[str, Any], path: str, known: Mapping[str, Check], required: Mapping[str, Check]) -> Iterator[Problem]:
+def _keys(
+    value: Mapping[str, Any], path: str, known: Mapping[str, Check], required: Mapping[str, Check]
+) -> Iterator[Problem]:
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
@@ -220,7 +236,11 @@ def exactly_one(*keys: str) -> Rule:
     def rule(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
         given = [key for key in keys if key in value]
         if len(given) != 1:
-            yield Problem(path, f"has {' and '.join(given) if given else 'none of ' + ', '.join(keys)}", f"exactly one of {', '.join(keys)}")
+            yield Problem(
+                path,
+                f"has {' and '.join(given) if given else 'none of ' + ', '.join(keys)}",
+                f"exactly one of {', '.join(keys)}",
+            )
 
     return rule
 

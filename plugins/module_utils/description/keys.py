@@ -42,7 +42,11 @@ ROOT = "zdm_landscape"
 def _window_fits(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
     budget, drain = value.get("window_budget", "20s"), value.get("drain_timeout", "2s")
     if parse_ms(drain, "drain_timeout") >= parse_ms(budget, "window_budget"):
-        yield Problem(f"{path}.drain_timeout", f"is {drain!r} and window_budget {budget!r}", "a drain_timeout that is shorter than window_budget")
+        yield Problem(
+            f"{path}.drain_timeout",
+            f"is {drain!r} and window_budget {budget!r}",
+            "a drain_timeout that is shorter than window_budget",
+        )
 
 
 def _strategy_or_ignored(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
@@ -53,7 +57,11 @@ def _strategy_or_ignored(value: Mapping[str, Any], path: str) -> Iterator[Proble
 def _throttle_has_effect(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
     throttle = value.get("policy", {}).get("throttle", {})
     if throttle.get("max_latency", NO_LIMIT) != NO_LIMIT and not value.get("health"):
-        yield Problem(f"{path}.policy.throttle.max_latency", "is given, and health is empty", "health endpoints whose answers are timed, or no max_latency")
+        yield Problem(
+            f"{path}.policy.throttle.max_latency",
+            "is given, and health is empty",
+            "health endpoints whose answers are timed, or no max_latency",
+        )
     kinds = {participant["kind"] for participant in value["participants"]}
     if throttle.get("max_replica_lag", NO_LIMIT) != NO_LIMIT and "postgresql" not in kinds:
         yield Problem(
@@ -68,7 +76,9 @@ def _one_lease(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
         yield Problem(f"{path}.policy.lease", "is given, and router.lease too", "only one of the two")
 
 
-NAME = text("letters, digits, dots, underscores and hyphens, beginning with a letter or digit, 63 at most", NAME_PATTERN)
+NAME = text(
+    "letters, digits, dots, underscores and hyphens, beginning with a letter or digit, 63 at most", NAME_PATTERN
+)
 ABSOLUTE = text("an absolute path", r"/[^\x00\r\n]*")
 FILE = text("the path of a file", r"[^\x00\r\n]+")
 WORD = text("text without spaces", r"[^\s\x00]+")
@@ -104,7 +114,9 @@ _CLAIM = {"audience": WORD, "tenant_claim": WORD, "tenant_claim_is": one_of("id"
 ISSUER = by_kind(
     {
         "RS256": mapping({**_ISSUER, "keys_dir": FILE}, _CLAIM),
-        "HS256": mapping({**_ISSUER, "secret": text("a string of at least 32 characters", r"(?s).{32,}", secret=True)}, _CLAIM),
+        "HS256": mapping(
+            {**_ISSUER, "secret": text("a string of at least 32 characters", r"(?s).{32,}", secret=True)}, _CLAIM
+        ),
     },
     key="algorithm",
 )
@@ -130,7 +142,9 @@ POLICY = mapping(
         "mode": one_of("hold", "reject"),
         "transition": duration,
         "unused_for": duration,
-        "throttle": mapping({}, {"rows_per_second": rows, "max_replica_lag": duration_or_none, "max_latency": duration_or_none}),
+        "throttle": mapping(
+            {}, {"rows_per_second": rows, "max_replica_lag": duration_or_none, "max_latency": duration_or_none}
+        ),
     },
     _window_fits,
 )
@@ -167,8 +181,12 @@ CLOUD_FOUNDRY = mapping(
         **_CERTIFICATES,
     },
 )
-SESSIONS = mapping({"modules": listing(WORD, 1), "secret": text("a string of at least 64 characters", r"(?s).{64,}", secret=True)})
-LOGIN = mapping({"module": WORD, "path": URL_PATH, "username": TITLE, "password": SECRET}, {"timeout": duration, **_CERTIFICATES})
+SESSIONS = mapping(
+    {"modules": listing(WORD, 1), "secret": text("a string of at least 64 characters", r"(?s).{64,}", secret=True)}
+)
+LOGIN = mapping(
+    {"module": WORD, "path": URL_PATH, "username": TITLE, "password": SECRET}, {"timeout": duration, **_CERTIFICATES}
+)
 UPGRADE = mapping(
     {"via": one_of("sidecar", "saas_registry", "subscription_manager")},
     {
@@ -214,7 +232,9 @@ LANDSCAPE = mapping(
     {
         "name": NAME,
         "store": STORE,
-        "participants": unique_names(listing(by_kind({"postgresql": POSTGRESQL, "mariadb": MARIADB, "sqlite": SQLITE}), 1)),
+        "participants": unique_names(
+            listing(by_kind({"postgresql": POSTGRESQL, "mariadb": MARIADB, "sqlite": SQLITE}), 1)
+        ),
     },
     {
         "tenants_file": FILE,
@@ -249,5 +269,7 @@ def expect_valid(description: Any) -> None:
         raise InputError(
             f"{count} wrong in the landscape's description: {' '.join(str(problem) for problem in found)}",
             "Correct it, usually in group_vars/all/landscape.yml.",
-            problems=[{"path": problem.path, "problem": problem.problem, "expected": problem.expected} for problem in found],
+            problems=[
+                {"path": problem.path, "problem": problem.problem, "expected": problem.expected} for problem in found
+            ],
         )

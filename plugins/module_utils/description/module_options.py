@@ -18,7 +18,9 @@ _POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle", "trans
 _FILES = ("ca_file", "cert_file", "key_file")
 
 
-def module_options(description: Any, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], base: str = "") -> dict[str, Any]:
+def module_options(
+    description: Any, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], base: str = ""
+) -> dict[str, Any]:
     """The option groups STORE, ROUTERS, PARTICIPANTS, POLICY and HEALTH that a description and an inventory stand for.
 
     :param description: ``zdm_landscape``.
@@ -39,7 +41,10 @@ def module_options(description: Any, groups: Mapping[str, Sequence[str]], hostva
     group = router.get("group", ROUTER_GROUP)
     hosts = list(groups.get(group) or [])
     if not hosts:
-        raise InputError(f"The inventory group {group} has no host.", "Put every router of the landscape into it: what is not blocked goes on writing.")
+        raise InputError(
+            f"The inventory group {group} has no host.",
+            "Put every router of the landscape into it: what is not blocked goes on writing.",
+        )
     policy = {**({"lease": router["lease"]} if "lease" in router else {}), **(description.get("policy") or {})}
     return {
         "store": dict(description["store"]),
@@ -59,7 +64,8 @@ def _router(host: str, variables: Mapping[str, Any], router: Mapping[str, Any], 
     missing = [name for name, value in needed.items() if not value]
     if not port or missing:
         raise InputError(
-            f"Router {host} can't be controlled: it has no zdm_router_socket, and {', '.join(f'zdm_landscape.router.{name}' for name in missing)} is missing.",
+            f"Router {host} can't be controlled: it has no zdm_router_socket, and"
+            f" {', '.join(f'zdm_landscape.router.{name}' for name in missing)} is missing.",
             "Give the host zdm_router_socket, or the fleet its port and certificates.",
         )
     options = {"name": host, "host": variables.get("ansible_host") or host, "port": int(port)}
@@ -71,4 +77,7 @@ def _router(host: str, variables: Mapping[str, Any], router: Mapping[str, Any], 
 
 
 def _with_files(options: Mapping[str, Any], base: str) -> dict[str, Any]:
-    return {key: os.path.join(base, os.path.expanduser(value)) if key in _FILES and value else value for key, value in options.items()}
+    return {
+        key: os.path.join(base, os.path.expanduser(value)) if key in _FILES and value else value
+        for key, value in options.items()
+    }

@@ -14,7 +14,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.options import LOG_DIR
-from ansible_collections.zdm.landscape.plugins.module_utils.description.build import build_fleet, build_participants, build_policy, build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.description.build import (
+    build_fleet,
+    build_participants,
+    build_policy,
+    build_store,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.health import check_all, endpoints_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
@@ -22,7 +27,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian i
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import GUARDIAN, Journal, Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import (
+    Finding,
+    Preflight,
+    refuse_unless_ok,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 
@@ -51,7 +60,9 @@ class Operation:
     def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
         """Run the preflight for the tenant that is live now; changes nothing."""
         budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
-        preflight = Preflight(self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings)
+        preflight = Preflight(
+            self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings
+        )
         findings = preflight.run(for_window=for_window)
         return findings, preflight.plan
 
@@ -66,7 +77,10 @@ class Operation:
         if plan is None:
             raise Refused("No plan could be made.", "Look at the preflight's findings.")
         if digest and plan.digest != digest:
-            raise Refused(f"The plan's digest is {plan.digest}, signed was {digest}.", "Read and sign the new plan (playbook zdm.landscape.plan).")
+            raise Refused(
+                f"The plan's digest is {plan.digest}, signed was {digest}.",
+                "Read and sign the new plan (playbook zdm.landscape.plan).",
+            )
         return plan
 
     def cutover(self, log: AuditLog) -> Cutover:
@@ -85,7 +99,10 @@ class Operation:
 
     def _surroundings(self, for_window: bool) -> list[Finding]:
         """What is neither store, router nor participant: health, limits of the stage, audit log."""
-        findings = [Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice) for verdict in check_all(self.endpoints)]
+        findings = [
+            Finding("health", verdict.healthy, verdict.url, verdict.message, verdict.advice)
+            for verdict in check_all(self.endpoints)
+        ]
         if not for_window:
             findings += measurable(self.policy.throttle, self.participants, bool(self.endpoints))
         log = self.audit_log("preflight")

@@ -82,9 +82,14 @@ def endpoints_of(options: Iterable[Mapping[str, Any]]) -> list[Endpoint]:
         )
         parts = urlsplit(endpoint.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"health[{number}].url {endpoint.shown} is not a URL of http or https.", "Write the whole URL of the endpoint.")
+            raise InputError(
+                f"health[{number}].url {endpoint.shown} is not a URL of http or https.",
+                "Write the whole URL of the endpoint.",
+            )
         if endpoint.status and not 100 <= endpoint.status <= 599:
-            raise InputError(f"health[{number}].status {endpoint.status} is no status of HTTP.", "Write one between 100 and 599.")
+            raise InputError(
+                f"health[{number}].status {endpoint.status} is no status of HTTP.", "Write one between 100 and 599."
+            )
         if endpoint.assertion:
             check_expression(endpoint.assertion, f"health[{number}].assert")
         result.append(endpoint)
@@ -98,11 +103,16 @@ def check_expression(expression: str, what: str) -> None:
     :raises ZdmError: the Python package jmespath is missing.
     """
     if jmespath is None:
-        raise ZdmError("The Python package jmespath is missing.", "Install it where the module runs: pip install jmespath.")
+        raise ZdmError(
+            "The Python package jmespath is missing.", "Install it where the module runs: pip install jmespath."
+        )
     try:
         jmespath.compile(expression)
     except JMESPathError as error:
-        raise InputError(f"{what} {expression!r} is not a JMESPath expression: {str(error).splitlines()[0]}", "See https://jmespath.org.") from error
+        raise InputError(
+            f"{what} {expression!r} is not a JMESPath expression: {str(error).splitlines()[0]}",
+            "See https://jmespath.org.",
+        ) from error
 
 
 def check(endpoint: Endpoint) -> Verdict:
@@ -110,7 +120,14 @@ def check(endpoint: Endpoint) -> Verdict:
     start = time.monotonic()
 
     def verdict(healthy: bool, message: str, advice: str = "", status: int = 0) -> Verdict:
-        return Verdict(endpoint.shown, healthy, f"{endpoint.shown} {message}", advice, status, round((time.monotonic() - start) * 1000))
+        return Verdict(
+            endpoint.shown,
+            healthy,
+            f"{endpoint.shown} {message}",
+            advice,
+            status,
+            round((time.monotonic() - start) * 1000),
+        )
 
     try:
         answer = open_url(
@@ -129,17 +146,32 @@ def check(endpoint: Endpoint) -> Verdict:
         return verdict(False, f"does not answer: {reason}.", "Start the service, or correct the URL.")
     if status != endpoint.status if endpoint.status else not 200 <= status < 300:
         wanted = f", not {endpoint.status}" if endpoint.status else ""
-        return verdict(False, f"answers with status {status}{wanted}.", "Look at the service's log; go on when it is healthy.", status)
+        return verdict(
+            False,
+            f"answers with status {status}{wanted}.",
+            "Look at the service's log; go on when it is healthy.",
+            status,
+        )
     if not endpoint.assertion:
         return verdict(True, f"answers with status {status}.", status=status)
     try:
         found = jmespath.search(endpoint.assertion, json.loads(body))
     except ValueError as error:  # JMESPathError is one, and so are errors of JSON and UTF-8
-        return verdict(False, f"can't be judged by {endpoint.assertion!r}: {error}.", "Correct the expression, or the service's answer.", status)
+        return verdict(
+            False,
+            f"can't be judged by {endpoint.assertion!r}: {error}.",
+            "Correct the expression, or the service's answer.",
+            status,
+        )
     if found is True:
         return verdict(True, f"fulfils {endpoint.assertion!r}.", status=status)
     shown = json.dumps(found, default=str)[:80]
-    return verdict(False, f"does not fulfil {endpoint.assertion!r}: it yields {shown}.", "Look at the service's log; go on when it is healthy.", status)
+    return verdict(
+        False,
+        f"does not fulfil {endpoint.assertion!r}: it yields {shown}.",
+        "Look at the service's log; go on when it is healthy.",
+        status,
+    )
 
 
 def check_all(endpoints: list[Endpoint]) -> list[Verdict]:
@@ -151,5 +183,10 @@ def check_all(endpoints: list[Endpoint]) -> list[Verdict]:
 
 
 def slowest_answer_ms(endpoints: list[Endpoint]) -> float | None:
-    """How long the slowest of them takes to answer; infinite when one does not answer or can't serve (5xx), ``None`` when there is none."""
-    return max((verdict.duration_ms if 0 < verdict.status < 500 else math.inf for verdict in check_all(endpoints)), default=None)
+    """How long the slowest of them takes to answer; infinite when one does not answer or can't serve (5xx), ``None``
+    when there is none.
+    """
+    return max(
+        (verdict.duration_ms if 0 < verdict.status < 500 else math.inf for verdict in check_all(endpoints)),
+        default=None,
+    )

@@ -1,9 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A login through an approuter and XSUAA's form, as a person's browser does it: finds what a health check does not, above all a broken session store.
+"""A login through an approuter and XSUAA's form, as a person's browser does it: finds what a health check does not,
+above all a broken session store.
 
-An approuter whose Redis is down or refuses its password starts, serves its public routes, and ends every login with 401.
+An approuter whose Redis is down or refuses its password starts, serves its public routes, and ends every login with
+401.
 """
 
 from __future__ import annotations
@@ -35,11 +37,19 @@ _ADVICE = {
     APP_DOWN: "Look at the application's log, and at its route.",
     NOT_PROTECTED: "Name a path that needs a login.",
     IDP_UNREACHABLE: "Look whether the identity provider is up and reached from here; the application may be well.",
-    IDP_REFUSES: "Compare the redirect-uris of the application's security descriptor with its URL, and the client in its binding.",
-    CREDENTIALS: "Correct the user and the password of the test user; look whether it is locked or must change its password.",
+    IDP_REFUSES: (
+        "Compare the redirect-uris of the application's security descriptor with its URL, and the client in its"
+        " binding."
+    ),
+    CREDENTIALS: (
+        "Correct the user and the password of the test user; look whether it is locked or must change its password."
+    ),
     FORM: "Use a test user of the default identity provider: other pages and second factors can't be filled in.",
     CALLBACK: "Look at the approuter's log: it could not exchange the code for a token.",
-    SESSION: "The session store is not used as it should: check the Redis binding, its password and EXT_SESSION_MGT. Do not let users onto this version.",
+    SESSION: (
+        "The session store is not used as it should: check the Redis binding, its password and EXT_SESSION_MGT. Do not"
+        " let users onto this version."
+    ),
     FORBIDDEN: "The login works; give the test user the role for this path, or name another one.",
 }
 _HOPS = 20
@@ -124,13 +134,20 @@ class _Browser:
         """
         page = self._get(self._start)
         if page.status not in (401, *_REDIRECTS) and not _is_login_page(page):
-            verdict, what = (NOT_PROTECTED, "answers without a login") if page.ok else (APP_DOWN, f"answers with status {page.status}: {page.reason}")
+            verdict, what = (
+                (NOT_PROTECTED, "answers without a login")
+                if page.ok
+                else (APP_DOWN, f"answers with status {page.status}: {page.reason}")
+            )
             raise _Broken(verdict, f"{shown(self._start)} {what}.")
         came_back = False
         while len(self.hops) < _HOPS:
             here = urlsplit(page.url).netloc == self._app
             if came_back and here and (page.status == 401 or _is_login_page(page)):
-                raise _Broken(SESSION, f"The identity provider accepted the user, but {shown(page.url)} does not know the session.")
+                raise _Broken(
+                    SESSION,
+                    f"The identity provider accepted the user, but {shown(page.url)} does not know the session.",
+                )
             following = self._next(page, here)
             if following is None:
                 return
@@ -145,9 +162,14 @@ class _Browser:
         """
         page = self._get(self._start)
         if page.status == 401 or _is_login_page(page) or page.status in _REDIRECTS:
-            raise _Broken(SESSION, f"{shown(self._start)} asks for a login again right after one: the session is not kept.")
+            raise _Broken(
+                SESSION, f"{shown(self._start)} asks for a login again right after one: the session is not kept."
+            )
         if page.status != 200:
-            raise _Broken(APP_DOWN, f"{shown(self._start)} answers with status {page.status} at the second request: {page.reason}.")
+            raise _Broken(
+                APP_DOWN,
+                f"{shown(self._start)} answers with status {page.status} at the second request: {page.reason}.",
+            )
 
     def _next(self, page: Answer, here: bool) -> Answer | None:
         if page.status in _REDIRECTS and page.headers.get("Location"):
@@ -164,7 +186,9 @@ class _Browser:
                 raise _Broken(FORM, f"The login page of {shown(page.url)} leads nowhere.")
             return self._get(html.unescape(target[-1]))
         if page.status == 403:
-            raise _Broken(FORBIDDEN, f"{shown(page.url)} refuses the user who is logged in: {page.reason or 'Forbidden'}.")
+            raise _Broken(
+                FORBIDDEN, f"{shown(page.url)} refuses the user who is logged in: {page.reason or 'Forbidden'}."
+            )
         if page.ok and urlsplit(page.url).path == urlsplit(self._start).path:
             return None
         if urlsplit(page.url).query.find("code=") >= 0:
@@ -175,7 +199,10 @@ class _Browser:
         if page.status >= 500:
             raise _Broken(IDP_UNREACHABLE, f"{shown(page.url)} answers with status {page.status}: {page.reason}.")
         if not page.ok:
-            raise _Broken(CREDENTIALS if self._submitted else IDP_REFUSES, f"{shown(page.url)} answers with status {page.status}: {page.reason}.")
+            raise _Broken(
+                CREDENTIALS if self._submitted else IDP_REFUSES,
+                f"{shown(page.url)} answers with status {page.status}: {page.reason}.",
+            )
         parser = _Forms()
         parser.feed(page.text)
         form = next((form for form in parser.forms if form.password), None)
@@ -238,13 +265,23 @@ def _is_login_page(page: Answer) -> bool:
 
 
 def _jar(url: str) -> CookieJar:
-    """As browsers do, cookies marked Secure are kept without TLS on this machine only; the approuter marks its own so whatever it is told."""
+    """As browsers do, cookies marked Secure are kept without TLS on this machine only; the approuter marks its own so
+    whatever it is told.
+    """
     name = urlsplit(url).hostname or ""
     here = name in ("localhost", "127.0.0.1", "::1") or name.endswith(".localhost")
     return CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http") if here else ("https",)))
 
 
-def log_in(url: str, username: str, password: str, *, ca_file: str | None = None, validate_certs: bool = True, timeout_ms: int = 30_000) -> Result:
+def log_in(
+    url: str,
+    username: str,
+    password: str,
+    *,
+    ca_file: str | None = None,
+    validate_certs: bool = True,
+    timeout_ms: int = 30_000,
+) -> Result:
     """Log a test user in at a page that needs it, and ask for the page once more.
 
     :param url: the page; its host is the approuter's.

@@ -103,11 +103,16 @@ def grant(web: Web, url: str, form: Mapping[str, str], client: str, secret: str)
         headers["Authorization"] = f"Basic {base64.b64encode(f'{client}:{secret}'.encode()).decode()}"
     answer = web.ask("POST", f"{url.rstrip('/')}/oauth/token", headers, lambda: urlencode(form).encode())
     if answer.status in (400, 401, 403):
-        advice = "Correct the credentials; those of a client are in its service key, those of the cf CLI come from cf login."
+        advice = (
+            "Correct the credentials; those of a client are in its service key, those of the cf CLI come from cf login."
+        )
         raise Refused(f"UAA gives no token for {form['grant_type']} to {client}: {answer.reason}.", advice)
     body = answer.json() if answer.ok else {}
     if not isinstance(body, dict) or not body.get("access_token"):
-        raise Unreachable(f"{shown(answer.url)} answers with status {answer.status} and without a token.", "Check the URL of UAA, or of the API.")
+        raise Unreachable(
+            f"{shown(answer.url)} answers with status {answer.status} and without a token.",
+            "Check the URL of UAA, or of the API.",
+        )
     return body
 
 
@@ -126,13 +131,20 @@ class Signed:
         return self._twice(lambda token: self.web.ask(method, url, {**(headers or {}), **token}, body))
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Body | None = None, timeout_s: float | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
         """As :meth:`Web.send`.
 
         :raises Refused: the token is not accepted, nothing was done.
         """
-        return self._twice(lambda token: self.web.send(method, url, {**(headers or {}), **token}, body() if body else None, timeout_s))
+        return self._twice(
+            lambda token: self.web.send(method, url, {**(headers or {}), **token}, body() if body else None, timeout_s)
+        )
 
     def _twice(self, send: Callable[[dict[str, str]], Answer]) -> Answer:
         answer = send({"Authorization": f"Bearer {self.tokens.token()}"})
@@ -140,6 +152,9 @@ class Signed:
         if renewed:
             answer = send({"Authorization": f"Bearer {renewed}"})
         if answer.status == 401:
-            advice = "It has expired, or is of another application or landscape: give the right one, or credentials to get one."
+            advice = (
+                "It has expired, or is of another application or landscape: give the right one, or credentials to get"
+                " one."
+            )
             raise Refused(f"{shown(answer.url)} does not accept the token: {answer.reason}.", advice)
         return answer

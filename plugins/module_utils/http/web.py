@@ -1,8 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP as a browser or a REST client sends it: every status is an answer, redirects are told and not followed, a lost answer is told apart from a refusal,
-and what may be repeated is repeated while the other side is busy."""
+"""HTTP as a browser or a REST client sends it: every status is an answer, redirects are told and not followed, a lost
+answer is told apart from a refusal, and what may be repeated is repeated while the other side is busy."""
 
 from __future__ import annotations
 
@@ -61,13 +61,17 @@ class Answer:
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise Unreachable(f"{shown(self.url)} answers with something that is no JSON.", "Check the URL, and whether a proxy stands between.") from error
+            raise Unreachable(
+                f"{shown(self.url)} answers with something that is no JSON.",
+                "Check the URL, and whether a proxy stands between.",
+            ) from error
 
     @property
     def reason(self) -> str:
         """Why it is no success, in the server's words.
 
-        Cloud Foundry's ``detail``, UAA's ``error_description``, CAP's and the registries' ``error.message``, else the text.
+        Cloud Foundry's ``detail``, UAA's ``error_description``, CAP's and the registries' ``error.message``, else the
+        text.
         """
         try:
             found = json.loads(self.body)
@@ -108,7 +112,10 @@ def checked_url(value: str, what: str) -> str:
     """
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{what} {shown(value)!r} is not a URL of http or https.", "Write the whole URL, for example https://app.example.com.")
+        raise InputError(
+            f"{what} {shown(value)!r} is not a URL of http or https.",
+            "Write the whole URL, for example https://app.example.com.",
+        )
     return value.rstrip("/")
 
 
@@ -134,7 +141,12 @@ class Web:
     sleep: Callable[[float], None] = time.sleep
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | Upload | None = None, timeout_s: float | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Upload | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
         """One request.
 
@@ -192,6 +204,8 @@ class Web:
 
 
 def retry_after_s(answer: Answer, otherwise: float) -> float:
-    """The pause that the answer asks for in seconds, at most two minutes. A date there is not used by these services."""
+    """The pause that the answer asks for in seconds, at most two minutes. A date there is not used by these
+    services.
+    """
     value = str(answer.headers.get("Retry-After") or "")
     return min(float(value), _LONGEST_ASKED_S) if value.isdigit() else otherwise

@@ -1,7 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The audit log: who did what to a migration, when and from where; one JSON object per line, appended and never truncated.
+"""The audit log: who did what to a migration, when and from where; one JSON object per line, appended and never
+truncated.
 
 The same lines are the live display: the action plugins of the long modules read them while the module runs.
 """
@@ -31,8 +32,9 @@ def log_file(folder: str, migration: str) -> Path:
 class AuditLog:
     """One run's part of a migration's log.
 
-    A line is one write to a file that was opened for appending, so that runs may write at the same time. Nothing is flushed to the
-    disk by force, and a line that can't be written is lost: a window must not wait for its log, and a full disk must not stop it.
+    A line is one write to a file that was opened for appending, so that runs may write at the same time. Nothing is
+    flushed to the disk by force, and a line that can't be written is lost: a window must not wait for its log, and a
+    full disk must not stop it.
 
     :param folder: the folder of the logs; it is made when it is missing.
     :param journal: lines carry its key, epoch and phase.
@@ -41,13 +43,21 @@ class AuditLog:
     :param secrets: values that must not stand in any line.
     """
 
-    def __init__(self, folder: str, journal: Journal, command: str, run_id: str | None = None, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, folder: str, journal: Journal, command: str, run_id: str | None = None, secrets: Iterable[str] = ()
+    ) -> None:
         self.path = log_file(folder, journal.key)
         self.journal = journal
         self.problem = ""
         """Why nothing is written, when it could not be opened and the run had to go on all the same."""
         owner = Owner.here()
-        self._who = {"run": run_id or uuid.uuid4().hex[:12], "user": owner.user, "host": owner.host, "pid": owner.pid, "command": command}
+        self._who = {
+            "run": run_id or uuid.uuid4().hex[:12],
+            "user": owner.user,
+            "host": owner.host,
+            "pid": owner.pid,
+            "command": command,
+        }
         self._secrets = frozenset(secrets)
         self._outcome: dict[str, Any] = {}
         self._handle = -1
@@ -100,9 +110,15 @@ class AuditLog:
         if self._handle < 0:
             return False
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        about = {"migration": self.journal.key, "epoch": int(self.journal.body.get("epoch", 0)), "phase": self.journal.phase}
+        about = {
+            "migration": self.journal.key,
+            "epoch": int(self.journal.body.get("epoch", 0)),
+            "phase": self.journal.phase,
+        }
         try:
-            line = json.dumps(remove_values({"time": time, **self._who, **about, **entry}, self._secrets)).encode() + b"\n"
+            line = (
+                json.dumps(remove_values({"time": time, **self._who, **about, **entry}, self._secrets)).encode() + b"\n"
+            )
             if self._torn:
                 line = b"\n" + line  # What a full disk cut off must not swallow this line.
             self._torn = os.write(self._handle, line) < len(line)
@@ -119,4 +135,7 @@ class AuditLog:
             raise self._refusal(f"{error.filename or self.path} {what}") from error
 
     def _refusal(self, what: str) -> Refused:
-        return Refused(f"The audit log {self.path} can't be opened: {what}.", "Make room or correct its rights, or name another folder with log_dir.")
+        return Refused(
+            f"The audit log {self.path} can't be opened: {what}.",
+            "Make room or correct its rights, or name another folder with log_dir.",
+        )

@@ -3,37 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The cutover protocol, in the order in which it happens.
 
-==  =======================================================  ============================  ==============================
-#   step                                                     writes to                     a re-run that finds the phase
-==  =======================================================  ============================  ==============================
-0   claim                                                    store                         claims again
-1   take over: epoch + 1, I becomes W                        journal                       next epoch, the phase stays
-2   take over                                                participants                  an older epoch is refused
-3   take over                                                routers                       an older epoch is refused
-4   block with leases                                        routers                       W: U1, then a fresh window
-5   drain, quiesce, prelude                                  nothing
-6   W becomes C, before the first far block                  journal                       C: goes on at 7
-7   close: far deadlines                                     routers
-8   drain again                                              journal: the evidence
-9   barrier                                                  participants
-10  COMMIT: C becomes K, canonical = to                      journal                       K: goes on at 11
-11  mapping documents                                        store
-12  turn                                                     participants
-13  map                                                      routers
-14  K becomes R                                              journal                       R: 13, 15, 16
-15  release                                                  routers
-16  R becomes I                                              journal                       I: nothing, or the next window
-U1  W or C becomes U, before anything is undone              journal                       U: goes on at U2
-U2  undo                                                     participants
-U3  map back                                                 routers
-U4  U becomes V                                              journal                       V: U3, U5, U6
-U5  release                                                  routers
-U6  V becomes I                                              journal
-==  =======================================================  ============================  ==============================
+==  ===================================================  =======================  ==============================
+#   step                                                 writes to                a re-run that finds the phase
+==  ===================================================  =======================  ==============================
+0   claim                                                store                    claims again
+1   take over: epoch + 1, I becomes W                    journal                  next epoch, the phase stays
+2   take over                                            participants             an older epoch is refused
+3   take over                                            routers                  an older epoch is refused
+4   block with leases                                    routers                  W: U1, then a fresh window
+5   drain, quiesce, prelude                              nothing
+6   W becomes C, before the first far block              journal                  C: goes on at 7
+7   close: far deadlines                                 routers
+8   drain again                                          journal: the evidence
+9   barrier                                              participants
+10  COMMIT: C becomes K, canonical = to                  journal                  K: goes on at 11
+11  mapping documents                                    store
+12  turn                                                 participants
+13  map                                                  routers
+14  K becomes R                                          journal                  R: 13, 15, 16
+15  release                                              routers
+16  R becomes I                                          journal                  I: nothing, or the next window
+U1  W or C becomes U, before anything is undone          journal                  U: goes on at U2
+U2  undo                                                 participants
+U3  map back                                             routers
+U4  U becomes V                                          journal                  V: U3, U5, U6
+U5  release                                              routers
+U6  V becomes I                                          journal
+==  ===================================================  =======================  ==============================
 
-A process that dies before step 6 leaves leases that end by themselves; between 6 and 10 the routers fail closed until its
-guardian or the same command finishes or undoes; from 10 on it can only be finished. Each rule stands for an accident that a
-model of this table found (tests/model). The window runs in one process; reverse is the same table with the roles exchanged.
+A process that dies before step 6 leaves leases that end by themselves; between 6 and 10 the routers fail closed until
+its guardian or the same command finishes or undoes; from 10 on it can only be finished. Each rule stands for an
+accident that a model of this table found (tests/model). The window runs in one process; reverse is the same table with
+the roles exchanged.
 """
 
 from __future__ import annotations
@@ -44,11 +45,21 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.lease import LeaseKeeper
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of, claim, write_documents
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import (
+    Parties,
+    aliases_of,
+    claim,
+    write_documents,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
@@ -123,7 +134,8 @@ class Cutover:
     def switch(self, to: Tenant, preflight: Callable[[], int], *, force: bool = False) -> Outcome:
         """Make *to* the live tenant: finish or undo what an earlier run left, then open at most one window.
 
-        :param preflight: called before a window is opened, changes nothing; raises to refuse, returns the predicted window in ms.
+        :param preflight: called before a window is opened, changes nothing; raises to refuse, returns the predicted
+            window in ms.
         :param force: take over a run that is alive.
         :raises Superseded: another controller took over; nothing more was touched.
         :raises ZdmError: ``details["undone"]`` tells that all is as before; otherwise the same command goes on later.
@@ -139,7 +151,9 @@ class Cutover:
         return self._report()
 
     def abort(self, *, force: bool = False, of_epoch: int = 0) -> Outcome:
-        """Undo an open window; a committed one is finished instead. At I nothing is done. With *of_epoch* only that epoch's."""
+        """Undo an open window; a committed one is finished instead. At I nothing is done. With *of_epoch* only that
+        epoch's.
+        """
         self.journal.read()
         if self.journal.phase != phases.IDLE:
             self._drive(None, force, of_epoch)
@@ -157,10 +171,16 @@ class Cutover:
         claim(self.store, self.journal, self.parties)  # 0
         self._owned = False
         live, goal = (self._other(to), to) if to else (self.parties.source, self.parties.target)
-        self.journal.take_over(open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch)  # 1
-        with self.journal.heartbeat(), ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool:
+        self.journal.take_over(
+            open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch
+        )  # 1
+        with (
+            self.journal.heartbeat(),
+            ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool,
+        ):
             try:
-                # A window that another run has left in W may be days old, and tables have changed since its preflight: it is undone.
+                # A window that another run has left in W may be days old, and tables have changed since its preflight:
+                # it is undone.
                 self._go_on(to is not None and self.journal.body["to"] == to.id and found != phases.WINDOW)
             finally:
                 self._lease.stop()
@@ -179,7 +199,9 @@ class Cutover:
             except ZdmError as error:
                 return self._undo_because(error)
             except Exception as error:  # Whatever went wrong, the tenant must be served again.
-                return self._undo_because(ZdmError(f"Unexpected {type(error).__name__}: {error}.", "Report this as a bug."))
+                return self._undo_because(
+                    ZdmError(f"Unexpected {type(error).__name__}: {error}.", "Report this as a bug.")
+                )
             return self._finish(_FINISH)
         self._take_over_systems()
         if phase in (phases.UNDOING, phases.UNDONE):
@@ -210,7 +232,11 @@ class Cutover:
             ) from obstacle
         if self.journal.canonical != self.journal.body["from"]:
             return  # The commit had happened; it was finished.
-        raise type(error)(error.message, f"{error.advice} The window was undone: all is as before.".strip(), **{**error.details, "undone": True}) from error
+        raise type(error)(
+            error.message,
+            f"{error.advice} The window was undone: all is as before.".strip(),
+            **{**error.details, "undone": True},
+        ) from error
 
     def _undo(self) -> None:
         """U1, then U2 to U6; when it finds that the commit happened after all, it finishes instead."""
@@ -228,7 +254,8 @@ class Cutover:
         for step in steps:
             self._patiently(lambda step=step: self._run((step,)))  # type: ignore[misc]
 
-    # ------------------------------------------------------------------------------------------ the steps, in their order
+    # ------------------------------------------------------------------------------------------ the steps, in their
+    # order
 
     def _step_block(self) -> None:  # 4
         self._started = time.monotonic()
@@ -256,7 +283,9 @@ class Cutover:
     def _step_barrier(self) -> None:  # 9
         left = self._within_budget()
         prints = self._each(lambda participant: participant.barrier(self.move, left))
-        self._fingerprints = {participant.name: value for participant, value in zip(self.participants, prints, strict=True)}
+        self._fingerprints = {
+            participant.name: value for participant, value in zip(self.participants, prints, strict=True)
+        }
 
     def _step_commit(self) -> None:  # 10
         self._within_budget()
@@ -315,18 +344,25 @@ class Cutover:
     def move(self) -> Move:
         """The direction of the journal's window under this controller's epoch."""
         body, parties = self.journal.body, self.parties
-        return Move(self.journal.key, self.journal.epoch, parties.source.id, parties.target.id, body["from"], body["to"])
+        return Move(
+            self.journal.key, self.journal.epoch, parties.source.id, parties.target.id, body["from"], body["to"]
+        )
 
     def _run(self, steps: Sequence[str]) -> None:
         for step in steps:
             if self.journal.lost:
                 raise self.journal.lost
             if self.interrupted() and self.journal.phase == phases.WINDOW:
-                raise Timeout(f"The window of {self.journal.key} was interrupted before {step}.", "Run the same command again when you like.")
+                raise Timeout(
+                    f"The window of {self.journal.key} was interrupted before {step}.",
+                    "Run the same command again when you like.",
+                )
             begin = time.monotonic()
             getattr(self, f"_step_{step}")()
             at = (begin - self._started) * 1000 if self._started else 0.0
-            self.outcome.timeline.append({"step": step, "at_ms": round(at, 1), "ms": round((time.monotonic() - begin) * 1000, 1)})
+            self.outcome.timeline.append(
+                {"step": step, "at_ms": round(at, 1), "ms": round((time.monotonic() - begin) * 1000, 1)}
+            )
             self.tell(self.outcome.timeline[-1])
 
     def _each(self, verb: Callable[[Participant], Any]) -> list[Any]:

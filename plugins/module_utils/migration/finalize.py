@@ -3,21 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The end of the transition: the retired rows and every helper object go, the mapping of the old tenant stays.
 
-=====================================  ========================================================================================
+=====================================  ================================================================================
 step                                   a process that dies right after it
-=====================================  ========================================================================================
+=====================================  ================================================================================
 0  claim, take over                    the transition goes on as it was; a reverse is possible
 1  the journal says ``finalizing``     no window can be opened any more; finalize goes on
-2  each participant: purge, helpers    as after 1. A participant removes its rows in chunks and its state row last, so that the
-                                       same call goes on with the next chunk
+2  each participant: purge, helpers    as after 1. A participant removes its rows in chunks and its state row last, so
+                                       that the same call goes on with the next chunk
 3  the operator's limits go            as after 1
 4  the journal says ``finalized``      the claims are still held; finalize gives them back
 5  the claims are given back           done
-=====================================  ========================================================================================
+=====================================  ================================================================================
 
-Step 1 comes before the first row goes: a reverse that began earlier has made the journal leave phase I, which step 0 refuses,
-and one that begins later is refused. The live rows are never written. The fence of the retired id goes with the helpers: from
-then on only the routers' override keeps requests away from it.
+Step 1 comes before the first row goes: a reverse that began earlier has made the journal leave phase I, which step 0
+refuses, and one that begins later is refused. The live rows are never written. The fence of the retired id goes with
+the helpers: from then on only the routers' override keeps requests away from it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import between_chunks, between_windows
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGING, Participant, Progress, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    STAGING,
+    Participant,
+    Progress,
+    untold,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
 
 
@@ -66,7 +72,9 @@ def finalize(
         journal.note(finalizing=True, staged=False, plan_digest="", progress={})  # 1
         for participant in participants:  # 2
             participant.take_over(move)
-            deleted[participant.name] = participant.remove(move, between_chunks(journal, participant, progress, throttle))
+            deleted[participant.name] = participant.remove(
+                move, between_chunks(journal, participant, progress, throttle)
+            )
             progress({"participant": participant.name, "step": "finalized", "rows": deleted[participant.name]})
         lift(store, journal.key)  # 3
         journal.note(finalizing=False, finalized_at_ms=int(time.time() * 1000), progress={})  # 4
@@ -84,7 +92,8 @@ def check(journal: Journal, parties: Parties, participants: Sequence[Participant
     if journal.canonical != target.id:
         raise Refused(
             f"{source.subdomain} is live in the migration {journal.key}: its rows are the ones in use.",
-            "To end a migration that is not wanted, run zdm.landscape.abort; to finish it, run zdm.landscape.migrate first.",
+            "To end a migration that is not wanted, run zdm.landscape.abort; to finish it, run zdm.landscape.migrate"
+            " first.",
         )
     for participant in participants:
         status = participant.status(journal.key, source.id, target.id)

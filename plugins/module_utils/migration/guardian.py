@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A child process that recovers at once when its parent dies while routers fail closed (cutover protocol, rule 2).
 
-The parent tells it over a pipe which epoch it has taken over, and says goodbye at its end. A pipe that ends without a goodbye
-means that the parent was killed: then the guardian does what the operator's next command would do, the quickest way. A parent
-that is merely stopped keeps its pipe open, and the guardian waits with it.
+The parent tells it over a pipe which epoch it has taken over, and says goodbye at its end. A pipe that ends without a
+goodbye means that the parent was killed: then the guardian does what the operator's next command would do, the quickest
+way. A parent that is merely stopped keeps its pipe open, and the guardian waits with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from typing import NoReturn
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, COMMITTED, GUARDIAN, RELEASED, UNDOING, UNDONE
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    CLOSED,
+    COMMITTED,
+    GUARDIAN,
+    RELEASED,
+    UNDOING,
+    UNDONE,
+)
 
 GIVE_UP_S = 60.0
 """No attempt begins later than this after the parent's death; then all is left as it is, for the operator's command."""
@@ -35,8 +42,8 @@ _GOODBYE = b"goodbye"
 class Guardian:
     """Watches over the process that makes it, as a context manager.
 
-    Make it before the first thread and the first connection: it forks. Leaving the context says goodbye, unless an error
-    leaves it that nobody expected: then the window may be open, and the guardian acts when the process ends.
+    Make it before the first thread and the first connection: it forks. Leaving the context says goodbye, unless an
+    error leaves it that nobody expected: then the window may be open, and the guardian acts when the process ends.
 
     :param recover: called in the child with the epoch of the last :meth:`arm`, when the parent dies.
     :raises Refused: no process can be started.
@@ -49,7 +56,9 @@ class Guardian:
         except OSError as error:
             os.close(reader)
             os.close(self._writer)
-            raise Refused(f"The guardian can't be started: {error.strerror}.", "Free some memory or processes on the controller.") from error
+            raise Refused(
+                f"The guardian can't be started: {error.strerror}.", "Free some memory or processes on the controller."
+            ) from error
         if self.pid == 0:
             _guard(reader, recover)
         os.close(reader)
@@ -70,7 +79,9 @@ class Guardian:
     def __enter__(self) -> Guardian:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None or issubclass(kind, (ZdmError, SystemExit)):
             self.dismiss()
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The journal: the one document that decides what is true of a migration (cutover protocol, rules 5 and 8).
 
-Phases: I idle, W window, C closed, U undoing, V undone, K committed, R released. Every change is a compare-and-set under
-the controller's epoch; when it fails, somebody else took over and this controller must touch nothing any more.
+Phases: I idle, W window, C closed, U undoing, V undone, K committed, R released. Every change is a compare-and-set
+under the controller's epoch; when it fails, somebody else took over and this controller must touch nothing any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, OutcomeUnknown, Refused, Superseded, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    OutcomeUnknown,
+    Refused,
+    Superseded,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
 
@@ -139,8 +146,10 @@ class Journal:
             for role, tenant in (("source", self.source), ("target", self.target)):
                 if self._document and self.body[role]["id"] != tenant.id:
                     raise Refused(
-                        f"migrations/{self.key} names {self.body[role]['id']} as the {role}'s id, onboarded-tenants/{tenant.subdomain} says {tenant.id}.",
-                        "A tenant was onboarded again under another id: finish or abort the migration with the old id restored first.",
+                        f"migrations/{self.key} names {self.body[role]['id']} as the {role}'s id,"
+                        f" onboarded-tenants/{tenant.subdomain} says {tenant.id}.",
+                        "A tenant was onboarded again under another id: finish or abort the migration with the old id"
+                        " restored first.",
                     )
         return self
 
@@ -152,17 +161,26 @@ class Journal:
     def expect_way_back(self) -> None:
         """:raises Refused: the migration is finalized, or its finalizing has begun."""
         if self.body.get("finalizing"):
-            reason = f"The migration {self.key} is being finalized: rows of {self.source.subdomain}'s id may be gone already."
+            reason = (
+                f"The migration {self.key} is being finalized: rows of {self.source.subdomain}'s id may be gone"
+                " already."
+            )
             raise Refused(reason, "Run zdm.landscape.finalize again: it goes on.")
         if self.ended:
-            reason = f"The migration {self.key} is finalized: the way back has ended, nothing stands under {self.source.subdomain}'s id."
+            reason = (
+                f"The migration {self.key} is finalized: the way back has ended, nothing stands under"
+                f" {self.source.subdomain}'s id."
+            )
             raise Refused(reason, f"To move the data again, migrate {self.target.subdomain} to another tenant.")
 
-    def take_over(self, *, open_window: bool, move_from: str, move_to: str, force: bool = False, of_epoch: int = 0) -> None:
+    def take_over(
+        self, *, open_window: bool, move_from: str, move_to: str, force: bool = False, of_epoch: int = 0
+    ) -> None:
         """Step 1: the next epoch; I becomes W when *open_window*, any other phase stays.
 
         :param of_epoch: take over this epoch's run and no other.
-        :raises Refused: another controller is alive (rule 14), or a window is to be opened after the end of the way back.
+        :raises Refused: another controller is alive (rule 14), or a window is to be opened after the end of the way
+            back.
         :raises Superseded: somebody else was faster.
         """
         self.read()
@@ -171,7 +189,9 @@ class Journal:
             self.expect_way_back()
         body = dict(self.body) or self._new()
         if of_epoch and body["epoch"] != of_epoch:
-            raise Superseded(f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over.")
+            raise Superseded(
+                f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over."
+            )
         end = self.end
         body.update(epoch=int(body["epoch"]) + 1, owner=asdict(Owner.here()))
         if body["phase"] == IDLE:
@@ -193,7 +213,9 @@ class Journal:
         with self._lock:
             self._expect_own()
             if self.phase != before:
-                raise Superseded(f"The journal {self.key} is in phase {self.phase}, not {before}.", "Run the command again.")
+                raise Superseded(
+                    f"The journal {self.key} is in phase {self.phase}, not {before}.", "Run the command again."
+                )
             self._put({**self.body, "phase": after, **changes})
 
     def note(self, **changes: Any) -> None:
@@ -294,7 +316,10 @@ class Journal:
         try:
             self._document = self.store.put(MIGRATIONS, self.key, body, previous.revision if previous else None)
         except Conflict as error:
-            raise Superseded(f"The journal {self.key} was changed by somebody else.", "Look at `zdm.landscape.status`, then run the command again.") from error
+            raise Superseded(
+                f"The journal {self.key} was changed by somebody else.",
+                "Look at `zdm.landscape.status`, then run the command again.",
+            ) from error
         except OutcomeUnknown:
             self._settle(previous, body)
         self._written_at = time.monotonic()
@@ -306,9 +331,15 @@ class Journal:
         if current and current.body == intended:
             self._document = current
         elif (current.revision if current else None) == (previous.revision if previous else None):
-            raise Unreachable(f"The journal {self.key} could not be written.", "Check the config store, then run the same command again.")
+            raise Unreachable(
+                f"The journal {self.key} could not be written.",
+                "Check the config store, then run the same command again.",
+            )
         else:
-            raise Superseded(f"The journal {self.key} was changed by somebody else.", "Look at `zdm.landscape.status`, then run the command again.")
+            raise Superseded(
+                f"The journal {self.key} was changed by somebody else.",
+                "Look at `zdm.landscape.status`, then run the command again.",
+            )
 
     def _refuse_live_owner(self, force: bool) -> None:
         if force or not self.body.get("owner"):

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a window's leases alive until the close, so that a dead controller blocks nobody longer than one lease (rule 2)."""
+"""Keeps a window's leases alive until the close, so that a dead controller blocks nobody longer than one lease (rule
+2).
+"""
 
 from __future__ import annotations
 
@@ -41,4 +43,5 @@ class LeaseKeeper:
             try:
                 self._fleet.lease(migration, epoch, ids, self._lease_ms, self._mode)
             except ZdmError:
-                continue  # A lease that ends is made good by the second drain; the next step meets the same error and tells it.
+                # A lease that ends is made good by the second drain; the next step meets the same error and tells it.
+                continue

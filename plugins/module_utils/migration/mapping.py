@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tenants of a migration: who they are, which accounts share their data, who holds them, and their mapping documents."""
+"""The tenants of a migration: who they are, which accounts share their data, who holds them, and their mapping
+documents.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, Journal, Tenant, check_format
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    FORMAT,
+    IDLE,
+    Journal,
+    Tenant,
+    check_format,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Document, Store
 
 
@@ -57,14 +65,20 @@ def resolve(store: Store, source: str, target: str) -> Parties:
             )
         tenants.append(tenant_of(found[subdomain]))
     if tenants[0].id == tenants[1].id:
-        raise InputError(f"{source} and {target} both have the id {tenants[0].id}.", "Correct the document of the wrong one.")
+        raise InputError(
+            f"{source} and {target} both have the id {tenants[0].id}.", "Correct the document of the wrong one."
+        )
     return Parties(tenants[0], tenants[1], aliases_of(store, Journal(store, *tenants)))
 
 
 def aliases_of(store: Store, journal: Journal) -> tuple[Tenant, ...]:
     """Other accounts that lead to source or target now, and those that the journal's window has blocked."""
     ends = (journal.source.subdomain, journal.target.subdomain)
-    found = {entry["subdomain"]: Tenant(entry["subdomain"], entry["id"]) for entry in journal.body.get("accounts", []) if journal.phase != IDLE}
+    found = {
+        entry["subdomain"]: Tenant(entry["subdomain"], entry["id"])
+        for entry in journal.body.get("accounts", [])
+        if journal.phase != IDLE
+    }
     for document in store.list(ONBOARDED):
         if document.name not in ends and document.body.get("mapToTenant") in ends:
             found[document.name] = tenant_of(document)
@@ -94,14 +108,20 @@ def tenant_of(document: Document) -> Tenant:
     check_format(document)
     subdomain = document.body.get("subdomain", document.name)
     if subdomain != document.name:
-        raise InputError(f"{document.path} names the subdomain {subdomain!r}.", "File name and subdomain must agree; correct the document.")
-    return Tenant(valid_name(document.name, document.path), valid_name(document.body.get("id"), f"id in {document.path}"))
+        raise InputError(
+            f"{document.path} names the subdomain {subdomain!r}.",
+            "File name and subdomain must agree; correct the document.",
+        )
+    return Tenant(
+        valid_name(document.name, document.path), valid_name(document.body.get("id"), f"id in {document.path}")
+    )
 
 
 def claim(store: Store, journal: Journal, parties: Parties) -> None:
     """Step 0: take every tenant and alias for this migration, in sorted order (rule 9).
 
-    :raises Refused: another migration holds one of them; claims taken by this call are given back. A finalized migration claims nothing.
+    :raises Refused: another migration holds one of them; claims taken by this call are given back. A finalized
+        migration claims nothing.
     """
     if journal.body.get("finalized_at_ms"):
         journal.expect_way_back()
@@ -119,7 +139,8 @@ def claim(store: Store, journal: Journal, parties: Parties) -> None:
                 store.delete(CLAIMS, document.name, document.revision)
             name = holder.body.get("migration") if holder else "another migration"
             raise Refused(
-                f"Tenant {tenant.subdomain} is claimed by the migration {name}.", f"Finish or abort {name} first (playbook zdm.landscape.status shows it)."
+                f"Tenant {tenant.subdomain} is claimed by the migration {name}.",
+                f"Finish or abort {name} first (playbook zdm.landscape.status shows it).",
             ) from None
 
 
@@ -164,14 +185,20 @@ def write_documents(store: Store, journal: Journal, parties: Parties, canonical:
             written.append(tenant.subdomain)
             break
         else:
-            raise Refused(f"onboarded-tenants/{tenant.subdomain} is changed all the time.", "Stop the writer, then run the same command again.")
+            raise Refused(
+                f"onboarded-tenants/{tenant.subdomain} is changed all the time.",
+                "Stop the writer, then run the same command again.",
+            )
     return written
 
 
 def mapped(body: dict[str, Any], journal: Journal, leads_to: Tenant | None) -> dict[str, Any]:
     """An onboarded-tenants body that leads to another tenant, or (``None``) to itself, under the journal's epoch."""
     if body.get("migration") == journal.key and int(body.get("epoch", 0)) > journal.epoch:
-        raise Superseded(f"onboarded-tenants/{body.get('subdomain')} was written under epoch {body['epoch']}.", "Another controller took over.")
+        raise Superseded(
+            f"onboarded-tenants/{body.get('subdomain')} was written under epoch {body['epoch']}.",
+            "Another controller took over.",
+        )
     result = {key: value for key, value in body.items() if key not in ("mapToTenant", "mapToTenantId")}
     if leads_to:
         result.update(mapToTenant=leads_to.subdomain, mapToTenantId=leads_to.id)

@@ -15,7 +15,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Inspection, Participant, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    IGNORE,
+    Inspection,
+    Participant,
+    Refusal,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 
 _STORE_WRITES = 4
@@ -23,7 +28,9 @@ _STORE_WRITES = 4
 _ROUTER_ROUNDS = 6
 """Rounds of commands to all routers inside a window: lease, drain, close, drain, map, release."""
 _PARTICIPANT_ROUNDS = 60
-"""What prelude, barrier and turn cost whatever the rows, in small transactions: measured with one to four participants, idle and busy."""
+"""What prelude, barrier and turn cost whatever the rows, in small transactions: measured with one to four participants,
+idle and busy.
+"""
 _SAMPLES = 20
 _UNKNOWN_WRITE_MS = 5.0
 
@@ -50,7 +57,12 @@ class Plan:
     def predicted_window_ms(self) -> int:
         """Participants work at the same time; routers and store are served one step after the other."""
         slowest = max((inspection.window_ms for inspection in self.inspections), default=0)
-        return round(slowest + _PARTICIPANT_ROUNDS * self.participants_ms + _ROUTER_ROUNDS * self.router_ms + (_STORE_WRITES + self.documents) * self.store_ms)
+        return round(
+            slowest
+            + _PARTICIPANT_ROUNDS * self.participants_ms
+            + _ROUTER_ROUNDS * self.router_ms
+            + (_STORE_WRITES + self.documents) * self.store_ms
+        )
 
     @property
     def digest(self) -> str:
@@ -71,7 +83,9 @@ class Plan:
     def text(self) -> str:
         """One table per participant, for a person."""
         blocks = [_database_text(inspection) for inspection in self.inspections]
-        return "\n\n".join([f"Plan {self.digest} of {self.migration}: predicted window {self.predicted_window_ms} ms", *blocks])
+        return "\n\n".join(
+            [f"Plan {self.digest} of {self.migration}: predicted window {self.predicted_window_ms} ms", *blocks]
+        )
 
 
 def make_plan(journal: Journal, parties: Parties, participants: Sequence[Participant], fleet: Fleet) -> Plan:
@@ -79,7 +93,9 @@ def make_plan(journal: Journal, parties: Parties, participants: Sequence[Partici
 
     :raises Unreachable: a participant or router does not answer.
     """
-    inspections = tuple(participant.inspect(journal.key, parties.source.id, parties.target.id) for participant in participants)
+    inspections = tuple(
+        participant.inspect(journal.key, parties.source.id, parties.target.id) for participant in participants
+    )
     fleet.states()  # The first round pays for the connections.
     begin = time.monotonic()
     fleet.in_flight(parties.ids)
@@ -113,7 +129,13 @@ def _database_text(inspection: Inspection) -> str:
         for table in inspection.tables
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
-    lines = [f"{inspection.participant} ({inspection.kind} {inspection.version}): stage {inspection.stage_ms / 1000:.1f} s, window {inspection.window_ms} ms"]
-    lines += ["  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    lines = [
+        f"{inspection.participant} ({inspection.kind} {inspection.version}): stage {inspection.stage_ms / 1000:.1f} s,"
+        f" window {inspection.window_ms} ms"
+    ]
+    lines += [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
     lines += [f"  REFUSED {refusal.object}: {refusal.reason} {refusal.advice}" for refusal in inspection.refusals]
     return "\n".join(lines)

@@ -13,8 +13,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.base import H
 
 @dataclass(frozen=True)
 class Policy:
-    """What a window may cost, in milliseconds, what happens to requests in it (``hold`` or ``reject``), how fast a stage may be, and
-    how long the way back is planned to stay open after the switch."""
+    """What a window may cost, in milliseconds, what happens to requests in it (``hold`` or ``reject``), how fast a
+    stage may be, and how long the way back is planned to stay open after the switch."""
 
     window_budget_ms: int = 20_000
     drain_timeout_ms: int = 2_000

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that must be true before a tenant is touched. Changes nothing; every finding names an object and the way out."""
+"""Everything that must be true before a tenant is touched. Changes nothing; every finding names an object and the way
+out.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +67,17 @@ class Preflight:
         self.plan: Plan | None = None
 
     def run(self, *, for_window: bool) -> list[Finding]:
-        """All findings, in the order in which a person would look. An object that can't be checked is a finding, not an error."""
+        """All findings, in the order in which a person would look. An object that can't be checked is a finding, not an
+        error.
+        """
         findings = [*self._mapping(), *self._claims(), *self._routers(), *self.health()]
         try:
             self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet)
         except ZdmError as error:
             return [*findings, Finding("participants", False, "plan", error.message, error.advice)]
-        findings += [Finding("tables", False, refusal.object, refusal.reason, refusal.advice) for refusal in self.plan.refusals]
+        findings += [
+            Finding("tables", False, refusal.object, refusal.reason, refusal.advice) for refusal in self.plan.refusals
+        ]
         if for_window:
             findings += [*self._staged(), *self._drift()]
         return [*findings, self._budget(self.plan)]
@@ -85,7 +91,8 @@ class Preflight:
                 "mapping",
                 False,
                 f"onboarded-tenants/{self.live.subdomain}",
-                f"{self.live.subdomain} is mapped to {live['mapToTenant']} itself, so its data stands under another id.",
+                f"{self.live.subdomain} is mapped to {live['mapToTenant']} itself, so its data stands under"
+                " another id.",
                 "Migrate between the tenants at the ends of the chain, or remove the mapping.",
             )
         for tenant in self.parties.all:
@@ -94,19 +101,37 @@ class Preflight:
             body, name = documents.get(tenant.subdomain, {}), f"onboarded-tenants/{tenant.subdomain}"
             leads_to = (body.get("mapToTenant"), body.get("mapToTenantId"))
             right = leads_to == (self.live.subdomain, self.live.id)
-            message = f"{tenant.subdomain} leads to {leads_to[0] or 'itself'} (id {leads_to[1]}), expected {self.live.subdomain} (id {self.live.id})."
-            yield Finding("mapping", right, name, message, "" if right else "Complete phase 1 first: playbook zdm.landscape.map.")
+            message = (
+                f"{tenant.subdomain} leads to {leads_to[0] or 'itself'} (id {leads_to[1]}), expected"
+                f" {self.live.subdomain} (id {self.live.id})."
+            )
+            yield Finding(
+                "mapping", right, name, message, "" if right else "Complete phase 1 first: playbook zdm.landscape.map."
+            )
             same = body.get("datacenter") == live.get("datacenter")
-            message = f"{tenant.subdomain} is in datacenter {body.get('datacenter')}, {self.live.subdomain} in {live.get('datacenter')}."
-            yield Finding("datacenter", same, name, message, "" if same else "A tenant can only be migrated within one datacenter.")
+            message = (
+                f"{tenant.subdomain} is in datacenter {body.get('datacenter')}, {self.live.subdomain} in"
+                f" {live.get('datacenter')}."
+            )
+            yield Finding(
+                "datacenter",
+                same,
+                name,
+                message,
+                "" if same else "A tenant can only be migrated within one datacenter.",
+            )
 
     def _claims(self) -> Iterator[Finding]:
         for tenant in self.parties.all:
             document = self.store.get(CLAIMS, tenant.subdomain)
             holder = document.body.get("migration") if document else self.journal.key
             mine = holder == self.journal.key
-            message = f"{tenant.subdomain} is {'free for this migration' if mine else f'claimed by the migration {holder}'}."
-            yield Finding("claim", mine, f"claims/{tenant.subdomain}", message, "" if mine else f"Finish or abort {holder} first.")
+            message = (
+                f"{tenant.subdomain} is {'free for this migration' if mine else f'claimed by the migration {holder}'}."
+            )
+            yield Finding(
+                "claim", mine, f"claims/{tenant.subdomain}", message, "" if mine else f"Finish or abort {holder} first."
+            )
 
     def _routers(self) -> Iterator[Finding]:
         before = time.time() * 1000
@@ -119,16 +144,29 @@ class Preflight:
         for state in states:
             yield from self._router(state, state.clock_ms - middle, slack)
         for difference in self.fleet.compare(self._without_others(states)):
-            yield Finding("routers", False, "fleet", difference, "Restart the router that is wrong: it renders its maps from the config store.")
+            yield Finding(
+                "routers",
+                False,
+                "fleet",
+                difference,
+                "Restart the router that is wrong: it renders its maps from the config store.",
+            )
 
     def _without_others(self, states: Sequence[RouterState]) -> list[RouterState]:
         """The states without what another migration's window is changing right now: its routers differ for a moment."""
-        foreign = {tenant_id for state in states for tenant_id, block in state.blocks.items() if block.migration != self.journal.key}
+        foreign = {
+            tenant_id
+            for state in states
+            for tenant_id, block in state.blocks.items()
+            if block.migration != self.journal.key
+        }
         return [
             replace(
                 state,
                 blocks={tenant_id: block for tenant_id, block in state.blocks.items() if tenant_id not in foreign},
-                overrides={tenant_id: canonical for tenant_id, canonical in state.overrides.items() if tenant_id not in foreign},
+                overrides={
+                    tenant_id: canonical for tenant_id, canonical in state.overrides.items() if tenant_id not in foreign
+                },
             )
             for state in states
         ]
@@ -138,20 +176,40 @@ class Preflight:
         yield Finding("router", state.ready, state.name, message, "" if state.ready else "Wait, or look at its log.")
         near = abs(skew_ms) <= CLOCK_SKEW_MS + slack_ms
         message = f"The clock of {state.name} differs by {skew_ms:.0f} ms (within {slack_ms:.0f} ms)."
-        yield Finding("clock", near, state.name, message, "" if near else f"Synchronise the clocks; {CLOCK_SKEW_MS} ms are allowed.")
+        yield Finding(
+            "clock",
+            near,
+            state.name,
+            message,
+            "" if near else f"Synchronise the clocks; {CLOCK_SKEW_MS} ms are allowed.",
+        )
         alone = state.old_workers == 0
         message = f"{state.name} has {state.old_workers} old workers."
-        yield Finding("workers", alone, state.name, message, "" if alone else "Wait until the reload's old workers have ended, or stop them.")
+        yield Finding(
+            "workers",
+            alone,
+            state.name,
+            message,
+            "" if alone else "Wait until the reload's old workers have ended, or stop them.",
+        )
         for tenant_id, expected in self.parties.overrides(self.live.id).items():
             found = state.overrides.get(tenant_id)
             right = found == expected
             message = f"{state.name} leads {tenant_id} to {found or 'itself'}, expected {expected or 'itself'}."
-            yield Finding("routing", right, state.name, message, "" if right else "Run the playbook zdm.landscape.map, or restart the router.")
+            yield Finding(
+                "routing",
+                right,
+                state.name,
+                message,
+                "" if right else "Run the playbook zdm.landscape.map, or restart the router.",
+            )
         for tenant_id in self.parties.ids:
             block = state.blocks.get(tenant_id)
             if block and block.migration != self.journal.key:
                 message = f"{state.name} blocks {tenant_id} for {block.migration}."
-                yield Finding("blocks", False, state.name, message, "Wait for that migration, or free it with its own command.")
+                yield Finding(
+                    "blocks", False, state.name, message, "Wait for that migration, or free it with its own command."
+                )
 
     def _staged(self) -> Iterator[Finding]:
         for participant in self.participants:
@@ -161,8 +219,18 @@ class Preflight:
                 yield Finding("stage", False, participant.name, error.message, error.advice)
                 continue
             ready = status.state == STAGED and status.live_id == self.live.id and not status.problems
-            message = f"{participant.name} is {status.state}" + (f", {status.live_id} live" if status.live_id else "") + f". {' '.join(status.problems)}"
-            yield Finding("stage", ready, participant.name, message.strip(), "" if ready else "Run the playbook zdm.landscape.stage.")
+            message = (
+                f"{participant.name} is {status.state}"
+                + (f", {status.live_id} live" if status.live_id else "")
+                + f". {' '.join(status.problems)}"
+            )
+            yield Finding(
+                "stage",
+                ready,
+                participant.name,
+                message.strip(),
+                "" if ready else "Run the playbook zdm.landscape.stage.",
+            )
 
     def _drift(self) -> Iterator[Finding]:
         staged, now = self.journal.body.get("plan_digest", ""), self.plan.digest if self.plan else ""
@@ -174,7 +242,13 @@ class Preflight:
     def _budget(self, plan: Plan) -> Finding:
         fits = plan.predicted_window_ms <= self.window_budget_ms
         message = f"The predicted window is {plan.predicted_window_ms} ms, the budget {self.window_budget_ms} ms."
-        return Finding("budget", fits, self.journal.key, message, "" if fits else "Choose twin for the largest tables, or raise policy.window_budget.")
+        return Finding(
+            "budget",
+            fits,
+            self.journal.key,
+            message,
+            "" if fits else "Choose twin for the largest tables, or raise policy.window_budget.",
+        )
 
 
 def refuse_unless_ok(findings: Sequence[Finding]) -> None:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress of a stage and of its removal in rows, rate and time left, and how lines of the audit log are shown to a person."""
+"""The progress of a stage and of its removal in rows, rate and time left, and how lines of the audit log are shown to a
+person.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Clock = Callable[[], float]
 
 
 class Meter:
-    """Counts what participants say between two chunks. All figures are of this run: what an earlier one had copied makes it end sooner."""
+    """Counts what participants say between two chunks. All figures are of this run: what an earlier one had copied
+    makes it end sooner.
+    """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
@@ -44,7 +48,10 @@ class Meter:
     def expect(self, plan: Plan) -> None:
         """Learn how many rows there are to copy; nothing is known before."""
         self._expected = {
-            (inspection.participant, table.table): table.rows for inspection in plan.inspections for table in inspection.tables if table.strategy == TWIN
+            (inspection.participant, table.table): table.rows
+            for inspection in plan.inspections
+            for table in inspection.tables
+            if table.strategy == TWIN
         }
         self._began = self._told = self._clock()
         self._samples = deque([(self._told, 0)])
@@ -83,7 +90,15 @@ class Meter:
         table, self._current = self._current, None
         self._expected[table] = self._rows[table]
         seconds = round(self._clock() - self._began, 1)
-        return [{"participant": table[0], "table": table[1], "step": _ENDED[self._step], "rows": self._rows[table], "seconds": seconds}]
+        return [
+            {
+                "participant": table[0],
+                "table": table[1],
+                "step": _ENDED[self._step],
+                "rows": self._rows[table],
+                "seconds": seconds,
+            }
+        ]
 
     def _sample(self, now: float) -> None:
         self._samples.append((now, sum(self._rows.values())))
@@ -115,11 +130,16 @@ class Reporter:
 
     def __call__(self, entry: dict[str, Any]) -> None:
         if self._interrupted():
-            raise Timeout(f"The work on {self._journal.key} was interrupted.", "Run the same command again: it goes on where it was.")
+            raise Timeout(
+                f"The work on {self._journal.key} was interrupted.",
+                "Run the same command again: it goes on where it was.",
+            )
         for fact in self.meter.facts(entry, self._throttle.reasons):
             if fact["step"] in _ENDED:
                 fact["limits"] = self._throttle.limits.as_dict()
-                with suppress(Unreachable, OutcomeUnknown):  # The next write that matters meets the same error and tells it.
+                with suppress(
+                    Unreachable, OutcomeUnknown
+                ):  # The next write that matters meets the same error and tells it.
                     self._journal.note(progress=fact)
             self._log.write(fact)
 
@@ -134,14 +154,20 @@ def shown(entry: Mapping[str, Any]) -> str:
 
 def _copying(entry: Mapping[str, Any]) -> str:
     done = " deleted" if entry["step"] == PURGE else ""
-    table = f"{_rows(entry['rows'])} of {_rows(entry['of'])} rows{done}, {_rows(entry['rows_per_second'])} rows/s{_left(entry['seconds_left'])}"
+    table = (
+        f"{_rows(entry['rows'])} of {_rows(entry['of'])} rows{done}, {_rows(entry['rows_per_second'])}"
+        f" rows/s{_left(entry['seconds_left'])}"
+    )
     total = f"in all {_rows(entry['all_rows'])} of {_rows(entry['all_of'])}{_left(entry['all_seconds_left'])}"
     throttled = f"; throttled: {', '.join(entry['throttled'])} ({_limits(entry)})" if entry.get("throttled") else ""
     return f"{_table(entry)}: {table}; {total}{throttled}"
 
 
 def _copied(entry: Mapping[str, Any]) -> str:
-    return f"{_table(entry)}: {_rows(entry['rows'])} rows {'copied' if entry['step'] == 'copied' else 'deleted'} in {entry['seconds']:,.1f} s"
+    return (
+        f"{_table(entry)}: {_rows(entry['rows'])} rows {'copied' if entry['step'] == 'copied' else 'deleted'} in"
+        f" {entry['seconds']:,.1f} s"
+    )
 
 
 def _verifying(entry: Mapping[str, Any]) -> str:
@@ -183,7 +209,13 @@ def _rows(value: int) -> str:
 def _left(seconds: int | None) -> str:
     if seconds is None:
         return ""
-    return f", {seconds} s left" if seconds < 120 else f", {seconds // 60} min left" if seconds < 7200 else f", {seconds / 3600:.1f} h left"
+    return (
+        f", {seconds} s left"
+        if seconds < 120
+        else f", {seconds // 60} min left"
+        if seconds < 7200
+        else f", {seconds / 3600:.1f} h left"
+    )
 
 
 _SHOWN: dict[Any, Callable[[Mapping[str, Any]], str]] = {

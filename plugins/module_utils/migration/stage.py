@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage: all work that can be done while the tenant is served, before a window and between two, and its way back."""
+"""The stage: all work that can be done while the tenant is served, before a window and between two, and its way
+back.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,19 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, STAGED, Move, Participant, Progress, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    STAGED,
+    Move,
+    Participant,
+    Progress,
+    untold,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
 
 FOLLOW_MS = 600_000
-"""How long (milliseconds) the log of one participant is applied while its tenant is busy; the rest is the next call's."""
+"""How long (milliseconds) the log of one participant is applied while its tenant is busy; the rest is the next call's.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,9 @@ class Staged:
 
 def is_staged(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> bool:
     """Whether every participant is ready for a window and the journal says so."""
-    states = (participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants)
+    states = (
+        participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants
+    )
     return bool(journal.body.get("staged")) and all(state == STAGED for state in states)
 
 
@@ -50,7 +62,8 @@ def stage(
     force: bool = False,
     throttle: Throttle | None = None,
 ) -> Staged:
-    """Stage every participant; a stage that was interrupted goes on where it was. One that is ready gets what was logged since.
+    """Stage every participant; a stage that was interrupted goes on where it was. One that is ready gets what was
+    logged since.
 
     :param preflight: raises to refuse, before anything is touched; returns the plan.
     :param progress: called between two chunks, and while the next one has to wait; what it raises ends the stage.
@@ -77,16 +90,32 @@ def stage(
 
 def pending(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> dict[str, int]:
     """Logged keys that are not applied yet, of the participants that have any."""
-    found = {participant.name: participant.status(journal.key, parties.source.id, parties.target.id).pending for participant in participants}
+    found = {
+        participant.name: participant.status(journal.key, parties.source.id, parties.target.id).pending
+        for participant in participants
+    }
     return {name: keys for name, keys in found.items() if keys}
 
 
 def _follow(
-    journal: Journal, parties: Parties, participants: Sequence[Participant], progress: Progress, force: bool, throttle: Throttle | None
+    journal: Journal,
+    parties: Parties,
+    participants: Sequence[Participant],
+    progress: Progress,
+    force: bool,
+    throttle: Throttle | None,
 ) -> dict[str, int]:
     """Apply what is logged, where anything is. Nothing is touched when nothing is logged."""
     todo = pending(journal, parties, participants)
-    return {name: keys for name, keys in catch_up(journal, parties, participants, progress, force, throttle).items() if name in todo} if todo else {}
+    return (
+        {
+            name: keys
+            for name, keys in catch_up(journal, parties, participants, progress, force, throttle).items()
+            if name in todo
+        }
+        if todo
+        else {}
+    )
 
 
 def catch_up(
@@ -97,14 +126,18 @@ def catch_up(
     force: bool = False,
     throttle: Throttle | None = None,
 ) -> dict[str, int]:
-    """Apply what is logged of the live id, so that no window has to: after weeks of a transition that is a lot. Keys per participant."""
+    """Apply what is logged of the live id, so that no window has to: after weeks of a transition that is a lot. Keys
+    per participant.
+    """
     applied = {}
     with between_windows(journal, parties, force) as move:
         begin = time.monotonic()
         for participant in participants:
             # all of them: a window under an older epoch must be refused everywhere or nowhere
             participant.take_over(move)
-            applied[participant.name] = participant.follow(move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle))
+            applied[participant.name] = participant.follow(
+                move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle)
+            )
             if applied[participant.name]:
                 progress({"participant": participant.name, "step": "followed", "rows": applied[participant.name]})
         measured = {"followed": {"keys": sum(applied.values()), "ms": round((time.monotonic() - begin) * 1000)}}
@@ -130,8 +163,12 @@ def remove(
     expect_idle(journal)
     journal.expect_way_back()
     if journal.canonical != parties.source.id:
-        raise Refused(f"{parties.target.subdomain} is live: there is no stage to take back.", "Run zdm.landscape.reverse first.")
-    states = [participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants]
+        raise Refused(
+            f"{parties.target.subdomain} is live: there is no stage to take back.", "Run zdm.landscape.reverse first."
+        )
+    states = [
+        participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants
+    ]
     if not claims_of(store, journal) and not journal.body.get("staged") and all(state == ABSENT for state in states):
         return False
     claim(store, journal, parties)
@@ -146,7 +183,9 @@ def remove(
     return True
 
 
-def rewrite(journal: Journal, parties: Parties, participants: Sequence[Participant], epoch: int, to_id: str, timeout_ms: int) -> bool:
+def rewrite(
+    journal: Journal, parties: Parties, participants: Sequence[Participant], epoch: int, to_id: str, timeout_ms: int
+) -> bool:
     """Only the participants' part of a window that another process drives: the rows stand under *to_id* afterwards.
 
     :param epoch: the epoch of the open window; the caller must know it.
@@ -155,10 +194,12 @@ def rewrite(journal: Journal, parties: Parties, participants: Sequence[Participa
     journal.read()
     body = journal.body
     back = journal.phase == UNDOING and body.get("from") == to_id
-    if body.get("epoch") != epoch or not (back or (journal.phase == CLOSED and body.get("drained_epoch") == epoch and body.get("to") == to_id)):
+    if body.get("epoch") != epoch or not (
+        back or (journal.phase == CLOSED and body.get("drained_epoch") == epoch and body.get("to") == to_id)
+    ):
         raise Refused(
-            f"The journal {journal.key} (phase {journal.phase}, epoch {body.get('epoch', 0)}) does not show these tenants "
-            f"drained and closed under epoch {epoch}.",
+            f"The journal {journal.key} (phase {journal.phase}, epoch {body.get('epoch', 0)}) does not show these"
+            f" tenants drained and closed under epoch {epoch}.",
             "Rows are only rewritten inside a window: run zdm.landscape.migrate or zdm.landscape.reverse.",
         )
     move = Move(journal.key, epoch, parties.source.id, parties.target.id, body["from"], body["to"])
@@ -187,12 +228,18 @@ def between_windows(journal: Journal, parties: Parties, force: bool) -> Iterator
         journal.release_owner()
 
 
-def between_chunks(journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None) -> Progress:
-    """The progress that a participant gets: it ends the work of a run that was taken over, tells, and waits for the limits."""
+def between_chunks(
+    journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None
+) -> Progress:
+    """The progress that a participant gets: it ends the work of a run that was taken over, tells, and waits for the
+    limits.
+    """
     return partial(_between_chunks, journal, participant, progress, throttle)
 
 
-def _between_chunks(journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None, entry: dict[str, Any]) -> None:
+def _between_chunks(
+    journal: Journal, participant: Participant, progress: Progress, throttle: Throttle | None, entry: dict[str, Any]
+) -> None:
     def tell() -> None:
         if journal.lost:
             raise journal.lost

@@ -31,10 +31,24 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of, claims_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, COPY, STAGED, STAGING, Participant, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    BARRED,
+    COPY,
+    STAGED,
+    STAGING,
+    Participant,
+    Status,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
+    CLAIMS,
+    MIGRATIONS,
+    ONBOARDED,
+    Document,
+    Store,
+)
 
 _DAY_MS = 86_400_000
 _UNKNOWN_KEY_MS = 0.1
@@ -69,8 +83,14 @@ class MigrationStatus:
 
 def describe_end(end: Mapping[str, Any]) -> str:
     """One sentence on how a run ended that a guardian or a signal has ended; see :attr:`Journal.end`."""
-    who = "A run was killed in its window, and its guardian" if end["by"] == GUARDIAN else f"{end['by']} came to a run, which"
-    did = {FINISHED: "finished the window", UNDONE_ALL: "undid the window"}.get(end["outcome"], "could neither finish nor undo the window")
+    who = (
+        "A run was killed in its window, and its guardian"
+        if end["by"] == GUARDIAN
+        else f"{end['by']} came to a run, which"
+    )
+    did = {FINISHED: "finished the window", UNDONE_ALL: "undid the window"}.get(
+        end["outcome"], "could neither finish nor undo the window"
+    )
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(end["at_ms"] / 1000))
     return f"{who} {did} (epoch {end['epoch']}, {when} UTC)."
 
@@ -85,7 +105,12 @@ def all_migrations(store: Store) -> list[tuple[Tenant, Tenant]]:
 
 
 def migration_status(
-    store: Store, fleet: Fleet, participants: Sequence[Participant], source: Tenant, target: Tenant, transition_ms: int = Policy().transition_ms
+    store: Store,
+    fleet: Fleet,
+    participants: Sequence[Participant],
+    source: Tenant,
+    target: Tenant,
+    transition_ms: int = Policy().transition_ms,
 ) -> MigrationStatus:
     """Read journal, claims, mapping documents, routers and participants, and compare them.
 
@@ -117,7 +142,11 @@ def migration_status(
         status.problems = []
     elif status.finalized_at_ms:
         status.problems += [f"{document.path} is still this migration's." for document in claims_of(store, journal)]
-        status.problems += [f"{entry.participant} is {entry.state}, expected {ABSENT}." for entry in status.participants if entry.state != ABSENT]
+        status.problems += [
+            f"{entry.participant} is {entry.state}, expected {ABSENT}."
+            for entry in status.participants
+            if entry.state != ABSENT
+        ]
     else:
         status.problems += _documents(store, journal, parties, live)
         status.problems += [problem for state in states for problem in _router(state, journal, parties)]
@@ -131,8 +160,8 @@ def migration_status(
 def _transition(journal: Journal, parties: Parties, pending: int, planned_ms: int) -> dict[str, Any]:
     """How far the transition is, and what a reverse would cost now.
 
-    Nothing is measured for it: the window is taken from the last one, which had the same to do the other way round; the logged
-    keys, which are applied before it, from the last call that applied some.
+    Nothing is measured for it: the window is taken from the last one, which had the same to do the other way round; the
+    logged keys, which are applied before it, from the last call that applied some.
     """
     began = journal.body.get("committed_at_ms")
     if journal.phase != IDLE or journal.canonical != parties.target.id or journal.ended or not began:
@@ -167,7 +196,10 @@ def _documents(store: Store, journal: Journal, parties: Parties, live: Tenant) -
         document = documents.get(tenant.subdomain)
         expected = None if tenant == live else live.subdomain
         if document and document.body.get("mapToTenant") != expected:
-            problems.append(f"{document.path} leads to {document.body.get('mapToTenant') or 'itself'}, expected {expected or 'itself'}.")
+            problems.append(
+                f"{document.path} leads to {document.body.get('mapToTenant') or 'itself'}, expected"
+                f" {expected or 'itself'}."
+            )
     if journal.phase != IDLE or journal.body.get("staged"):
         for tenant in parties.all:
             holder = store.get(CLAIMS, tenant.subdomain)
@@ -185,7 +217,10 @@ def _router(state: RouterState, journal: Journal, parties: Parties) -> list[str]
     for tenant_id in parties.ids:
         block = state.blocks.get(tenant_id)
         if block and (block.far or block.until_ms > state.clock_ms):
-            problems.append(f"{state.name} {'holds' if block.far else 'blocks'} {tenant_id}{'' if block.far else ' until its lease ends'}.")
+            problems.append(
+                f"{state.name} {'holds' if block.far else 'blocks'}"
+                f" {tenant_id}{'' if block.far else ' until its lease ends'}."
+            )
     return problems
 
 
@@ -209,12 +244,18 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
     if status.running:
         doing = "Staging" if status.progress.get("step") == COPY else "Deleting"
         staging = f" {doing} {shown(status.progress)}." if status.progress else ""
-        status.verdict = f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live.{staging}"
+        status.verdict = (
+            f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live.{staging}"
+        )
         return
     if journal.phase == WINDOW:
-        status.verdict = f"A run died before the close ({epoch}); nothing was changed, {status.live.subdomain} is live and served."
+        status.verdict = (
+            f"A run died before the close ({epoch}); nothing was changed, {status.live.subdomain} is live and served."
+        )
     elif journal.phase == CLOSED:
-        status.verdict = f"A run died between close and commit ({epoch}); {status.live.subdomain} is live and its requests are held."
+        status.verdict = (
+            f"A run died between close and commit ({epoch}); {status.live.subdomain} is live and its requests are held."
+        )
     elif journal.phase in (UNDOING, UNDONE):
         status.verdict = f"An undo is not finished ({epoch}); {status.live.subdomain} is live."
         command = "zdm.landscape.abort"
@@ -222,16 +263,25 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         committed = "requests are held" if journal.phase == COMMITTED else "routers are being opened"
         status.verdict = f"Committed, not finished ({epoch}): {status.live.subdomain} is live, {committed}."
     elif status.finalized_at_ms:
-        status.verdict = f"Finalized {_date(status.finalized_at_ms)}: {parties.source.subdomain}'s requests work with the data of {parties.target.subdomain}."
+        status.verdict = (
+            f"Finalized {_date(status.finalized_at_ms)}: {parties.source.subdomain}'s requests work with the data of"
+            f" {parties.target.subdomain}."
+        )
         status.verdict += " Something is left of it." if status.problems else ""
         command = "zdm.landscape.finalize" if status.problems else ""
     elif journal.ended:
-        status.verdict = f"The end of the transition is not finished ({epoch}): {status.live.subdomain} is live and served, the way back has ended."
+        status.verdict = (
+            f"The end of the transition is not finished ({epoch}): {status.live.subdomain} is live and served, the way"
+            " back has ended."
+        )
         command = "zdm.landscape.finalize"
     elif status.problems:
         status.verdict = f"{status.live.subdomain} is live; some artefacts disagree ({epoch})."
     elif status.live == parties.target:
-        status.verdict = f"In transition: {status.live.subdomain} is live, both credentials work. {_transition_words(status.transition)}".rstrip()
+        status.verdict = (
+            f"In transition: {status.live.subdomain} is live, both credentials work."
+            f" {_transition_words(status.transition)}".rstrip()
+        )
         command = ""
     else:
         status.verdict = f"{status.live.subdomain} is live; {_stage_words(journal, status)}."
@@ -242,7 +292,9 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         if status.ended_by["outcome"] == UNDONE_ALL and not status.needs_person:
             command = "zdm.landscape.migrate" if journal.body["to"] == parties.target.id else "zdm.landscape.reverse"
     confirm = f" -e tenant_finalize_confirm={parties.source.subdomain}" if command == "zdm.landscape.finalize" else ""
-    arguments = f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
+    arguments = (
+        f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
+    )
     status.next_command = f"ansible-playbook {command} {arguments}{confirm}" if command else ""
 
 
@@ -251,8 +303,15 @@ def _transition_words(transition: Mapping[str, Any]) -> str:
         return ""
     days = transition["days_left"]
     left = f"{days} days are left" if days >= 0 else f"its time has been over for {-days} days"
-    log = f", after {transition['catch_up_ms']} ms while it is served for {transition['pending']:,} logged keys" if transition["pending"] else ""
-    return f"Since {_date(transition['began_at_ms'])}, {left}. A reverse would hold requests for about {transition['reverse_window_ms']} ms{log}."
+    log = (
+        f", after {transition['catch_up_ms']} ms while it is served for {transition['pending']:,} logged keys"
+        if transition["pending"]
+        else ""
+    )
+    return (
+        f"Since {_date(transition['began_at_ms'])}, {left}. A reverse would hold requests for about"
+        f" {transition['reverse_window_ms']} ms{log}."
+    )
 
 
 def _date(at_ms: int) -> str:
@@ -263,7 +322,13 @@ def _stage_words(journal: Journal, status: MigrationStatus) -> str:
     if journal.body.get("staged"):
         return "the stage is ready"
     states: set[Any] = {entry.state for entry in status.participants}
-    return "the stage is not finished" if states & {STAGING, STAGED} else "nothing is staged" if states <= {ABSENT} else "the stage is unclear"
+    return (
+        "the stage is not finished"
+        if states & {STAGING, STAGED}
+        else "nothing is staged"
+        if states <= {ABSENT}
+        else "the stage is unclear"
+    )
 
 
 def _command(journal: Journal, parties: Parties) -> str:

@@ -1,10 +1,12 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast a stage, its removal and finalize may be: rows per second, the lag of replicas, the answer time of the services.
+"""How fast a stage, its removal and finalize may be: rows per second, the lag of replicas, the answer time of the
+services.
 
-The limits of the policy hold until the config store has a document ``throttles/<migration>``. It is nobody's but the operator's,
-so that a change never meets a compare-and-set of the journal, and is read while the stage runs, at most once a second.
+The limits of the policy hold until the config store has a document ``throttles/<migration>``. It is nobody's but the
+operator's, so that a change never meets a compare-and-set of the journal, and is read while the stage runs, at most
+once a second.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.durations impor
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, COPY, PURGE, Participant, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    APPLY,
+    COPY,
+    PURGE,
+    Participant,
+    Progress,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES, Store
 
 ROWS, LAG, LATENCY = "rows_per_second", "replica_lag", "latency"
@@ -78,7 +86,9 @@ def _duration(value: Any, what: str, default: int) -> int:
 
 
 class RowRate:
-    """Whenever :meth:`seconds_left` says 0, the rows so far are not more than what the limit allowed for the time so far."""
+    """Whenever :meth:`seconds_left` says 0, the rows so far are not more than what the limit allowed for the time so
+    far.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -90,7 +100,9 @@ class RowRate:
         self._debt += rows
 
     def seconds_left(self, limit: int) -> float:
-        """How long the next chunk must wait under *limit*. The time since the last call counts as time under this limit."""
+        """How long the next chunk must wait under *limit*. The time since the last call counts as time under this
+        limit.
+        """
         now = self._clock()
         self._debt = max(0.0, self._debt - limit * (now - self._since)) if limit else 0.0
         self._since = now
@@ -175,7 +187,9 @@ class Throttle:
         if limits.max_latency_ms:
             slowest = self._latency.value()
             if slowest is None:
-                self._warn(f"max_latency is set for {self._migration}, but there is no health endpoint: it has no effect.")
+                self._warn(
+                    f"max_latency is set for {self._migration}, but there is no health endpoint: it has no effect."
+                )
             elif slowest > limits.max_latency_ms:
                 yield LATENCY
 
@@ -207,7 +221,13 @@ class Throttle:
         self.limits = limits
         if limits != self._told_limits:
             self._told_limits = limits
-            self._tell({"step": "limits", "limits": limits.as_dict(), "source": f"config store ({document.path})" if document else "policy"})
+            self._tell(
+                {
+                    "step": "limits",
+                    "limits": limits.as_dict(),
+                    "source": f"config store ({document.path})" if document else "policy",
+                }
+            )
 
     def _warn(self, message: str) -> None:
         if message not in self._told:
@@ -219,20 +239,29 @@ def measurable(limits: Limits, participants: Sequence[Participant], has_endpoint
     """Whether the limits of the policy can have an effect: one that silently has none is a mistake."""
     if limits.max_latency_ms and not has_endpoints:
         message = "max_latency is set, and there is no health endpoint whose answers could be timed."
-        yield Finding("throttle", False, "policy.throttle.max_latency", message, "Name health endpoints, or leave it out.")
+        yield Finding(
+            "throttle", False, "policy.throttle.max_latency", message, "Name health endpoints, or leave it out."
+        )
     if not limits.max_replica_lag_ms:
         return
     able = [participant for participant in participants if participant.knows_replica_lag]
     if not able:
         message = "max_replica_lag is set, and no participant can tell the lag of its replicas."
-        yield Finding("throttle", False, "policy.throttle.max_replica_lag", message, "Use rows_per_second or max_latency instead.")
+        yield Finding(
+            "throttle", False, "policy.throttle.max_replica_lag", message, "Use rows_per_second or max_latency instead."
+        )
     for participant in able:
         try:
             lag = participant.replica_lag_ms()
         except ZdmError as error:
             yield Finding("throttle", False, participant.name, error.message, error.advice)
             continue
-        yield Finding("throttle", True, participant.name, f"{participant.name} has {'no replica' if lag is None else f'replicas, at most {lag:.0f} ms late'}.")
+        yield Finding(
+            "throttle",
+            True,
+            participant.name,
+            f"{participant.name} has {'no replica' if lag is None else f'replicas, at most {lag:.0f} ms late'}.",
+        )
 
 
 def lift(store: Store, migration: str) -> None:

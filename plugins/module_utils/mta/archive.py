@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MTA archives and extension descriptors: what they are is known, and what is wrong with them told, before anything is uploaded."""
+"""MTA archives and extension descriptors: what they are is known, and what is wrong with them told, before anything is
+uploaded.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class Archive:
 
     def facts(self) -> dict[str, Any]:
         """What a document may keep of it."""
-        known = {key: value for key, value in asdict(self).items() if key in ("name", "digest", "md5", "mta_id", "version")}
+        known = {
+            key: value for key, value in asdict(self).items() if key in ("name", "digest", "md5", "mta_id", "version")
+        }
         return {**known, "path": self.source if _is_url(self.source) else self.path}
 
 
@@ -98,16 +102,30 @@ def read_archive(path: str, source: str = "") -> Archive:
         with zipfile.ZipFile(path) as zipped:
             entry = zipped.getinfo(DESCRIPTOR)
             if entry.file_size > _MAX_DESCRIPTOR:
-                raise InputError(f"The archive {where} has a {DESCRIPTOR} of {entry.file_size} bytes.", "No descriptor is that long; build it again.")
+                raise InputError(
+                    f"The archive {where} has a {DESCRIPTOR} of {entry.file_size} bytes.",
+                    "No descriptor is that long; build it again.",
+                )
             text = zipped.read(entry)
     except KeyError as error:
-        raise InputError(f"The archive {where} has no {DESCRIPTOR}.", "Build it with mbt build: a zip alone is no MTA archive.") from error
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:  # zipfile's, also for a compression or encryption unknown to it
-        raise InputError(f"The archive {where} is no zip, or is damaged: {error}.", "Build or download it again.") from error
+        raise InputError(
+            f"The archive {where} has no {DESCRIPTOR}.", "Build it with mbt build: a zip alone is no MTA archive."
+        ) from error
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # zipfile's, also for a compression or encryption unknown to it
+        raise InputError(
+            f"The archive {where} is no zip, or is damaged: {error}.", "Build or download it again."
+        ) from error
     descriptor = _mapping(text, f"{DESCRIPTOR} of {where}")
     mta_id, version = descriptor.get("ID"), descriptor.get("version")
     if not isinstance(mta_id, str) or not mta_id or not version:
-        raise InputError(f"{DESCRIPTOR} of {where} has no ID or no version.", "Correct mta.yaml and build the archive again.")
+        raise InputError(
+            f"{DESCRIPTOR} of {where} has no ID or no version.", "Correct mta.yaml and build the archive again."
+        )
     named = [_names(descriptor, key, where) for key in ("modules", "resources")]
     return Archive(Path(path).name, path, where, digest, md5, mta_id, str(version), *named)
 
@@ -115,7 +133,8 @@ def read_archive(path: str, source: str = "") -> Archive:
 def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
     """Inspect extension descriptors, in the order given.
 
-    :raises InputError: one does not exist, is no YAML, or has no ID; two have the same; the first of a chain does not extend *mta_id*.
+    :raises InputError: one does not exist, is no YAML, or has no ID; two have the same; the first of a chain does not
+        extend *mta_id*.
     """
     result: list[Extension] = []
     bases = set()
@@ -125,14 +144,20 @@ def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
         body = _mapping(Path(path).read_bytes(), f"The extension descriptor {given}")
         identity, extends = body.get("ID"), body.get("extends")
         if not identity or not extends:
-            raise InputError(f"The extension descriptor {given} has no ID or no extends.", "Write both: see the manual of MTA extension descriptors.")
+            raise InputError(
+                f"The extension descriptor {given} has no ID or no extends.",
+                "Write both: see the manual of MTA extension descriptors.",
+            )
         if any(other.id == identity for other in result):
             raise InputError(f"Two extension descriptors have the ID {identity}.", "Give each an ID of its own.")
         bases.add(str(extends))
         result.append(Extension(Path(path).name, path, str(identity), digest, md5))
     unknown = bases - {mta_id} - {extension.id for extension in result}
     if unknown:
-        raise InputError(f"An extension descriptor extends {', '.join(sorted(unknown))}, which is neither {mta_id} nor another one.", "Correct its extends.")
+        raise InputError(
+            f"An extension descriptor extends {', '.join(sorted(unknown))}, which is neither {mta_id} nor another one.",
+            "Correct its extends.",
+        )
     return result
 
 
@@ -145,12 +170,23 @@ def check_selection(archive: Archive, modules: Sequence[str], resources: Sequenc
         unknown = [name for name in chosen if name not in there]
         if unknown:
             advice = f"There are: {', '.join(there) or 'none'}."
-            raise InputError(f"{', '.join(unknown)} of {kind} {'is' if len(unknown) == 1 else 'are'} not in the descriptor of {archive.source}.", advice)
+            raise InputError(
+                f"{', '.join(unknown)} of {kind} {'is' if len(unknown) == 1 else 'are'} not in the descriptor of"
+                f" {archive.source}.",
+                advice,
+            )
 
 
-def fingerprint(archive: Archive, extensions: Sequence[Extension], modules: Sequence[str] | None, resources: Sequence[str] | None) -> str:
-    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, and the choice of modules and resources."""
-    chosen = [f"{key}={','.join(sorted(names)) if names else '*'}" for key, names in (("modules", modules), ("resources", resources))]
+def fingerprint(
+    archive: Archive, extensions: Sequence[Extension], modules: Sequence[str] | None, resources: Sequence[str] | None
+) -> str:
+    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, and the choice of
+    modules and resources.
+    """
+    chosen = [
+        f"{key}={','.join(sorted(names)) if names else '*'}"
+        for key, names in (("modules", modules), ("resources", resources))
+    ]
     parts = [archive.digest, *(extension.digest for extension in extensions), *chosen]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -161,7 +197,9 @@ def _is_url(location: str) -> bool:
 
 def _check_name(name: str, where: str) -> None:
     if not name.lower().endswith(_SUFFIX):
-        raise InputError(f"{where} is no MTA archive: its name does not end with .mtar.", "Give the .mtar that mbt build has made.")
+        raise InputError(
+            f"{where} is no MTA archive: its name does not end with .mtar.", "Give the .mtar that mbt build has made."
+        )
 
 
 def _download(url: str, path: Path) -> None:
@@ -170,10 +208,14 @@ def _download(url: str, path: Path) -> None:
             shutil.copyfileobj(answer, file, _BLOCK)
             length = answer.headers.get("Content-Length")
     except HTTPError as error:
-        raise InputError(f"{shown(url)} answers with status {error.code}.", "Correct archive, or put the archive there.") from error
+        raise InputError(
+            f"{shown(url)} answers with status {error.code}.", "Correct archive, or put the archive there."
+        ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise Unreachable(f"{shown(url)} can't be read: {reason}.", "Check the URL and the network, then run it again.") from error
+        raise Unreachable(
+            f"{shown(url)} can't be read: {reason}.", "Check the URL and the network, then run it again."
+        ) from error
     if length and length.isdigit() and path.stat().st_size != int(length):
         raise Unreachable(f"{shown(url)} ended before it was read.", "Run the same command again.")
 
@@ -192,13 +234,17 @@ def _digests(path: str, what: str, advice: str) -> tuple[str, str]:
 
 def _mapping(text: bytes, what: str) -> dict[str, Any]:
     if yaml is None:
-        raise InputError("The Python package PyYAML is missing.", "Install it where the module runs: pip install PyYAML.")
+        raise InputError(
+            "The Python package PyYAML is missing.", "Install it where the module runs: pip install PyYAML."
+        )
     try:
         body = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{what} is no YAML{line}: {getattr(error, 'problem', None) or 'it can not be read'}.", "Correct it.") from error
+        raise InputError(
+            f"{what} is no YAML{line}: {getattr(error, 'problem', None) or 'it can not be read'}.", "Correct it."
+        ) from error
     if not isinstance(body, dict):
         raise InputError(f"{what} is no mapping of YAML.", "Correct it.")
     return body
@@ -207,5 +253,7 @@ def _mapping(text: bytes, what: str) -> dict[str, Any]:
 def _names(descriptor: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
     entries = descriptor.get(key) or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("name") for entry in entries):
-        raise InputError(f"{DESCRIPTOR} of {where} has {key} without a name.", "Correct mta.yaml and build the archive again.")
+        raise InputError(
+            f"{DESCRIPTOR} of {where} has {key} without a name.", "Correct mta.yaml and build the archive again."
+        )
     return tuple(str(entry["name"]) for entry in entries)

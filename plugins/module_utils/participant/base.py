@@ -42,7 +42,8 @@ FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY` and :data:`PURGE`, the ``rows`` of this table so far; for
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY` and :data:`PURGE`, the ``rows`` of this table so far;
+for
 :data:`APPLY` no table, but the ``rows`` of all.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
@@ -139,7 +140,9 @@ class Status:
 
 
 class Participant(ABC):
-    """One participant; used by one thread at a time. Verbs raise ``Unreachable``, ``Superseded``, ``Refused`` or ``Timeout``."""
+    """One participant; used by one thread at a time. Verbs raise ``Unreachable``, ``Superseded``, ``Refused`` or
+    ``Timeout``.
+    """
 
     name: str
     kind: str
@@ -148,14 +151,19 @@ class Participant(ABC):
 
     @abstractmethod
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not raise them."""
+        """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not
+        raise them.
+        """
 
     @abstractmethod
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
-        """Install fences of the retired id, logs and twins; backfill; verify. Resumes. Returns the rows copied by this call."""
+        """Install fences of the retired id, logs and twins; backfill; verify. Resumes. Returns the rows copied by this
+        call.
+        """
 
     def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
-        """Apply what is logged of the live ``from_id`` while it is served, until little is left or the time is up. Fences nothing.
+        """Apply what is logged of the live ``from_id`` while it is served, until little is left or the time is up.
+        Fences nothing.
 
         Returns the number of keys applied; 0 where nothing is logged. Legal from staged.
         """
@@ -182,15 +190,20 @@ class Participant(ABC):
 
     @abstractmethod
     def turn(self, move: Move) -> None:
-        """After the commit: ``to_id`` is live: drop the forward log, lift its fence. Legal from barred (and from turned: nothing)."""
+        """After the commit: ``to_id`` is live: drop the forward log, lift its fence. Legal from barred (and from
+        turned: nothing).
+        """
 
     @abstractmethod
     def undo(self, move: Move) -> None:
-        """Back to before the barrier: rows back, ``from_id`` live again, its fence dropped last. From staged it does nothing."""
+        """Back to before the barrier: rows back, ``from_id`` live again, its fence dropped last. From staged it does
+        nothing.
+        """
 
     @abstractmethod
     def remove(self, move: Move, progress: Progress = untold) -> int:
-        """Take back the twins of the retired ``to_id`` and every helper object; ``from_id`` is live and stays as it is. Resumes.
+        """Take back the twins of the retired ``to_id`` and every helper object; ``from_id`` is live and stays as it is.
+        Resumes.
 
         Returns the rows removed. No window can begin once it has begun.
         """
@@ -204,7 +217,9 @@ class Participant(ABC):
         """Digest of a tenant's rows in all planned or tenant-carrying tables, the tenant column left out."""
 
     def replica_lag_ms(self) -> float | None:
-        """How far the slowest replica is behind; ``None`` without replicas, or when the server does not know of them."""
+        """How far the slowest replica is behind; ``None`` without replicas, or when the server does not know of
+        them.
+        """
         return None
 
     def round_trip(self) -> None:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which strategy each table of a database takes, and what is refused: pure, the same for every engine.
 
-An engine reads its catalog into :class:`TableFacts`, says what it can do with :class:`Engine`, and calls :func:`classify`.
+An engine reads its catalog into :class:`TableFacts`, says what it can do with :class:`Engine`, and calls
+:func:`classify`.
 Nothing is skipped silently: every table is in the result, as a plan or with a refusal and the way out.
 """
 
@@ -13,8 +14,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import AUTO, IGNORE, IN_PLACE, TWIN, Refusal, TablePlan
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    AUTO,
+    IGNORE,
+    IN_PLACE,
+    TWIN,
+    Refusal,
+    TablePlan,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
+    Engine,
+    ForeignKey,
+    Note,
+    Rate,
+    TableFacts,
+    UniqueKey,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.order import components, cyclic, parents_first
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
@@ -29,7 +44,10 @@ LOOKS = 3
 """How often a table in place is looked at in the window, see ``TableFacts.look_ms``."""
 SAFETY = 3
 """A predicted in_place time must fit into the budget this many times."""
-_TENANT_TYPE = re.compile(r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*", re.IGNORECASE | re.DOTALL)
+_TENANT_TYPE = re.compile(
+    r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def classify(
@@ -100,7 +118,11 @@ class _Job:
         for name in sorted(given):
             entry = given[name] or {}
             if name not in self.facts:
-                self.refuse(name, f"The options name a table {name} that the database does not have.", "Correct the name under `tables`, or remove it.")
+                self.refuse(
+                    name,
+                    f"The options name a table {name} that the database does not have.",
+                    "Correct the name under `tables`, or remove it.",
+                )
                 continue
             for reason, advice in wrong_options(self.facts[name], entry):
                 self.refuse(name, reason, advice)
@@ -113,7 +135,11 @@ class _Job:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
         for pattern in patterns:
             if compiled(pattern) is None:
-                self.refuse("tenant_columns", f"{pattern!r} is neither a column name nor a regular expression.", "Correct `tenant_columns`.")
+                self.refuse(
+                    "tenant_columns",
+                    f"{pattern!r} is neither a column name nor a regular expression.",
+                    "Correct `tenant_columns`.",
+                )
         return patterns
 
     def _ignored(self, name: str) -> bool:
@@ -142,7 +168,9 @@ class _Job:
         )
 
     def _hangs_on(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> str:
-        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when none."""
+        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when
+        none.
+        """
         seen, todo = {name}, [name]
         while todo:
             for key in self.facts[todo.pop()].foreign_keys:
@@ -161,11 +189,16 @@ class _Job:
             unnamed = [pair for pair in followed if pair[0] not in columns[name]]
             if unnamed and key.table in self.tenant:
                 column, referred = unnamed[0]
-                reason = f"Column {column} of {name} refers to tenant column {referred} of {key.table} but is no tenant column."
+                reason = (
+                    f"Column {column} of {name} refers to tenant column {referred} of {key.table} but is no tenant"
+                    " column."
+                )
                 self.refuse(name, reason, f"Add {column} to `tenant_columns`.")
             elif followed and self._ignored(name) != self._ignored(key.table):
                 ignored, other = (name, key.table) if self._ignored(name) else (key.table, name)
-                reason = f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
+                reason = (
+                    f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
+                )
                 self.refuse(ignored, reason, "Do not ignore it.")
 
     # -- one table --------------------------------------------------------------------------------
@@ -176,18 +209,27 @@ class _Job:
             if column.name not in self.tenant[name]:
                 continue
             if column.nullable:
-                self.refuse(name, f"Tenant column {column.name} of {name} may be null.", f"Make {column.name} NOT NULL.")
+                self.refuse(
+                    name, f"Tenant column {column.name} of {name} may be null.", f"Make {column.name} NOT NULL."
+                )
             if not _TENANT_TYPE.fullmatch(column.type.strip()):
                 reason = f"Tenant column {column.name} of {name} is of type {column.type}, not text or uuid."
                 self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
             if column.generated:
-                self.refuse(name, f"Tenant column {column.name} of {name} is generated.", "Name the column that it is computed from.")
+                self.refuse(
+                    name,
+                    f"Tenant column {column.name} of {name} is generated.",
+                    "Name the column that it is computed from.",
+                )
         self._check_rows(table)
         if not self.key(name):
             reason = f"Table {name} has no primary key."
             advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
             if self.tables.get(name, {}).get("key"):
-                reason, advice = f"`key` of table {name} is no unique key of NOT NULL columns.", "Name all columns of one unique key."
+                reason, advice = (
+                    f"`key` of table {name} is no unique key of NOT NULL columns.",
+                    "Name all columns of one unique key.",
+                )
             self.refuse(name, reason, advice)
         for note in table.notes:
             if self._forbids_all(note):
@@ -205,8 +247,10 @@ class _Job:
             if column not in self.tables.get(name, {}).get("id_stays", {}):
                 self.refuse(
                     name,
-                    f"Column {column} of {name} holds the tenant's id inside its text, and nobody said whether it may stay.",
-                    f'If it may: `{name}: {{id_stays: {{{column}: "<reason>"}}}}` under `tables`; else change the application first.',
+                    f"Column {column} of {name} holds the tenant's id inside its text, and nobody said whether it may"
+                    " stay.",
+                    f'If it may: `{name}: {{id_stays: {{{column}: "<reason>"}}}}` under `tables`; else change the'
+                    " application first.",
                 )
 
     def _forbids_all(self, note: Note) -> bool:
@@ -250,8 +294,13 @@ class _Job:
         blocker = self._foreign_key_blocker(name)
         if blocker:
             return blocker
-        if not (self.options.get("no_cross_tenant_readers") or self.tables.get(name, {}).get("no_cross_tenant_readers")):
-            return "readers across tenants would see the copies, and nobody declared that there are none (`no_cross_tenant_readers: true`)"
+        if not (
+            self.options.get("no_cross_tenant_readers") or self.tables.get(name, {}).get("no_cross_tenant_readers")
+        ):
+            return (
+                "readers across tenants would see the copies, and nobody declared that there are none"
+                " (`no_cross_tenant_readers: true`)"
+            )
         return ""
 
     def _foreign_key_blocker(self, name: str) -> str:
@@ -260,16 +309,27 @@ class _Job:
         for key in self.facts[name].foreign_keys:
             follows = self._follows_tenant(name, key)
             if key.table in self.tenant and not follows:
-                return f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows there from being deleted"
+                return (
+                    f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows"
+                    " there from being deleted"
+                )
             if key.acts and not (follows and self.engine.cascades_fire_triggers):
-                return f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE {key.on_update}), which the log would miss"
+                return (
+                    f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE"
+                    f" {key.on_update}), which the log would miss"
+                )
         return ""
 
     # -- all tables -------------------------------------------------------------------------------
 
     def _edges(self) -> set[tuple[str, str]]:
         """(child, parent) for foreign keys that carry the tenant column."""
-        return {(name, key.table) for name in self.tenant for key in self.facts[name].foreign_keys if self._follows_tenant(name, key)}
+        return {
+            (name, key.table)
+            for name in self.tenant
+            for key in self.facts[name].foreign_keys
+            if self._follows_tenant(name, key)
+        }
 
     def update_ms(self, name: str) -> int:
         """Predicted milliseconds of the window for *name* in place."""
@@ -289,7 +349,10 @@ class _Job:
             if len(wanted) == 2:
                 for name in group:
                     self.strategy[name] = IN_PLACE
-                reason = f"Tables {', '.join(group)} share foreign keys with the tenant column but ask for different strategies."
+                reason = (
+                    f"Tables {', '.join(group)} share foreign keys with the tenant column but ask for different"
+                    " strategies."
+                )
                 self.refuse(group[0], reason, "Give all of them the same.", group)
                 continue
             if wanted:
@@ -302,7 +365,13 @@ class _Job:
     def _take_explicit(self, group: Sequence[str], strategy: str) -> None:
         for name in group:
             asked = self.tables.get(name, {}).get("strategy", AUTO) == strategy
-            why = "The options ask for it." if asked else f"Shares foreign keys with the tenant column with a table for which the options ask for {strategy}."
+            why = (
+                "The options ask for it."
+                if asked
+                else (
+                    f"Shares foreign keys with the tenant column with a table for which the options ask for {strategy}."
+                )
+            )
             self.strategy[name] = strategy
             if name in self.staged:
                 self.why.setdefault(name, "Staged this way.")
@@ -326,24 +395,44 @@ class _Job:
         if in_place_ok and small + cost <= min(SMALL_MS, self.budget_ms / SAFETY):
             self._set(group, IN_PLACE, f"{takes}, so a copy would not pay off.")
         elif not blockers:
-            self._set(group, TWIN, f"{takes}; every unique key contains the tenant column, so copies are made while the tenant is served.")
+            self._set(
+                group,
+                TWIN,
+                f"{takes}; every unique key contains the tenant column, so copies are made while the tenant is served.",
+            )
         else:
             blocked, blocker = next(iter(blockers.items()))
             if in_place_ok and (explicit + small + cost) * SAFETY <= self.budget_ms:
-                self._set(group, IN_PLACE, f"No twin, because {blocker}; {takes}, which fits the window's budget of {self.budget_ms} ms.")
+                self._set(
+                    group,
+                    IN_PLACE,
+                    f"No twin, because {blocker}; {takes}, which fits the window's budget of {self.budget_ms} ms.",
+                )
                 return
             self.over_budget = self.over_budget or in_place_ok
             cannot = f"{takes}, {SAFETY} times that is over the budget of {self.budget_ms} ms"
             if not in_place_ok:
-                cannot = next(note.reason.rstrip(".") for name in group for note in self.facts[name].notes if IN_PLACE in note.strategies)
-            reason = f"Table {group[0]}{together} cannot change in place ({cannot}), and {blocked} cannot be a twin: {blocker}."
+                cannot = next(
+                    note.reason.rstrip(".")
+                    for name in group
+                    for note in self.facts[name].notes
+                    if IN_PLACE in note.strategies
+                )
+            reason = (
+                f"Table {group[0]}{together} cannot change in place ({cannot}), and {blocked} cannot be a twin:"
+                f" {blocker}."
+            )
             self.strategy.update(dict.fromkeys(group, IN_PLACE))
             self.refuse(blocked, reason, self._way_out(blocker), group)
 
     def _set(self, group: Sequence[str], strategy: str, why: str) -> None:
         for name in group:
             self.strategy[name] = strategy
-            linked = f" Moves with {', '.join(other for other in group if other != name)} (foreign keys)." if len(group) > 1 else ""
+            linked = (
+                f" Moves with {', '.join(other for other in group if other != name)} (foreign keys)."
+                if len(group) > 1
+                else ""
+            )
             self.why.setdefault(name, why + linked)
 
     def _refuse_in_place_notes(self, name: str) -> None:
@@ -353,7 +442,10 @@ class _Job:
 
     def _way_out(self, blocker: str) -> str:
         if "no_cross_tenant_readers" in blocker:
-            return "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so, or raise window_budget."
+            return (
+                "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so, or raise"
+                " window_budget."
+            )
         return "Change the table, choose `strategy: in_place`, or raise window_budget."
 
     def _check_budget(self) -> None:
@@ -361,11 +453,22 @@ class _Job:
         total = sum(cost.values())
         if total * SAFETY > self.budget_ms and not self.over_budget:
             largest = max(cost, key=lambda name: (cost[name], name))
-            reason = f"The tables in place take about {total} ms; {SAFETY} times that is over the budget of {self.budget_ms} ms. The largest is {largest}."
+            reason = (
+                f"The tables in place take about {total} ms; {SAFETY} times that is over the budget of {self.budget_ms}"
+                f" ms. The largest is {largest}."
+            )
             self.refuse(largest, reason, "Choose `strategy: twin` for the large tables, or raise window_budget.")
 
     def _plans(self) -> tuple[TablePlan, ...]:
-        order = parents_first(self.tenant, {(name, key.table) for name in self.tenant for key in self.facts[name].foreign_keys if key.table in self.tenant})
+        order = parents_first(
+            self.tenant,
+            {
+                (name, key.table)
+                for name in self.tenant
+                for key in self.facts[name].foreign_keys
+                if key.table in self.tenant
+            },
+        )
         ignored = [name for name in self.facts if name not in self.tenant]
         return tuple(self._plan(name) for name in (*order, *ignored))
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Foreign keys that would refer to nothing when rows change their id: asked in the plan, by one query for each.
 
-Where the server checks keys the window would fail with requests held; where it does not, as in the sessions of MariaDB and
-SQLite, the rows would dangle and nobody would look.
+Where the server checks keys the window would fail with requests held; where it does not, as in the sessions of MariaDB
+and SQLite, the rows would dangle and nobody would look.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Dialect:
 def dangling(
     catalog: Mapping[str, TableFacts], plans: Sequence[TablePlan], dialect: Dialect, live_id: str, other_id: str
 ) -> Iterator[tuple[str, Refusal]]:
-    """For every foreign key that leads from moving rows to rows that stay: a query that has a row when one would dangle, and the refusal."""
+    """For every foreign key that leads from moving rows to rows that stay: a query that has a row when one would
+    dangle, and the refusal.
+    """
     moving = {plan.table: plan.tenant_columns for plan in plans if plan.strategy != IGNORE}
     for table, tenant in moving.items():
         for key in catalog[table].foreign_keys:
@@ -70,6 +72,8 @@ def _refusal(table: str, key: ForeignKey, other_id: str) -> Refusal:
     referred = ", ".join(key.referred)
     return Refusal(
         table,
-        f"Foreign key {key.name} of {table} refers to {key.table} ({referred}), whose rows stay, and rows that are to stand under {other_id} find none there.",
-        f"Insert the row of {other_id} into {key.table}, as the application does when it onboards a tenant, or let its rows move too.",
+        f"Foreign key {key.name} of {table} refers to {key.table} ({referred}), whose rows stay, and rows that are to"
+        f" stand under {other_id} find none there.",
+        f"Insert the row of {other_id} into {key.table}, as the application does when it onboards a tenant, or let its"
+        " rows move too.",
     )

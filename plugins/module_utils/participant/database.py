@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the database participants share: connecting, reading the catalog, quoting, measuring, digests. Knows no engine."""
+"""What the database participants share: connecting, reading the catalog, quoting, measuring, digests. Knows no
+engine.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, ForeignKey, TableFacts, UniqueKey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import DEFAULT_TENANT_COLUMNS, tenant_columns_of
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
+    Column,
+    ForeignKey,
+    TableFacts,
+    UniqueKey,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
+    DEFAULT_TENANT_COLUMNS,
+    tenant_columns_of,
+)
 
 try:
     import sqlalchemy as sa
@@ -40,8 +50,8 @@ DEFAULT_BUDGET_MS = 20_000
 class Database(Participant):
     """A participant that SQLAlchemy reaches. A subclass says how to connect and does the engine's own work.
 
-    :param options: ``name``, ``host``, ``port``, ``database``, ``user``, ``password``, ``socket``, ``ssl``, ``ca_file``,
-        ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``, ``budget_ms``.
+    :param options: ``name``, ``host``, ``port``, ``database``, ``user``, ``password``, ``socket``, ``ssl``,
+        ``ca_file``, ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``, ``budget_ms``.
     :raises InputError: an option is missing.
     :raises ZdmError: SQLAlchemy or the driver is not installed.
     """
@@ -55,7 +65,10 @@ class Database(Participant):
         self.options = dict(options)
         for required in ("name", "database"):
             if not self.options.get(required):
-                raise InputError(f"Participant {self.options.get('name', '(without a name)')} has no {required}.", f"Give it a {required}.")
+                raise InputError(
+                    f"Participant {self.options.get('name', '(without a name)')} has no {required}.",
+                    f"Give it a {required}.",
+                )
         self.name = str(self.options["name"])
         self.budget_ms = int(self.options.get("budget_ms") or DEFAULT_BUDGET_MS)
         if not HAS_SQLALCHEMY:
@@ -80,22 +93,34 @@ class Database(Participant):
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         """The engine's error in our words; called for every error of the driver but those of connecting."""
         if error.connection_invalidated:
-            return Unreachable(f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again.")
-        return ZdmError(f"{self.label}: {first_line(error)}", "Correct the cause in the database and run the same command again.")
+            return Unreachable(
+                f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again."
+            )
+        return ZdmError(
+            f"{self.label}: {first_line(error)}", "Correct the cause in the database and run the same command again."
+        )
 
     @property
     def label(self) -> str:
         """How the participant is called in messages."""
         where = self.options.get("host") or self.options.get("socket")
-        return f"{self.kind} participant {self.name} (database {self.options['database']}{f' on {where}' if where else ''})"
+        return (
+            f"{self.kind} participant {self.name} (database"
+            f" {self.options['database']}{f' on {where}' if where else ''})"
+        )
 
     def engine(self) -> SqlEngine:
         if self._engine is None:
             try:
                 # NullPool: a connection that we close is closed; hide_parameters keeps values out of error messages
-                self._engine = sa.create_engine(self.url(), connect_args=self.connect_args(), poolclass=NullPool, hide_parameters=True)
+                self._engine = sa.create_engine(
+                    self.url(), connect_args=self.connect_args(), poolclass=NullPool, hide_parameters=True
+                )
             except ImportError as error:
-                raise ZdmError(f"Participant {self.name} needs the driver {self.driver}.", f"Install it: pip install {self.driver}.") from error
+                raise ZdmError(
+                    f"Participant {self.name} needs the driver {self.driver}.",
+                    f"Install it: pip install {self.driver}.",
+                ) from error
         return self._engine
 
     def open(self) -> Connection:
@@ -110,7 +135,9 @@ class Database(Participant):
             if self.refused_login(message):
                 reason = f"{self.label} refuses the login of user {self.options.get('user')!r}: wrong user or password."
                 raise Unreachable(reason, "Correct user and password of the participant.") from None
-            raise Unreachable(f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs.") from None
+            raise Unreachable(
+                f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs."
+            ) from None
 
     def connection(self) -> Connection:
         """The one connection of this participant, opened when needed and again when it broke."""
@@ -127,7 +154,9 @@ class Database(Participant):
 
     @contextmanager
     def transaction(self, *first: str) -> Iterator[Connection]:
-        """One transaction on the participant's connection; *first* are statements to begin it with. Driver errors are translated."""
+        """One transaction on the participant's connection; *first* are statements to begin it with. Driver errors are
+        translated.
+        """
         with self.translated():
             connection = self.connection()
             try:
@@ -160,11 +189,15 @@ class Database(Participant):
     # -- catalog ----------------------------------------------------------------------------------
 
     def reflect(self, connection: Connection, schemas: Sequence[str | None] = (None,)) -> dict[str, TableFacts]:
-        """All tables with columns and keys, by the name that an operator writes; rows and triggers are the engine's to add."""
+        """All tables with columns and keys, by the name that an operator writes; rows and triggers are the engine's to
+        add.
+        """
         inspector = sa.inspect(connection)
         result: dict[str, TableFacts] = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", sa.exc.SAWarning)  # types that SQLAlchemy does not know: we never bind values of them
+            warnings.simplefilter(
+                "ignore", sa.exc.SAWarning
+            )  # types that SQLAlchemy does not know: we never bind values of them
             for schema in schemas:
                 columns = inspector.get_multi_columns(schema=schema)
                 primary = inspector.get_multi_pk_constraint(schema=schema)
@@ -192,7 +225,13 @@ class Database(Participant):
         except sa.exc.CompileError:
             kind = str(column["type"])
         generated = bool(column.get("computed"))
-        return Column(column["name"], kind, bool(column["nullable"]), generated, bool(column.get("identity") or column.get("autoincrement") is True))
+        return Column(
+            column["name"],
+            kind,
+            bool(column["nullable"]),
+            generated,
+            bool(column.get("identity") or column.get("autoincrement") is True),
+        )
 
     def _foreign_key(self, key: Any) -> ForeignKey:
         options = key.get("options") or {}
@@ -209,7 +248,9 @@ class Database(Participant):
         """Tables that carry tenant columns and are not ignored, with these columns."""
         patterns = self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
         ignored = {name for name, entry in (self.options.get("tables") or {}).items() if (entry or {}).get("ignore")}
-        found = {name: tenant_columns_of(table, patterns) for name, table in sorted(catalog.items()) if name not in ignored}
+        found = {
+            name: tenant_columns_of(table, patterns) for name, table in sorted(catalog.items()) if name not in ignored
+        }
         return {name: columns for name, columns in found.items() if columns}
 
     # -- digests ----------------------------------------------------------------------------------
@@ -218,7 +259,8 @@ class Database(Participant):
         with self.transaction(*self.snapshot()) as connection:
             catalog = self.catalog(connection)
             digests = {
-                name: self.table_digest(connection, catalog[name], tenant, tenant_id) for name, tenant in self.tenant_tables(catalog).items()
+                name: self.table_digest(connection, catalog[name], tenant, tenant_id)
+                for name, tenant in self.tenant_tables(catalog).items()
             }
         return digest_of(digests)
 
@@ -230,8 +272,11 @@ class Database(Participant):
     def catalog(self, connection: Connection) -> dict[str, TableFacts]:
         """The application's tables, see :meth:`reflect`."""
 
-    def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
-        """Number of the tenant's rows and a digest that does not depend on their order; the tenant's own id is left out of it.
+    def table_digest(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
+    ) -> tuple[int, str]:
+        """Number of the tenant's rows and a digest that does not depend on their order; the tenant's own id is left out
+        of it.
 
         This one reads the rows; an engine whose server can hash overrides it.
         """
@@ -239,20 +284,31 @@ class Database(Participant):
         query = sa.select(own).where(sa.or_(*(own.c[column] == tenant_id for column in tenant)))
         total, rows = 0, 0
         for row in connection.execute(query):
-            values = [None if name in tenant and str(value) == tenant_id else repr(value) for name, value in zip(own.c.keys(), row, strict=True)]
+            values = [
+                None if name in tenant and str(value) == tenant_id else repr(value)
+                for name, value in zip(own.c.keys(), row, strict=True)
+            ]
             total += int.from_bytes(hashlib.sha256(json.dumps(values).encode()).digest(), "big")
             rows += 1
         return rows, f"{total % 2**256:x}"
 
 
 def schema_digest(catalog: Mapping[str, TableFacts], tables: Iterable[TablePlan]) -> str:
-    """Digest of everything that a plan relies on: structure and strategies, never row counts. A change is schema drift."""
+    """Digest of everything that a plan relies on: structure and strategies, never row counts. A change is schema
+    drift.
+    """
     parts = []
     for plan in sorted(tables, key=lambda plan: plan.table):
         part: list[Any] = [plan.table, plan.strategy, plan.tenant_columns, plan.key]
         if plan.strategy != IGNORE:
             facts = catalog[plan.table]
-            part += [repr(facts.columns), facts.primary_key, sorted(map(repr, facts.unique_keys)), sorted(map(repr, facts.foreign_keys)), facts.triggers]
+            part += [
+                repr(facts.columns),
+                facts.primary_key,
+                sorted(map(repr, facts.unique_keys)),
+                sorted(map(repr, facts.foreign_keys)),
+                facts.triggers,
+            ]
         parts.append(part)
     return digest_of(parts)
 
@@ -270,7 +326,9 @@ def per_row_us(rows: int, action: Callable[[], Any]) -> float:
 
 
 def execute(connection: Connection, statement: str) -> Any:
-    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it. Returns a ``CursorResult``."""
+    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it. Returns a
+    ``CursorResult``.
+    """
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
@@ -290,14 +348,22 @@ def _unique_keys(constraints: Iterable[Any], indexes: Iterable[Any]) -> tuple[Un
     for index in indexes:
         if index.get("unique") and index["name"] not in found:
             names = index["column_names"]
-            partial = any(key.endswith("_where") and value for key, value in (index.get("dialect_options") or {}).items())
-            found[index["name"]] = UniqueKey(index["name"] or "unique", tuple(name for name in names if name), None not in names and not partial)
+            partial = any(
+                key.endswith("_where") and value for key, value in (index.get("dialect_options") or {}).items()
+            )
+            found[index["name"]] = UniqueKey(
+                index["name"] or "unique", tuple(name for name in names if name), None not in names and not partial
+            )
     return tuple(found[name] for name in sorted(found, key=str))
 
 
 def _with_referred(table: TableFacts, catalog: Mapping[str, TableFacts]) -> tuple[ForeignKey, ...]:
     """Foreign keys that name no referred columns (legal in SQL) refer to the primary key."""
     return tuple(
-        key if len(key.referred) == len(key.columns) else replace(key, referred=catalog[key.table].primary_key if key.table in catalog else key.columns)
+        (
+            key
+            if len(key.referred) == len(key.columns)
+            else replace(key, referred=catalog[key.table].primary_key if key.table in catalog else key.columns)
+        )
         for key in table.foreign_keys
     )

@@ -23,7 +23,9 @@ class Column:
 
 @dataclass(frozen=True)
 class UniqueKey:
-    """A unique key or unique index. ``columns`` holds plain columns only; ``whole`` is false for partial or expression indexes."""
+    """A unique key or unique index. ``columns`` holds plain columns only; ``whole`` is false for partial or expression
+    indexes.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -32,7 +34,9 @@ class UniqueKey:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key of a table; actions as the standard writes them: NO ACTION, RESTRICT, CASCADE, SET NULL, SET DEFAULT."""
+    """A foreign key of a table; actions as the standard writes them: NO ACTION, RESTRICT, CASCADE, SET NULL, SET
+    DEFAULT.
+    """
 
     name: str
     columns: tuple[str, ...]

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, FORMAT, IGNORE, IN_PLACE, STAGING, TWIN, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    BARRED,
+    FORMAT,
+    IGNORE,
+    IN_PLACE,
+    STAGING,
+    TWIN,
+    TablePlan,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 
@@ -26,7 +34,18 @@ if TYPE_CHECKING:
 OWN_TABLES = r"zdm_(migration|fence)_[0-9a-f]{8}|zdm_log_[0-9a-f]{8}_[st]_[0-9]+"
 """Helper tables of any migration; they are no part of the application's schema."""
 
-_COLUMNS = ("format", "migration", "epoch", "state", "live_id", "source_id", "target_id", "digest", "tables", "progress")
+_COLUMNS = (
+    "format",
+    "migration",
+    "epoch",
+    "state",
+    "live_id",
+    "source_id",
+    "target_id",
+    "digest",
+    "tables",
+    "progress",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +55,8 @@ class Planned:
     :param columns: its tenant columns; a twin has one.
     :param keep: columns that a plain UPDATE would touch by itself.
     :param index: of a twin: the index that holds its key.
-    :param key: of a twin: the columns of that index without the tenant column; ``key_types`` as a CREATE TABLE writes them.
+    :param key: of a twin: the columns of that index without the tenant column; ``key_types`` as a CREATE TABLE writes
+        them.
     :param copied: of a twin: all columns but the tenant column and generated ones.
     :param texts: those of them that a collation compares.
     """
@@ -70,7 +90,8 @@ class State:
     digest: str
     tables: tuple[Planned, ...]
     progress: dict[str, Any] = field(default_factory=dict)
-    """Of the twins: ``copying`` when rows of the other id are the migration's own, ``done`` tables, ``rows`` of each."""
+    """Of the twins: ``copying`` when rows of the other id are the migration's own, ``done`` tables, ``rows`` of each.
+    """
     format: int = FORMAT
 
     @property
@@ -103,7 +124,10 @@ class State:
         if self.state == STAGING:
             return []
         wanted = {self.live_id, self.other_id} if self.state == BARRED else {self.other_id}
-        found = [f"State {self.state}, but {tenant} is not fenced on every planned table." for tenant in sorted(wanted - set(fenced))]
+        found = [
+            f"State {self.state}, but {tenant} is not fenced on every planned table."
+            for tenant in sorted(wanted - set(fenced))
+        ]
         found += [f"State {self.state}, but {tenant} is fenced." for tenant in sorted(set(fenced) - wanted)]
         empty = self.standing[1]
         if rows.get(empty):
@@ -126,7 +150,11 @@ class Survey:
 
     def planned(self, tables: Iterable[TablePlan]) -> tuple[Planned, ...]:
         """The tables that change id, with what the verbs must know of them."""
-        return tuple(self._twin(table) if table.strategy == TWIN else self._in_place(table) for table in tables if table.strategy != IGNORE)
+        return tuple(
+            self._twin(table) if table.strategy == TWIN else self._in_place(table)
+            for table in tables
+            if table.strategy != IGNORE
+        )
 
     def _in_place(self, table: TablePlan) -> Planned:
         return Planned(table.table, table.tenant_columns, self.keep.get(table.table, ()))
@@ -166,13 +194,25 @@ def read_state(connection: Connection, migration: str, lock: bool = False) -> St
     if row is None:
         return None
     tables = tuple(map(Planned.load, json.loads(row["tables"])))
-    return State(**{**row, "epoch": int(row["epoch"]), "format": int(row["format"]), "tables": tables, "progress": json.loads(row["progress"])})
+    return State(
+        **{
+            **row,
+            "epoch": int(row["epoch"]),
+            "format": int(row["format"]),
+            "tables": tables,
+            "progress": json.loads(row["progress"]),
+        }
+    )
 
 
 def write_state(connection: Connection, state: State, insert: bool = False) -> None:
     """Insert the state row, or overwrite it."""
     table = _table(state.migration)
-    values = {**asdict(state), "tables": json.dumps([asdict(table) for table in state.tables]), "progress": json.dumps(state.progress)}
+    values = {
+        **asdict(state),
+        "tables": json.dumps([asdict(table) for table in state.tables]),
+        "progress": json.dumps(state.progress),
+    }
     connection.execute((table.insert() if insert else table.update()).values(**values))
 
 
@@ -194,7 +234,9 @@ class Rows:
         return " OR ".join(f"{self.quote(column)} = {literal(tenant_id)}" for column in table.columns)
 
     def update(self, table: Planned, old: str, new: str) -> str:
-        """The statement that moves a table's rows; with the ids exchanged it is its own inverse, as *new* had no rows."""
+        """The statement that moves a table's rows; with the ids exchanged it is its own inverse, as *new* had no
+        rows.
+        """
         sets = [f"{self.quote(column)} = {self._new_value(table, column, old, new)}" for column in table.columns]
         sets += [f"{self.quote(column)} = {self.quote(column)}" for column in table.keep]
         return f"UPDATE {self.quote(table.name)} SET {', '.join(sets)} WHERE {self.has(table, old)}"
@@ -207,8 +249,14 @@ class Rows:
 
     def count(self, connection: Connection, table: Planned, tenant_id: str) -> tuple[int, int]:
         """Rows of a tenant, and those of them that hold its id byte for byte."""
-        exactly = " AND ".join(f"({self.quote(column)} <> {literal(tenant_id)} OR {self.exact(self.quote(column), tenant_id)})" for column in table.columns)
-        query = f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {exactly} THEN 1 ELSE 0 END), 0) FROM {self.quote(table.name)} WHERE {self.has(table, tenant_id)}"
+        exactly = " AND ".join(
+            f"({self.quote(column)} <> {literal(tenant_id)} OR {self.exact(self.quote(column), tenant_id)})"
+            for column in table.columns
+        )
+        query = (
+            f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {exactly} THEN 1 ELSE 0 END), 0) FROM {self.quote(table.name)}"
+            f" WHERE {self.has(table, tenant_id)}"
+        )
         row = execute(connection, query).one()
         return int(row[0]), int(row[1])
 
@@ -221,13 +269,25 @@ class Rows:
         rows, exactly = self.count(connection, table, old)
         others = self.count(connection, table, new)[0]
         if rows != exactly:
-            reason = f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter case, accents or spaces)."
+            reason = (
+                f"{self.label}: table {table.name} holds {rows - exactly} rows whose id only looks like {old} (letter"
+                " case, accents or spaces)."
+            )
             raise Refused(reason, "Correct the ids of these rows.")
         if others:
-            raise Refused(f"{self.label}: table {table.name} already holds {others} rows of {new}.", "Remove them and find out who wrote them.")
+            raise Refused(
+                f"{self.label}: table {table.name} already holds {others} rows of {new}.",
+                "Remove them and find out who wrote them.",
+            )
         moved = execute(connection, self.update(table, old, new)).rowcount
         left, arrived = self.count(connection, table, old)[0], self.count(connection, table, new)[0]
         if moved != rows or left or arrived != rows:
-            reason = f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived, {left} are left; nothing was changed."
-            raise ZdmError(reason, "Something else changes these rows, for example a rule of the database; find it before the next try.")
+            reason = (
+                f"{self.label}: {rows} rows of table {table.name} should have moved, {moved} did, {arrived} arrived,"
+                f" {left} are left; nothing was changed."
+            )
+            raise ZdmError(
+                reason,
+                "Something else changes these rows, for example a rule of the database; find it before the next try.",
+            )
         return rows

@@ -18,9 +18,13 @@ _TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore", "id_stays
 
 
 def tenant_columns_of(facts: TableFacts, patterns: Iterable[str]) -> tuple[str, ...]:
-    """Columns of a table whose whole name matches one of *patterns*, in the table's order; wrong patterns match nothing."""
+    """Columns of a table whose whole name matches one of *patterns*, in the table's order; wrong patterns match
+    nothing.
+    """
     expressions = [expression for pattern in patterns if (expression := compiled(pattern))]
-    return tuple(column.name for column in facts.columns if any(expression.fullmatch(column.name) for expression in expressions))
+    return tuple(
+        column.name for column in facts.columns if any(expression.fullmatch(column.name) for expression in expressions)
+    )
 
 
 def compiled(pattern: Any) -> re.Pattern[str] | None:
@@ -42,6 +46,10 @@ def wrong_options(table: TableFacts, entry: Mapping[str, Any]) -> Iterator[tuple
     if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
         yield f"Table {table.name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.'
     stays = entry.get("id_stays") or {}
-    if not isinstance(stays, Mapping) or not all(stays.values()) or not set(stays) <= {column.name for column in table.columns}:
+    if (
+        not isinstance(stays, Mapping)
+        or not all(stays.values())
+        or not set(stays) <= {column.name for column in table.columns}
+    ):
         advice = 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.'
         yield f"`id_stays` of table {table.name} is wrong.", advice

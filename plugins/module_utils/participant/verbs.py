@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs of a database, written once; an engine adds locks, fences, helpers and, where it can, twins.
 
-Barrier, turn and undo are each one transaction that brings the twins up to date, moves the rows in place, sets the fences
-and writes the state row together: a crash leaves the state right before or right after. The state row is the only row of
-``zdm_migration_<hash>``.
+Barrier, turn and undo are each one transaction that brings the twins up to date, moves the rows in place, sets the
+fences and writes the state row together: a crash leaves the state right before or right after. The state row is the
+only row of ``zdm_migration_<hash>``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,22 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import Dialect, dangling
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, literal, per_row_us, schema_digest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    Database,
+    execute,
+    literal,
+    per_row_us,
+    schema_digest,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Rows, State, Survey, read_state, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
+    Planned,
+    Rows,
+    State,
+    Survey,
+    read_state,
+    write_state,
+)
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -55,7 +68,9 @@ T = TypeVar("T")
 
 
 class Verbs(Database):
-    """Base of the engines whose window is one transaction per verb. Each public verb keeps the contract of :class:`Participant`."""
+    """Base of the engines whose window is one transaction per verb. Each public verb keeps the contract of
+    :class:`Participant`.
+    """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
@@ -65,7 +80,8 @@ class Verbs(Database):
 
     @abstractmethod
     def in_window(self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T]) -> T:
-        """Run *work* in one write transaction that holds the state row; the epoch has been checked. *work* may run again after a deadlock.
+        """Run *work* in one write transaction that holds the state row; the epoch has been checked. *work* may run
+        again after a deadlock.
 
         :raises Refused: not staged.
         :raises Timeout: a lock was not to be had.
@@ -73,7 +89,9 @@ class Verbs(Database):
 
     @abstractmethod
     def exclude_writers(self, connection: Connection, state: State) -> None:
-        """Wait until every transaction that wrote rows of either id has ended, and keep new ones waiting until this one ends."""
+        """Wait until every transaction that wrote rows of either id has ended, and keep new ones waiting until this one
+        ends.
+        """
 
     @abstractmethod
     def exempt(self, connection: Connection, state: State) -> None:
@@ -99,11 +117,15 @@ class Verbs(Database):
 
     @abstractmethod
     def install(self, move: Move, state: State, progress: Progress) -> int:
-        """Create state row and fences (the id that is not live is fenced), fill the twins, end in *state*. Resumes. Returns the rows copied."""
+        """Create state row and fences (the id that is not live is fenced), fill the twins, end in *state*. Resumes.
+        Returns the rows copied.
+        """
 
     @abstractmethod
     def uninstall(self, move: Move, progress: Progress) -> int:
-        """Delete the twins of ``to_id`` and drop every helper object of the migration. Resumes. Returns the rows deleted."""
+        """Delete the twins of ``to_id`` and drop every helper object of the migration. Resumes. Returns the rows
+        deleted.
+        """
 
     @abstractmethod
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
@@ -125,9 +147,13 @@ class Verbs(Database):
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
     def move_to_and_fro(self, connection: Connection, probe: Planned, rows: int, live_id: str, other_id: str) -> float:
-        """Microseconds that one of the probe's *rows* takes to move: the median of three, as other work on the host disturbs single ones."""
+        """Microseconds that one of the probe's *rows* takes to move: the median of three, as other work on the host
+        disturbs single ones.
+        """
         ways = ((live_id, other_id), (other_id, live_id), (live_id, other_id))
-        return sorted(per_row_us(rows, partial(execute, connection, self.rows.update(probe, old, new))) for old, new in ways)[1]
+        return sorted(
+            per_row_us(rows, partial(execute, connection, self.rows.update(probe, old, new))) for old, new in ways
+        )[1]
 
     @abstractmethod
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
@@ -158,12 +184,17 @@ class Verbs(Database):
         """
         try:
             state = read_state(connection, migration, lock)
-        except sa.exc.DBAPIError as error:  # asking the catalog first would cost every verb of a window a few milliseconds
+        except (
+            sa.exc.DBAPIError
+        ) as error:  # asking the catalog first would cost every verb of a window a few milliseconds
             if not self.no_such_table(error):
                 raise
             return None
         if state and state.format > FORMAT:
-            raise Refused(f"{self.label}: a newer version of the collection staged migration {migration}.", "Use that version or a newer one.")
+            raise Refused(
+                f"{self.label}: a newer version of the collection staged migration {migration}.",
+                "Use that version or a newer one.",
+            )
         return state
 
     def staged_state(self, connection: Connection, move: Move, lock: bool = False) -> State:
@@ -181,11 +212,16 @@ class Verbs(Database):
     def check_epoch(self, state: State, move: Move) -> None:
         """:raises Superseded: a newer controller was here."""
         if move.epoch < state.epoch:
-            raise Superseded(f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken over.", "Stop here.")
+            raise Superseded(
+                f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken"
+                " over.",
+                "Stop here.",
+            )
 
     def _wrong_state(self, state: State, move: Move, verb: str) -> NoReturn:
         raise Refused(
-            f"{self.label}: {verb} from {move.from_id} to {move.to_id} does not fit state {state.state}, in which {state.live_id} is live.",
+            f"{self.label}: {verb} from {move.from_id} to {move.to_id} does not fit state {state.state}, in which"
+            f" {state.live_id} is live.",
             "Run the status playbook: it says which id is live and what to do.",
         )
 
@@ -205,10 +241,16 @@ class Verbs(Database):
             measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
             rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
             staged = {table.name: table.strategy for table in state.tables} if state else {}
-            tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), rates, self.budget_ms, staged)
+            tables, refusals = classify(
+                list(survey.catalog.values()), self.options, self.abilities(), rates, self.budget_ms, staged
+            )
             planned = survey.planned(tables)
             dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
-            keys = [refusal for query, refusal in dangling(survey.catalog, tables, dialect, live, other) if execute(connection, query).first()]
+            keys = [
+                refusal
+                for query, refusal in dangling(survey.catalog, tables, dialect, live, other)
+                if execute(connection, query).first()
+            ]
             obstacles = (*self.obstacles(connection), *keys)
         digest = schema_digest(survey.catalog, tables)
         example = State(migration, 0, STAGED, source_id, source_id, target_id, digest, planned)
@@ -225,14 +267,22 @@ class Verbs(Database):
             digest=digest,
         )
 
-    def _present(self, connection: Connection, move: Move, plan: Inspection, state: State | None) -> tuple[Planned, ...]:
+    def _present(
+        self, connection: Connection, move: Move, plan: Inspection, state: State | None
+    ) -> tuple[Planned, ...]:
         """The planned tables as the catalog is now.
 
         :raises Refused: the catalog refuses the migration, or is not the one that was planned.
         """
         survey = self.survey(connection, move.from_id, move.to_id, state.own_rows if state else ())
-        strategies = {table.table: table.strategy for table in plan.tables if table.strategy != IGNORE and table.table in survey.catalog}
-        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, strategies)
+        strategies = {
+            table.table: table.strategy
+            for table in plan.tables
+            if table.strategy != IGNORE and table.table in survey.catalog
+        }
+        tables, refusals = classify(
+            list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, strategies
+        )
         self._refuse(refusals)
         if schema_digest(survey.catalog, tables) != plan.digest:
             raise self._drift()
@@ -240,10 +290,17 @@ class Verbs(Database):
 
     def _refuse(self, refusals: Sequence[Refusal]) -> None:
         if refusals:
-            raise Refused(f"{self.label}: {refusals[0].reason}", refusals[0].advice, refusals=[asdict(refusal) for refusal in refusals])
+            raise Refused(
+                f"{self.label}: {refusals[0].reason}",
+                refusals[0].advice,
+                refusals=[asdict(refusal) for refusal in refusals],
+            )
 
     def _drift(self) -> Refused:
-        return Refused(f"{self.label}: the schema has changed since the migration was planned.", "Abort the stage, plan again and stage again.")
+        return Refused(
+            f"{self.label}: the schema has changed since the migration was planned.",
+            "Abort the stage, plan again and stage again.",
+        )
 
     # -- verbs ------------------------------------------------------------------------------------
 
@@ -259,7 +316,15 @@ class Verbs(Database):
             self._refuse(self.obstacles(connection))
             tables = self._present(connection, move, plan, state)
         wanted = State(
-            move.migration, move.epoch, STAGED, move.from_id, move.source_id, move.target_id, plan.digest, tables, state.progress if state else {}
+            move.migration,
+            move.epoch,
+            STAGED,
+            move.from_id,
+            move.source_id,
+            move.target_id,
+            plan.digest,
+            tables,
+            state.progress if state else {},
         )
         return self.install(move, wanted, progress)
 
@@ -269,7 +334,11 @@ class Verbs(Database):
 
     def take_over(self, move: Move) -> None:
         if not self._absent(move):
-            self.in_window(move, VERB_TIMEOUT_MS, lambda connection, state: write_state(connection, replace(state, epoch=move.epoch)))
+            self.in_window(
+                move,
+                VERB_TIMEOUT_MS,
+                lambda connection, state: write_state(connection, replace(state, epoch=move.epoch)),
+            )
 
     def prelude(self, move: Move, timeout_ms: int) -> int:
         """Bring the twins so close to their originals that the rest takes a moment, then wait out writers."""
@@ -278,7 +347,10 @@ class Verbs(Database):
         def work(connection: Connection, state: State) -> int:
             nonlocal checked
             if state.state == STAGED and not checked and move.to_id not in self.fenced(connection, state):
-                raise Refused(f"{self.label}: the fence of {move.to_id} is not on every planned table.", "Abort the stage and stage again.")
+                raise Refused(
+                    f"{self.label}: the fence of {move.to_id} is not on every planned table.",
+                    "Abort the stage and stage again.",
+                )
             checked = True
             applied = self._follow(connection, state)
             if applied <= LEFT_FOR_THE_BARRIER:
@@ -317,7 +389,9 @@ class Verbs(Database):
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         def work(connection: Connection, state: State) -> dict[str, Any]:
             if state.state == BARRED and state.live_id == move.from_id:
-                return _fingerprint(state, {table.name: self.rows.count(connection, table, move.to_id)[0] for table in state.in_place})
+                return _fingerprint(
+                    state, {table.name: self.rows.count(connection, table, move.to_id)[0] for table in state.in_place}
+                )
             if state.state != STAGED or state.live_id != move.from_id:
                 self._wrong_state(state, move, "barrier")
             self.exclude_writers(connection, state)
@@ -376,9 +450,21 @@ class Verbs(Database):
                 return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
             fenced = self.fenced(connection, state)
             pending = 0 if state.state == STAGING else self.pending(connection, state)
-            moving, copied = (self._rows(connection, tables, source_id, target_id) for tables in (state.in_place, state.twins))
+            moving, copied = (
+                self._rows(connection, tables, source_id, target_id) for tables in (state.in_place, state.twins)
+            )
         rows = {tenant: moving[tenant] + copied[tenant] for tenant in moving}
-        return Status(self.name, self.kind, state.state, state.epoch, state.live_id, fenced, pending, rows, tuple(state.problems(fenced, moving)))
+        return Status(
+            self.name,
+            self.kind,
+            state.state,
+            state.epoch,
+            state.live_id,
+            fenced,
+            pending,
+            rows,
+            tuple(state.problems(fenced, moving)),
+        )
 
     def _rows(self, connection: Connection, tables: Sequence[Planned], *ids: str) -> dict[str, int]:
         return {tenant: sum(self.rows.count(connection, table, tenant)[0] for table in tables) for tenant in ids}

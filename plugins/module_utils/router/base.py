@@ -85,7 +85,9 @@ class Router(ABC):
 
     @abstractmethod
     def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
-        """Block *ids* until *lease_ms* from now by the router's own clock; also renews. Never turns a far block into a lease."""
+        """Block *ids* until *lease_ms* from now by the router's own clock; also renews. Never turns a far block into a
+        lease.
+        """
 
     @abstractmethod
     def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
@@ -102,10 +104,14 @@ class Router(ABC):
     def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
         """Set (or with ``None`` remove) entries of a map outside of a migration.
 
-        :param table: onboarded (id → datacenter/channel), subdomains (subdomain → id), override or decommissioned (id → 1).
+        :param table: onboarded (id → datacenter/channel), subdomains (subdomain → id), override or decommissioned (id →
+            1).
         :raises Refused: an id that the edit touches has a live block, or this kind of router has no such maps.
         """
-        raise Refused(f"Router {self.name} can't edit {table} of {', '.join(entries)}.", "Restart it; it renders its maps from the config store.")
+        raise Refused(
+            f"Router {self.name} can't edit {table} of {', '.join(entries)}.",
+            "Restart it; it renders its maps from the config store.",
+        )
 
     @abstractmethod
     def in_flight(self, ids: Iterable[str]) -> int:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HAProxy's master command line (HAProxy management guide, "Master CLI") over a unix socket or mutual TLS.
 
-The master keeps a connection open, so that one handshake serves many batches of commands. Every answer ends with an empty
-line: one that is missing, cut or too many is an error, never a result.
+The master keeps a connection open, so that one handshake serves many batches of commands. Every answer ends with an
+empty line: one that is missing, cut or too many is an error, never a result.
 """
 
 from __future__ import annotations
@@ -41,13 +41,19 @@ class Endpoint:
         return str(self.socket) if self.socket else f"{self.host}:{self.port}"
 
     def check(self, name: str) -> None:
-        """:raises InputError: neither or both ways are given, or TLS without its files: bare TCP has no authentication."""
+        """:raises InputError: neither or both ways are given, or TLS without its files: bare TCP has no
+        authentication.
+        """
         if bool(self.socket) == bool(self.host):
-            raise InputError(f"Router {name} needs either a socket or a host.", "Give the path of the master socket, or host and port with certificates.")
+            raise InputError(
+                f"Router {name} needs either a socket or a host.",
+                "Give the path of the master socket, or host and port with certificates.",
+            )
         if self.host and not (self.port and self.ca_file and self.cert_file):
             raise InputError(
                 f"Router {name} at {self.host} lacks {'ca_file or cert_file' if self.port else 'a port'}.",
-                "A router is controlled over mutual TLS only: give port, ca_file, cert_file and, unless it is in cert_file, key_file.",
+                "A router is controlled over mutual TLS only: give port, ca_file, cert_file and, unless it is in"
+                " cert_file, key_file.",
             )
 
 
@@ -68,8 +74,10 @@ class MasterCLI:
     def ask(self, commands: Sequence[str], keep: bool = True) -> list[str]:
         """Send *commands* and return as many answers.
 
-        :param keep: whether the connection may be used again; ``False`` ends it, so that an answer without an end is noticed at once.
-        :raises Unreachable: ``details["reason"]`` is absent (nothing listens), denied, timeout, tls, broken or answer (not understood).
+        :param keep: whether the connection may be used again; ``False`` ends it, so that an answer without an end is
+            noticed at once.
+        :raises Unreachable: ``details["reason"]`` is absent (nothing listens), denied, timeout, tls, broken or answer
+            (not understood).
         """
         request = "".join(f"{command}\n" for command in commands) + ("" if keep else "quit\n")
         deadline = time.monotonic() + self._timeout_ms / 1000
@@ -205,7 +213,8 @@ class MasterCLI:
             except (OSError, ValueError) as error:
                 files = ", ".join(file for file in (endpoint.ca_file, endpoint.cert_file, endpoint.key_file) if file)
                 raise InputError(
-                    f"The certificates of router {self.name} can't be loaded ({files}): {getattr(error, 'strerror', None) or error}.",
+                    f"The certificates of router {self.name} can't be loaded ({files}):"
+                    f" {getattr(error, 'strerror', None) or error}.",
                     "Give readable PEM files: ca_file, cert_file and an unencrypted key.",
                 ) from error
             self._context = context

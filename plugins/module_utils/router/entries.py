@@ -67,10 +67,14 @@ def plan_present(states: Sequence[RouterState], wanted: Wanted) -> Edits:
     else:
         strangers = [state.name for state in states if wanted.id not in state.onboarded]
         if strangers:
-            raise InputError(f"Tenant id {wanted.id} is not onboarded at {', '.join(strangers)}.", "Give its datacenter and channel.")
+            raise InputError(
+                f"Tenant id {wanted.id} is not onboarded at {', '.join(strangers)}.", "Give its datacenter and channel."
+            )
     if wanted.subdomain is not None:
         edits["subdomains"] = {wanted.subdomain: wanted.id}
-    return {table: entries for table, entries in edits.items() if any(_differs(state, table, entries) for state in states)}
+    return {
+        table: entries for table, entries in edits.items() if any(_differs(state, table, entries) for state in states)
+    }
 
 
 def plan_absent(states: Sequence[RouterState], tenant_id: str) -> Edits:
@@ -83,8 +87,13 @@ def plan_absent(states: Sequence[RouterState], tenant_id: str) -> Edits:
         for other in sorted(other for other, target in state.overrides.items() if target == tenant_id):
             raise leads_to_nobody(state.name, other, tenant_id)
     names = sorted({name for state in states for name, value in state.subdomains.items() if value == tenant_id})
-    edits: Edits = {"subdomains": dict.fromkeys(names), **{table: {tenant_id: None} for table in ("onboarded", "decommissioned", "override")}}
-    return {table: entries for table, entries in edits.items() if any(_differs(state, table, entries) for state in states)}
+    edits: Edits = {
+        "subdomains": dict.fromkeys(names),
+        **{table: {tenant_id: None} for table in ("onboarded", "decommissioned", "override")},
+    }
+    return {
+        table: entries for table, entries in edits.items() if any(_differs(state, table, entries) for state in states)
+    }
 
 
 def chain(router: str, first: str, second: str, third: str) -> Refused:

@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Refused,
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 
 T = TypeVar("T")
@@ -24,7 +30,9 @@ _GRAVITY = (Superseded, Refused, Unreachable)
 
 
 class Fleet:
-    """The routers; can be used by several threads. Errors: ``Superseded`` wins over ``Refused`` over ``Unreachable``."""
+    """The routers; can be used by several threads. Errors: ``Superseded`` wins over ``Refused`` over
+    ``Unreachable``.
+    """
 
     def __init__(self, routers: Sequence[Router]) -> None:
         self.routers = tuple(routers)
@@ -64,7 +72,11 @@ class Fleet:
         """
         every, begin = list(ids), time.monotonic()
         while True:
-            counts = {router.name: count for router, count in zip(self.routers, self._all(lambda router: router.in_flight(every)), strict=True) if count}
+            counts = {
+                router.name: count
+                for router, count in zip(self.routers, self._all(lambda router: router.in_flight(every)), strict=True)
+                if count
+            }
             elapsed_ms = round((time.monotonic() - begin) * 1000)
             if not counts:
                 return elapsed_ms
@@ -72,7 +84,8 @@ class Fleet:
                 where = ", ".join(f"{count} at router {name}" for name, count in counts.items())
                 raise Timeout(
                     f"Requests of {', '.join(every)} are still in flight after {elapsed_ms} ms: {where}.",
-                    "Look for a request that does not end (an event stream, a tunnel, a long report), or allow a longer drain_timeout.",
+                    "Look for a request that does not end (an event stream, a tunnel, a long report), or allow a longer"
+                    " drain_timeout.",
                     in_flight=counts,
                     ids=every,
                 )
@@ -93,7 +106,10 @@ class Fleet:
         for key in keys:
             values = {name: view.get(key, "nothing") for name, view in views.items()}
             if len(set(values.values())) > 1:
-                result.append(f"The routers differ in {key[0]} of {key[1]}: {', '.join(f'{name} has {value}' for name, value in values.items())}.")
+                result.append(
+                    f"The routers differ in {key[0]} of {key[1]}:"
+                    f" {', '.join(f'{name} has {value}' for name, value in values.items())}."
+                )
         return result
 
     def _all(self, verb: Callable[[Router], T]) -> list[T]:
@@ -116,7 +132,10 @@ def _view(state: RouterState) -> dict[tuple[str, str], str]:
     view |= {("the home", key): value for key, value in state.onboarded.items()}
     view |= {("the subdomain", key): value for key, value in state.subdomains.items()}
     view |= {("the decommissioning", key): "yes" for key in state.decommissioned}
-    view |= {("the block", key): f"{block.mode} by {block.migration}{' until released' if block.far else ''}" for key, block in state.blocks.items()}
+    view |= {
+        ("the block", key): f"{block.mode} by {block.migration}{' until released' if block.far else ''}"
+        for key, block in state.blocks.items()
+    }
     return view
 
 
@@ -128,5 +147,9 @@ def _together(errors: Sequence[ZdmError]) -> ZdmError:
             first = of_kind[0]
             if len(of_kind) == 1:
                 return first
-            return kind(" ".join(error.message for error in of_kind), first.advice, **{**first.details, "errors": [error.details for error in of_kind]})
+            return kind(
+                " ".join(error.message for error in of_kind),
+                first.advice,
+                **{**first.details, "errors": [error.details for error in of_kind]},
+            )
     return errors[0]

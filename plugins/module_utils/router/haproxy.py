@@ -14,9 +14,22 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Superseded, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    Refused,
+    Superseded,
+    Unreachable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.router.base import EPOCH_MAX, HOLD, REJECT, Block, Router, RouterState, Usage
+from ansible_collections.zdm.landscape.plugins.module_utils.router.base import (
+    EPOCH_MAX,
+    HOLD,
+    REJECT,
+    Block,
+    Router,
+    RouterState,
+    Usage,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.cli import Endpoint, MasterCLI
 from ansible_collections.zdm.landscape.plugins.module_utils.router.entries import chain, leads_to_nobody
 
@@ -48,8 +61,9 @@ class HAProxyRouter(Router):
     """One HAProxy router with the role ``landscape_router``'s configuration.
 
     :param socket: path of the master's unix socket; or
-    :param host: and *port* of its mutual-TLS endpoint, with *ca_file* (who signed the router's certificate), *cert_file*
-        and *key_file* (ours; the key may stand in *cert_file*) and *server_name* when the certificate names another host.
+    :param host: and *port* of its mutual-TLS endpoint, with *ca_file* (who signed the router's certificate),
+        *cert_file* and *key_file* (ours; the key may stand in *cert_file*) and *server_name* when the certificate names
+        another host.
     :param timeout_ms: for one batch of commands.
     :raises InputError: neither or both endpoints are given, or TLS without its files.
     """
@@ -76,7 +90,9 @@ class HAProxyRouter(Router):
 
     def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
         if lease_ms < LEASE_MIN_MS:
-            raise InputError(f"A lease of {lease_ms} ms is too short to come into force.", f"Give at least {LEASE_MIN_MS} ms.")
+            raise InputError(
+                f"A lease of {lease_ms} ms is too short to come into force.", f"Give at least {LEASE_MIN_MS} ms."
+            )
         self._block(f"lease {_head(migration, epoch)} {_mode(mode)} {int(lease_ms)}", ids)
 
     def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
@@ -86,7 +102,10 @@ class HAProxyRouter(Router):
         self._write_ids(f"release {_head(migration, epoch)}", ids)
 
     def map(self, migration: str, epoch: int, overrides: Mapping[str, str | None]) -> None:
-        entries = {valid_name(key, "id"): value if value is None else valid_name(value, "canonical id") for key, value in overrides.items()}
+        entries = {
+            valid_name(key, "id"): value if value is None else valid_name(value, "canonical id")
+            for key, value in overrides.items()
+        }
         self._write_entries(f"map {_head(migration, epoch)}", entries)
 
     def edit(self, table: str, entries: Mapping[str, str | None]) -> None:
@@ -101,7 +120,9 @@ class HAProxyRouter(Router):
         self._write(["ready"], [0], also_old=False)
 
     def in_flight(self, ids: Iterable[str]) -> int:
-        commands = [f"inflight {' '.join(batch)}" for batch in _batches(valid_name(tenant_id, "id") for tenant_id in ids)]
+        commands = [
+            f"inflight {' '.join(batch)}" for batch in _batches(valid_name(tenant_id, "id") for tenant_id in ids)
+        ]
         workers, answers = self._current(commands)
         for pid in workers.old:
             answers += self._old(pid, commands) or []
@@ -139,13 +160,14 @@ class HAProxyRouter(Router):
             usage=_usage(*rows) if usage else {},
         )
 
-    # -- writing ---------------------------------------------------------------------------------------------------------
+    # -- writing
+    # ---------------------------------------------------------------------------------------------------------
 
     def _block(self, head: str, ids: Iterable[str]) -> None:
         """Repeat a blocking command until no block is soft any more.
 
-        A soft block holds or refuses at gate 1 alone: what is between the gates at that moment passes, counted, instead of
-        being refused. It is made hard by the same command some milliseconds later.
+        A soft block holds or refuses at gate 1 alone: what is between the gates at that moment passes, counted, instead
+        of being refused. It is made hard by the same command some milliseconds later.
         """
         every = list(ids)
         for _attempt in range(_SOFT_ATTEMPTS):
@@ -164,7 +186,9 @@ class HAProxyRouter(Router):
         self._write([f"{head} {' '.join(batch)}" for batch in batches], [len(batch) for batch in batches], also_old)
 
     def _write(self, commands: Sequence[str], counts: Sequence[int], also_old: bool = True) -> None:
-        """Send commands to the current worker and, unless they are a start's, to old ones, whose parked requests look at the same maps."""
+        """Send commands to the current worker and, unless they are a start's, to old ones, whose parked requests look
+        at the same maps.
+        """
         if not commands:
             return
         workers, answers = self._current(commands)
@@ -220,7 +244,8 @@ class HAProxyRouter(Router):
                 raise
             return None
 
-    # -- reading ---------------------------------------------------------------------------------------------------------
+    # -- reading
+    # ---------------------------------------------------------------------------------------------------------
 
     def _workers(self, answer: str) -> Workers:
         section, version, found = "", "", {"# workers": [0][:0], "# old workers": [0][:0]}
@@ -290,7 +315,9 @@ def _head(migration: str, epoch: int) -> str:
     if not _MIGRATION.fullmatch(migration):
         raise InputError(f"{migration!r} is no valid key of a migration.", "Use <source>--<target>.")
     if not 0 <= epoch <= EPOCH_MAX:
-        raise InputError(f"{epoch} is no epoch of migration {migration}.", f"Give a whole number from 0 to {EPOCH_MAX}.")
+        raise InputError(
+            f"{epoch} is no epoch of migration {migration}.", f"Give a whole number from 0 to {EPOCH_MAX}."
+        )
     return f"{migration} {epoch}"
 
 
@@ -302,7 +329,10 @@ def _mode(mode: str) -> str:
 
 def _entry(key: str, value: str | None) -> str:
     if not _MIGRATION.fullmatch(key) or not (value is None or _VALUE.fullmatch(value)):
-        raise InputError(f"{key!r} → {value!r} is no valid entry of a router's map.", "Use letters, digits, dots, underscores and hyphens.")
+        raise InputError(
+            f"{key!r} → {value!r} is no valid entry of a router's map.",
+            "Use letters, digits, dots, underscores and hyphens.",
+        )
     return f"{key}={'-' if value is None else value}"
 
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Puts a router's files in place: all or none, tried by HAProxy first, and never while a migration's window is open.
 
-A reload starts a worker that counts from zero and knows no lease, so a configuration is not replaced while a block is live
-or an old worker remains.
+A reload starts a worker that counts from zero and knows no lease, so a configuration is not replaced while a block is
+live or an old worker remains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def _check_file(path: str, content: object) -> None:
     if not known or not _PATH.fullmatch(path) or any(len(part) > 255 or part.startswith("-") for part in parts):
         raise InputError(
             f"{path!r} is no file of a router.",
-            f"Give {CONFIGURATION}, router.json, or a path of letters, digits, dots, underscores and hyphens in {', '.join(_OWNED)}.",
+            f"Give {CONFIGURATION}, router.json, or a path of letters, digits, dots, underscores and hyphens in"
+            f" {', '.join(_OWNED)}.",
         )
     try:
         fits = isinstance(content, str) and bool(content.encode() or True)
@@ -73,17 +74,21 @@ class Installation:
 
     :param home: the router's directory.
     :param files: relative path → content; ``haproxy.cfg`` must be among them and name other files relative to itself.
-    :param secrets: what ``@secret:<position>@`` in ``haproxy.cfg`` stands for, there in Base64: any character may be in a secret.
+    :param secrets: what ``@secret:<position>@`` in ``haproxy.cfg`` stands for, there in Base64: any character may be in
+        a secret.
     :param haproxy: path of the binary that tries the configuration.
-    :raises InputError: a path leads out of *home* or has characters that a configuration could misread, or a key of an issuer
-        is no public key.
+    :raises InputError: a path leads out of *home* or has characters that a configuration could misread, or a key of an
+        issuer is no public key.
     """
 
     def __init__(self, home: Path, files: Mapping[str, str], secrets: Sequence[str], haproxy: str) -> None:
         for path, content in files.items():
             _check_file(path, content)
             if path.startswith("keys/") and (_PRIVATE_KEY.search(content) or not _PUBLIC_KEY.search(content)):
-                raise InputError(f"{path} is no public key in PEM form.", "Put public keys only, as <kid>.pem, into the issuer's keys_dir.")
+                raise InputError(
+                    f"{path} is no public key in PEM form.",
+                    "Put public keys only, as <kid>.pem, into the issuer's keys_dir.",
+                )
         if CONFIGURATION not in files:
             raise InputError(f"{CONFIGURATION} is not among the files.", "Give the router's configuration.")
         if above := sorted({path for path in files for other in files if other.startswith(f"{path}/")}):
@@ -99,7 +104,11 @@ class Installation:
         """What :meth:`apply` would write or remove, sorted by path. A wrong mode counts as a difference too."""
         self._refuse_links()
         found = {path: self._read(path) for path in {*self._files, *self._strangers()}}
-        result = [Change(f"{name}/", before, after) for name, (before, after) in self._folder_rights().items() if before != after]
+        result = [
+            Change(f"{name}/", before, after)
+            for name, (before, after) in self._folder_rights().items()
+            if before != after
+        ]
         for path in sorted(found):
             wanted, current = self._files.get(path), found[path]
             if wanted != current or (wanted is not None and not self._has_rights(self.home / path, self._mode(path))):
@@ -113,7 +122,9 @@ class Installation:
 
     @staticmethod
     def need_reload(changes: list[Change]) -> bool:
-        """Whether a running router has to be reloaded for them; the start script's own files wait for the next start."""
+        """Whether a running router has to be reloaded for them; the start script's own files wait for the next
+        start.
+        """
         return any(change.path.startswith(_RELOADED) for change in changes)
 
     def refuse_when_busy(self) -> bool:
@@ -156,7 +167,9 @@ class Installation:
             if status != 0:
                 words = _SECRET.sub("str(********)", complaint.replace(scratch, str(self.home))).strip()
                 raise Refused(
-                    f"HAProxy does not accept the configuration; nothing was changed. It says: {words}", "Correct the role's variables.", haproxy=words
+                    f"HAProxy does not accept the configuration; nothing was changed. It says: {words}",
+                    "Correct the role's variables.",
+                    haproxy=words,
                 )
 
     def apply(self) -> None:
@@ -202,10 +215,15 @@ class Installation:
         """:raises Refused: a folder of the router is a link, or a folder stands where a file is to be."""
         for folder in (self.home, *(self.home / name for name in (*_OWNED, "maps", "run"))):
             if folder.is_symlink():
-                raise Refused(f"{folder} is a link; nothing was changed.", "Let the router's folders be folders: what is behind a link may be somebody else's.")
+                raise Refused(
+                    f"{folder} is a link; nothing was changed.",
+                    "Let the router's folders be folders: what is behind a link may be somebody else's.",
+                )
         for path in self._files:
             if (self.home / path).is_dir():
-                raise Refused(f"{self.home / path} is a folder, where a file is to be; nothing was changed.", "Remove it.")
+                raise Refused(
+                    f"{self.home / path} is a folder, where a file is to be; nothing was changed.", "Remove it."
+                )
 
     def _strangers(self) -> Iterator[str]:
         for name in _OWNED:

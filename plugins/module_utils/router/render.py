@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A router's maps as a pure function of the config store's documents (cutover protocol, rule 5).
 
-The documents of onboarded tenants are derived data; the journals are the truth and are laid over them. A journal that is
-idle and whose migration claims nothing any more is history: there the documents win.
+The documents of onboarded tenants are derived data; the journals are the truth and are laid over them. A journal that
+is idle and whose migration claims nothing any more is history: there the documents win.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def render(documents: Documents) -> Maps:
             journaled.update(_journal_overrides(key, body))
     _leave_out_strays(mapped, journaled, maps)
     for canonical in sorted({*journaled.values()} - maps.onboarded.keys()):
-        maps.problems.append(f"Migrations lead to {canonical}, which is not onboarded: its requests are refused, those of accounts that lead to it are not.")
+        maps.problems.append(
+            f"Migrations lead to {canonical}, which is not onboarded: its requests are refused, those of accounts that"
+            " lead to it are not."
+        )
     maps.override = _without_chains({**mapped, **journaled})
     return maps
 
@@ -109,7 +112,9 @@ def _tenants(documents: Documents, maps: Maps) -> dict[str, str]:
             maps.problems.append(f"onboarded-tenants/{name} is left out: {error.message}")
             continue
         if tenant_id in maps.onboarded:
-            maps.problems.append(f"onboarded-tenants/{name} is left out: its id {tenant_id} belongs to another document too.")
+            maps.problems.append(
+                f"onboarded-tenants/{name} is left out: its id {tenant_id} belongs to another document too."
+            )
             continue
         maps.onboarded[tenant_id] = where
         maps.subdomains[subdomain] = tenant_id
@@ -121,7 +126,8 @@ def _tenants(documents: Documents, maps: Maps) -> dict[str, str]:
 
 
 def _leave_out_strays(mapped: dict[str, str], journaled: Mapping[str, str], maps: Maps) -> None:
-    """Leave out tenants whose documents lead to nobody or to a tenant that leads elsewhere, as a running router refuses the edit.
+    """Leave out tenants whose documents lead to nobody or to a tenant that leads elsewhere, as a running router refuses
+    the edit.
 
     Where a journal says where the next one leads, it is followed: documents are derived and may be older.
     """
@@ -176,7 +182,9 @@ def _journal(key: str, body: Body, maps: Maps) -> None:
 
 
 def _journal_overrides(key: str, body: Body) -> dict[str, str]:
-    """Every id of the migration mapped to the canonical one; the canonical one to itself, which undoes what its document says."""
+    """Every id of the migration mapped to the canonical one; the canonical one to itself, which undoes what its
+    document says.
+    """
     canonical = valid_name(body.get("canonical"), f"canonical in migrations/{key}")
     ids = list(_ids(key, body))
     if canonical not in ids[:2]:
@@ -212,4 +220,6 @@ def _check_format(path: str, body: Body) -> None:
 
 
 def _unreadable(path: str, why: str) -> InputError:
-    return InputError(f"{path} can't be read: {why}.", "Repair the document, or run a version of zdm.landscape that knows its format.")
+    return InputError(
+        f"{path} can't be read: {why}.", "Repair the document, or run a version of zdm.landscape that knows its format."
+    )

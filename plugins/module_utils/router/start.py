@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts and accompanies one router (cutover protocol, rule 5): its state is a function of the config store.
 
-Maps are rendered before HAProxy listens. HAProxy then starts *not ready*: it holds every tenant's requests. The store is
-read once more, differences are loaded by commands that never undo a live edit, and only then the router is made ready. So a
-router that could be reached during its start reads the store last. Every new worker (a reload) goes the same way.
+Maps are rendered before HAProxy listens. HAProxy then starts *not ready*: it holds every tenant's requests. The store
+is read once more, differences are loaded by commands that never undo a live edit, and only then the router is made
+ready. So a router that could be reached during its start reads the store last. Every new worker (a reload) goes the
+same way.
 
 Runs without Ansible: the role copies this module and what it imports to the router's host.
 """
@@ -70,7 +71,9 @@ class Settings:
 
 
 def differences(wanted: Maps, state: RouterState) -> dict[str, dict[str, str | None]]:
-    """What to load into a router that has *state* to make it what the store says: map → key → value (``None``: remove)."""
+    """What to load into a router that has *state* to make it what the store says: map → key → value (``None``:
+    remove).
+    """
     blocks = {key: block_value(block.mode, block.until_ms, block.migration) for key, block in state.blocks.items()}
     there: dict[str, Mapping[str, str]] = {
         "onboarded": state.onboarded,
@@ -82,7 +85,9 @@ def differences(wanted: Maps, state: RouterState) -> dict[str, dict[str, str | N
     files = wanted.files()
     result: dict[str, dict[str, str | None]] = {"epochs": dict(files["epochs"])}
     for name in MAPS:
-        changes: dict[str, str | None] = {key: value for key, value in files[name].items() if there[name].get(key) != value}
+        changes: dict[str, str | None] = {
+            key: value for key, value in files[name].items() if there[name].get(key) != value
+        }
         changes.update(dict.fromkeys(there[name].keys() - files[name].keys()))
         result[name] = changes
     return {name: changes for name, changes in result.items() if changes}
@@ -106,7 +111,10 @@ def reload_router(settings: Settings, timeout_ms: int = 30_000) -> None:
         except Unreachable:
             pass  # the master starts itself again during a reload
         time.sleep(_SOON_S)
-    raise Timeout(f"Router {settings.name} did not become ready within {timeout_ms} ms after a reload.", "Look at its log; the old worker still serves.")
+    raise Timeout(
+        f"Router {settings.name} did not become ready within {timeout_ms} ms after a reload.",
+        "Look at its log; the old worker still serves.",
+    )
 
 
 def refuse_when_busy(state: RouterState) -> None:
@@ -116,18 +124,22 @@ def refuse_when_busy(state: RouterState) -> None:
     """
     if state.blocks:
         migrations = ", ".join(sorted({block.migration for block in state.blocks.values()}))
-        blocked = ", ".join(f"{tenant_id} ({_until(block, state.clock_ms)})" for tenant_id, block in sorted(state.blocks.items()))
+        blocked = ", ".join(
+            f"{tenant_id} ({_until(block, state.clock_ms)})" for tenant_id, block in sorted(state.blocks.items())
+        )
         raise Refused(
             f"Router {state.name} can't be reloaded now: a block of migration {migrations} is live, on {blocked}.",
-            "A lease ends by itself when its controller is gone; a block until released needs the migration's own command again, or its abort."
-            " Then reload again.",
+            "A lease ends by itself when its controller is gone; a block until released needs the migration's own"
+            " command again, or its abort. Then reload again.",
             router=state.name,
             blocks={tenant_id: block.migration for tenant_id, block in state.blocks.items()},
         )
     if state.old_workers:
         raise Refused(
-            f"Router {state.name} can't be reloaded now: {state.old_workers} old worker(s) of an earlier reload still finish requests.",
-            "Wait until they have ended, at the latest after landscape_router_hard_stop_after; event streams and tunnels keep them. Then reload again.",
+            f"Router {state.name} can't be reloaded now: {state.old_workers} old worker(s) of an earlier reload still"
+            " finish requests.",
+            "Wait until they have ended, at the latest after landscape_router_hard_stop_after; event streams and"
+            " tunnels keep them. Then reload again.",
             router=state.name,
             old_workers=state.old_workers,
         )
@@ -152,20 +164,21 @@ def unprivileged(settings: Settings) -> tuple[str, str] | None:
     except KeyError as error:
         raise Refused(
             f"The worker of router {settings.name} can't run as {settings.user}: {error.args[0]}.",
-            "Create the user and the groups, or set landscape_router_user, landscape_router_group and landscape_router_control_group to others,"
-            " and run the role again.",
+            "Create the user and the groups, or set landscape_router_user, landscape_router_group and"
+            " landscape_router_control_group to others, and run the role again.",
         ) from error
     if settings.allow_root or (entry.pw_uid != 0 and group.gr_gid != 0):
         return None if entry.pw_uid == 0 else (entry.pw_name, group.gr_name)
     raise Refused(
         f"The worker of router {settings.name} would run as {entry.pw_name}, group {group.gr_name}.",
-        "Set landscape_router_user and landscape_router_group to an unprivileged user and group and run the role again, or start the router as such a user;"
-        " landscape_router_allow_root: true lets it run as root.",
+        "Set landscape_router_user and landscape_router_group to an unprivileged user and group and run the role again,"
+        " or start the router as such a user; landscape_router_allow_root: true lets it run as root.",
     )
 
 
 def refuse_foreign_folders(settings: Settings) -> None:
-    """As root write nowhere where somebody else may put a link: an earlier worker's user, for example, who owned ``run``.
+    """As root write nowhere where somebody else may put a link: an earlier worker's user, for example, who owned
+    ``run``.
 
     :raises Refused: a folder is a link, or not root's.
     """
@@ -174,7 +187,8 @@ def refuse_foreign_folders(settings: Settings) -> None:
     for folder in (settings.home, *(settings.home / name for name in ("run", "maps", "keys", "lib", "lua", "tls"))):
         if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != 0):
             raise Refused(
-                f"{folder} of router {settings.name} is {'a link' if folder.is_symlink() else 'not owned by root'}, and the router was started by root.",
+                f"{folder} of router {settings.name} is {'a link' if folder.is_symlink() else 'not owned by root'}, and"
+                " the router was started by root.",
                 "Run the role again, which gives it to root; or start the router as the folder's owner.",
             )
 
@@ -187,7 +201,9 @@ class RouterProcess:
     :raises Refused: the worker would be root, or its user or group does not exist.
     """
 
-    def __init__(self, settings: Settings, read: Callable[[], Documents], spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+    def __init__(
+        self, settings: Settings, read: Callable[[], Documents], spawn: Callable[..., subprocess.Popen[bytes]]
+    ) -> None:
         self._settings = settings
         self._worker = unprivileged(settings)
         self._read = read
@@ -292,7 +308,9 @@ class RouterProcess:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise Refused(f"A router already runs in {self._settings.home}.", "Stop it first, or send it SIGHUP to reload.") from error
+            raise Refused(
+                f"A router already runs in {self._settings.home}.", "Stop it first, or send it SIGHUP to reload."
+            ) from error
         return handle
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -302,15 +320,29 @@ class RouterProcess:
             master += f",user,{worker[0]}"
         if settings.control_group:
             master += f",group,{settings.control_group}"
-        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET" and not key.startswith("ZDM_")}
+        environment = {
+            key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET" and not key.startswith("ZDM_")
+        }
         environment["ZDM_AS_STARTER"] = "1"
         if worker:
-            environment |= {"ZDM_WORKER_USER": worker[0], "ZDM_WORKER_GROUP": worker[1], "ZDM_JAIL": str(settings.socket.parent)}
+            environment |= {
+                "ZDM_WORKER_USER": worker[0],
+                "ZDM_WORKER_GROUP": worker[1],
+                "ZDM_JAIL": str(settings.socket.parent),
+            }
         command = [self._settings.haproxy, "-W", "-S", master, "-f", str(self._settings.home / "haproxy.cfg")]
-        return self._spawn(command, cwd=self._settings.home, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_child_of(os.getpid()))
+        return self._spawn(
+            command,
+            cwd=self._settings.home,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_child_of(os.getpid()),
+        )
 
     def _complain(self, error: ZdmError) -> None:
-        """Log why the router is not ready, once; the first moments, in which HAProxy does not answer yet, say nothing."""
+        """Log why the router is not ready, once; the first moments, in which HAProxy does not answer yet, say
+        nothing.
+        """
         if time.monotonic() > self._patience and self._complaint != str(error):
             self._complaint = str(error)
             _log(f"not ready: {error}")

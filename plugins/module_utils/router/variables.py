@@ -27,7 +27,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.checks i
 )
 
 _PRIVATE_FOLDERS = re.compile(r"/(var/)?tmp(/|$)")
-_NAME = text("letters, digits, dots, underscores and hyphens, beginning with a letter or digit, 63 at most", NAME_PATTERN)
+_NAME = text(
+    "letters, digits, dots, underscores and hyphens, beginning with a letter or digit, 63 at most", NAME_PATTERN
+)
 _HOST = r"(?:[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\])"
 _ADDRESS = text("an address or a host's name", rf"\*|{_HOST}")
 _SERVER = text("host:port", rf"{_HOST}:[0-9]{{1,5}}")
@@ -41,7 +43,10 @@ _FOLDER = text("the path of a folder on the controller, without $, *, ? and brac
 _USER = text("the name of a user or group", r"[A-Za-z_][A-Za-z0-9_.-]{0,30}[$]?")
 _DURATION = text("a whole number and a unit: 500ms, 20s or 5m", r"[1-9][0-9]{0,8}(ms|s|m)")
 _LABEL = r"(?:\*|[A-Za-z0-9_@-]+)"
-_ISSUER_NAME = text("the claim iss, in which * stands for a whole label between dots or slashes", rf"(?:[A-Za-z][A-Za-z0-9+.-]*://)?{_LABEL}(?:[./:]+{_LABEL})*[./]*")
+_ISSUER_NAME = text(
+    "the claim iss, in which * stands for a whole label between dots or slashes",
+    rf"(?:[A-Za-z][A-Za-z0-9+.-]*://)?{_LABEL}(?:[./:]+{_LABEL})*[./]*",
+)
 _AUDIENCE = text("letters, digits and !|:/._*@-", r"[A-Za-z0-9!|:/._*@-]+")
 _CLAIM = text("the name of a claim; dots lead into objects", r"[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*")
 _PROTOCOL = text(
@@ -88,7 +93,10 @@ _ISSUER = by_kind(
 )
 _BACKEND = mapping(
     {
-        "name": text("letters, digits, underscores and hyphens, beginning with a letter or digit, 63 at most", r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"),
+        "name": text(
+            "letters, digits, underscores and hyphens, beginning with a letter or digit, 63 at most",
+            r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}",
+        ),
         "path": text("a path such as /bills, without a slash at its end", r"/|(/[A-Za-z0-9._~-]+)+"),
         "servers": listing(_SERVER, 1),
     },
@@ -97,7 +105,10 @@ _BACKEND = mapping(
 
 VARIABLES: dict[str, Check] = {
     "dir": _SAFE_PATH,
-    "name": text("letters, digits and ._:@-, beginning with a letter or digit, 128 at most", r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"),
+    "name": text(
+        "letters, digits and ._:@-, beginning with a letter or digit, 128 at most",
+        r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}",
+    ),
     "bind_address": _ADDRESS,
     "port": _PORT,
     "tls_cert": _or_empty(_FILE),
@@ -172,7 +183,9 @@ def _together(variables: Mapping[str, Any]) -> Iterator[Problem]:
         )
     if value["user"] in ("", "root") and value["service"] == "systemd" and not value["allow_root"]:
         yield Problem(
-            f"{_PREFIX}user", f"is {value['user']!r}, and systemd starts the router as root", f"an unprivileged user, or {_PREFIX}allow_root: true"
+            f"{_PREFIX}user",
+            f"is {value['user']!r}, and systemd starts the router as root",
+            f"an unprivileged user, or {_PREFIX}allow_root: true",
         )
     if value["group"] == "root" and not value["allow_root"]:
         yield Problem(f"{_PREFIX}group", "is 'root'", f"an unprivileged group, or {_PREFIX}allow_root: true")
@@ -180,8 +193,16 @@ def _together(variables: Mapping[str, Any]) -> Iterator[Problem]:
     for number, issuer in enumerate(value["issuers"]):
         first = seen.setdefault(issuer["issuer"], number)
         if first != number:
-            yield Problem(f"{_PREFIX}issuers[{number}].issuer", f"is {issuer['issuer']!r}, as {_PREFIX}issuers[{first}].issuer", "each issuer once")
+            yield Problem(
+                f"{_PREFIX}issuers[{number}].issuer",
+                f"is {issuer['issuer']!r}, as {_PREFIX}issuers[{first}].issuer",
+                "each issuer once",
+            )
     if value["service"] == "systemd":
         for name, path in (("dir", value["dir"]), ("store.path", value["store"]["path"])):
             if _PRIVATE_FOLDERS.match(path):
-                yield Problem(f"{_PREFIX}{name}", f"is {path!r}, which the unit can't see: it has its own /tmp", "a folder outside of /tmp and /var/tmp")
+                yield Problem(
+                    f"{_PREFIX}{name}",
+                    f"is {path!r}, which the unit can't see: it has its own /tmp",
+                    "a folder outside of /tmp and /var/tmp",
+                )

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How text from outside stands in HAProxy's configuration (configuration manual 2.2, "Quoting and escaping").
 
-Everything that the role's template puts into the configuration goes through :func:`quoted`. What may stand in a variable at
-all is checked before (:mod:`variables`): addresses, for example, are expanded by HAProxy after its quotes are gone.
+Everything that the role's template puts into the configuration goes through :func:`quoted`. What may stand in a
+variable at all is checked before (:mod:`variables`): addresses, for example, are expanded by HAProxy after its quotes
+are gone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _JSON = (
     r"|\[(?&s)(?:(?&v)(?&s)(?:,(?&s)(?&v)(?&s))*+)?+\]"
     r"|\{(?&s)(?:(?&t)(?&s):(?&s)(?&v)(?&s)(?:,(?&s)(?&t)(?&s):(?&s)(?&v)(?&s))*+)?+\}))"
 )
-"""White space, a string and a value of JSON (RFC 8259) as groups to call. Values call themselves: ask :func:`shallow_pattern` first."""
+"""White space, a string and a value of JSON (RFC 8259) as groups to call. Values call themselves: ask
+:func:`shallow_pattern` first.
+"""
 _DEPTH = 8
 
 
@@ -35,12 +38,17 @@ def quoted(text: object) -> str:
     """
     value = str(text)
     if not value.isprintable():
-        raise InputError(f"{value!r} can't stand in HAProxy's configuration.", "Remove line breaks and other characters that can't be printed.")
+        raise InputError(
+            f"{value!r} can't stand in HAProxy's configuration.",
+            "Remove line breaks and other characters that can't be printed.",
+        )
     return "'" + value.replace("'", r"'\''") + "'"
 
 
 def issuer_pattern(issuer: str) -> str:
-    """A regular expression for issuers like *issuer*, in which ``*`` is one whole label of a host's name (RFC 6125, 6.4.3)."""
+    """A regular expression for issuers like *issuer*, in which ``*`` is one whole label of a host's name (RFC 6125,
+    6.4.3).
+    """
     label = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
     return rf"\A{re.escape(issuer).replace(re.escape('*'), label)}\z"
 
@@ -56,10 +64,11 @@ def shallow_pattern() -> str:
 def object_pattern(whole_numbers: Sequence[str] = (), forbidden: Sequence[str] = ()) -> str:
     r"""A regular expression for one JSON object and nothing else.
 
-    HAProxy's ``json_query`` alone does not tell a member that is missing from one that is a list or ``null``, and reads what is
-    no JSON as far as it can.
+    HAProxy's ``json_query`` alone does not tell a member that is missing from one that is a list or ``null``, and reads
+    what is no JSON as far as it can.
 
-    :param whole_numbers: members of these names, where they exist, are whole numbers of 15 digits at most (RFC 7519, 4.1.4).
+    :param whole_numbers: members of these names, where they exist, are whole numbers of 15 digits at most (RFC 7519,
+        4.1.4).
     :param forbidden: there are no members of these names.
     """
     names = "|".join(re.escape(name) for name in (*whole_numbers, *forbidden))

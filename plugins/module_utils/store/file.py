@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The embedded config store: a directory of plain JSON files, ``<path>/<collection>/<name>.json``.
 
-A write replaces the file by an atomic rename and is on disk before it is acknowledged; writers take turns by a lock file.
+A write replaces the file by an atomic rename and is on disk before it is acknowledged; writers take turns by a lock
+file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, OutcomeUnknown, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    InputError,
+    OutcomeUnknown,
+    Unreachable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import COLLECTIONS, DEPLOYMENTS, Document, Store
 
 # A migration's key is two names of up to 63 characters and "--".
@@ -50,9 +56,14 @@ class FileStore(Store):
         self._check_root()
         folder = self.path / collection
         try:
-            found = [(self._name(collection, file), file) for file in folder.glob("*/*.json" if collection == DEPLOYMENTS else "*.json")]
+            found = [
+                (self._name(collection, file), file)
+                for file in folder.glob("*/*.json" if collection == DEPLOYMENTS else "*.json")
+            ]
         except OSError as error:
-            raise Unreachable(f"The {self.describe()} can't list {collection}: {error.strerror}.", "Check the folder's permissions.") from error
+            raise Unreachable(
+                f"The {self.describe()} can't list {collection}: {error.strerror}.", "Check the folder's permissions."
+            ) from error
         documents = (self._read(collection, file) for _name, file in sorted(found))
         return [document for document in documents if document is not None]
 
@@ -63,7 +74,10 @@ class FileStore(Store):
             self._replace(file, json.dumps(body, indent=2, sort_keys=True).encode() + b"\n")
             written = self._read(collection, file)
         if written is None:
-            raise OutcomeUnknown(f"{collection}/{name} was written and is not there any more.", "Somebody deletes files in the store by hand; stop that.")
+            raise OutcomeUnknown(
+                f"{collection}/{name} was written and is not there any more.",
+                "Somebody deletes files in the store by hand; stop that.",
+            )
         return written
 
     def delete(self, collection: str, name: str, revision: str) -> None:
@@ -73,14 +87,19 @@ class FileStore(Store):
             try:
                 file.unlink()
             except OSError as error:
-                raise Unreachable(f"{collection}/{name} can't be deleted: {error.strerror}.", "Check the store's permissions.") from error
+                raise Unreachable(
+                    f"{collection}/{name} can't be deleted: {error.strerror}.", "Check the store's permissions."
+                ) from error
             self._sync_folder(file.parent)
 
     def _file(self, collection: str, name: str) -> Path:
         if collection not in COLLECTIONS:
             raise ValueError(f"unknown collection {collection!r}")
         if not (_DEPLOYMENT if collection == DEPLOYMENTS else _DOCUMENT).fullmatch(name):
-            raise InputError(f"{name!r} is no valid name of a document in {collection}.", "Use letters, digits, dots, underscores and hyphens.")
+            raise InputError(
+                f"{name!r} is no valid name of a document in {collection}.",
+                "Use letters, digits, dots, underscores and hyphens.",
+            )
         return self.path / collection / f"{name}.json"
 
     def _name(self, collection: str, file: Path) -> str:
@@ -88,7 +107,10 @@ class FileStore(Store):
 
     def _check_root(self) -> None:
         if not self.path.is_dir():
-            raise Unreachable(f"The {self.describe()} does not exist or is no directory.", "Correct zdm_landscape.store.path, or create the directory.")
+            raise Unreachable(
+                f"The {self.describe()} does not exist or is no directory.",
+                "Correct zdm_landscape.store.path, or create the directory.",
+            )
 
     def _read(self, collection: str, file: Path) -> Document | None:
         name = self._name(collection, file)
@@ -103,7 +125,9 @@ class FileStore(Store):
         try:
             body = json.loads(raw)
         except ValueError as error:
-            raise Unreachable(f"{collection}/{name} is not valid JSON: {error}.", f"Repair {file} by hand or restore it.") from error
+            raise Unreachable(
+                f"{collection}/{name} is not valid JSON: {error}.", f"Repair {file} by hand or restore it."
+            ) from error
         if not isinstance(body, dict):
             raise Unreachable(f"{collection}/{name} is no JSON object.", f"Repair {file} by hand or restore it.")
         # The inode and time make the revision unique even when somebody writes the same text again.
@@ -114,7 +138,13 @@ class FileStore(Store):
         current = self._read(collection, self._file(collection, name))
         found = current.revision if current else None
         if found != revision:
-            what = "was deleted" if found is None else "already exists" if revision is None else "was changed by somebody else"
+            what = (
+                "was deleted"
+                if found is None
+                else "already exists"
+                if revision is None
+                else "was changed by somebody else"
+            )
             raise Conflict(f"{collection}/{name} {what}.", "Read it again and repeat the command.")
 
     @contextmanager
@@ -123,7 +153,10 @@ class FileStore(Store):
         try:
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o660)
         except OSError as error:
-            raise Unreachable(f"The {self.describe()} can't be locked: {error.strerror}.", "Check the folder's permissions and free space.") from error
+            raise Unreachable(
+                f"The {self.describe()} can't be locked: {error.strerror}.",
+                "Check the folder's permissions and free space.",
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -159,4 +192,7 @@ class FileStore(Store):
             finally:
                 os.close(handle)
         except OSError as error:
-            raise OutcomeUnknown(f"The rename in {folder} may not be on disk: {error.strerror}.", "Check the disk, then run the command again.") from error
+            raise OutcomeUnknown(
+                f"The rename in {folder} may not be on disk: {error.strerror}.",
+                "Check the disk, then run the command again.",
+            ) from error

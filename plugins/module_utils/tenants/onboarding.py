@@ -16,7 +16,14 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, Tenant, check_format
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, TENANTS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
+    CLAIMS,
+    MIGRATIONS,
+    ONBOARDED,
+    TENANTS,
+    Document,
+    Store,
+)
 
 MAPPING_KEYS = ("mapToTenant", "mapToTenantId")
 CONFIG_KEYS = ("onboardWithMappingToTenant", "onboardWithMappingToTenantId")
@@ -24,9 +31,11 @@ CONFIG_KEYS = ("onboardWithMappingToTenant", "onboardWithMappingToTenantId")
 
 @dataclass(frozen=True)
 class Wanted:
-    """An onboarded tenant as it is to be. What is ``None`` is taken from the document, the configuration or the mapped tenant.
+    """An onboarded tenant as it is to be. What is ``None`` is taken from the document, the configuration or the mapped
+    tenant.
 
-    :param adopt_onboarded: a tenant that is onboarded without a mapping may get one. It may have data and users of its own.
+    :param adopt_onboarded: a tenant that is onboarded without a mapping may get one. It may have data and users of its
+        own.
     """
 
     subdomain: str
@@ -58,7 +67,10 @@ def pair(subdomain: object, tenant_id: object, what: str) -> Tenant | None:
     if not subdomain and not tenant_id:
         return None
     if not subdomain or not tenant_id:
-        raise InputError(f"{what} needs subdomain and id, only the {'subdomain' if subdomain else 'id'} is given.", "Give both: they are compared.")
+        raise InputError(
+            f"{what} needs subdomain and id, only the {'subdomain' if subdomain else 'id'} is given.",
+            "Give both: they are compared.",
+        )
     return Tenant(valid_name(subdomain, f"subdomain of {what}"), valid_name(tenant_id, f"id of {what}"))
 
 
@@ -83,7 +95,10 @@ def plan_present(store: Store, wanted: Wanted) -> Change:
             body.setdefault(key, documents[map_to.subdomain].body.get(key))
         body.update(mapToTenant=map_to.subdomain, mapToTenantId=map_to.id)
         if body.get("id") == map_to.id:
-            raise Refused(f"{wanted.subdomain} and {map_to.subdomain} have the same id {map_to.id}.", "Correct the id of the wrong one.")
+            raise Refused(
+                f"{wanted.subdomain} and {map_to.subdomain} have the same id {map_to.id}.",
+                "Correct the id of the wrong one.",
+            )
         theirs = documents[map_to.subdomain].body.get("datacenter")
         if body["datacenter"] != theirs:
             raise Refused(
@@ -92,7 +107,10 @@ def plan_present(store: Store, wanted: Wanted) -> Change:
             )
     missing = [key for key in ("id", "datacenter", "channel") if not body.get(key)]
     if missing:
-        raise InputError(f"{wanted.subdomain} is not onboarded yet, and {', '.join(missing)} is not given.", "Give what the subscription said.")
+        raise InputError(
+            f"{wanted.subdomain} is not onboarded yet, and {', '.join(missing)} is not given.",
+            "Give what the subscription said.",
+        )
     valid_name(body["id"], f"id of {wanted.subdomain}")
     change = Change(current, body, wanted.subdomain)
     if change.needed:
@@ -109,12 +127,19 @@ def plan_absent(store: Store, subdomain: str) -> Change:
     current = store.get(ONBOARDED, subdomain)
     change = Change(current, None, subdomain)
     if current:
-        others = sorted(document.name for document in store.list(ONBOARDED) if document.body.get("mapToTenant") == subdomain)
+        others = sorted(
+            document.name for document in store.list(ONBOARDED) if document.body.get("mapToTenant") == subdomain
+        )
         if others:
-            raise Refused(f"{', '.join(others)} is mapped to {subdomain}.", "Offboard these accounts first: they use its data.")
+            raise Refused(
+                f"{', '.join(others)} is mapped to {subdomain}.", "Offboard these accounts first: they use its data."
+            )
         held = store.get(CLAIMS, subdomain)
         if held:
-            raise Refused(f"{subdomain} is claimed by the migration {held.body.get('migration')}.", "Finish or abort that migration first.")
+            raise Refused(
+                f"{subdomain} is claimed by the migration {held.body.get('migration')}.",
+                "Finish or abort that migration first.",
+            )
         _refuse_held(store, change)
     return change
 
@@ -161,7 +186,9 @@ def problems(documents: list[Document]) -> dict[str, list[str]]:
         elif there.get("mapToTenant"):
             mine.append(f"{name} is mapped to {leads_to}, which is itself mapped to {there['mapToTenant']}.")
         elif there.get("id") != body.get("mapToTenantId"):
-            mine.append(f"{name} is mapped to the id {body.get('mapToTenantId')}, but {leads_to} has the id {there.get('id')}.")
+            mine.append(
+                f"{name} is mapped to the id {body.get('mapToTenantId')}, but {leads_to} has the id {there.get('id')}."
+            )
         elif there.get("datacenter") != body.get("datacenter"):
             mine.append(f"{name} is in datacenter {body.get('datacenter')}, {leads_to} in {there.get('datacenter')}.")
     return {name: texts for name, texts in found.items() if texts}
@@ -174,7 +201,9 @@ def _config(store: Store, subdomain: str) -> dict[str, Any]:
 
 def _mapping(wanted: Wanted, config: dict[str, Any]) -> Tenant | None:
     """The mapping that is asked for, or the one in the landscape's configuration; both must agree."""
-    configured = pair(config.get(CONFIG_KEYS[0]), config.get(CONFIG_KEYS[1]), f"tenants/{wanted.subdomain}: {CONFIG_KEYS[0]}")
+    configured = pair(
+        config.get(CONFIG_KEYS[0]), config.get(CONFIG_KEYS[1]), f"tenants/{wanted.subdomain}: {CONFIG_KEYS[0]}"
+    )
     if wanted.map_to and configured and wanted.map_to != configured:
         raise Refused(
             f"{wanted.subdomain} is to be mapped to {wanted.map_to.subdomain} ({wanted.map_to.id}), "
@@ -182,7 +211,10 @@ def _mapping(wanted: Wanted, config: dict[str, Any]) -> Tenant | None:
             "Correct the wrong one of the two.",
         )
     if str(config.get("decommissioned", "")).lower() == "true":
-        raise Refused(f"{wanted.subdomain} is decommissioned in tenants/{wanted.subdomain}.", "Remove decommissioned there if it is to be used again.")
+        raise Refused(
+            f"{wanted.subdomain} is decommissioned in tenants/{wanted.subdomain}.",
+            "Remove decommissioned there if it is to be used again.",
+        )
     return wanted.map_to or configured
 
 
@@ -194,18 +226,29 @@ def _refuse_other_id(wanted: Wanted, body: dict[str, Any], documents: dict[str, 
                 f"{wanted.subdomain} is onboarded with the id {body['id']}, given is {wanted.id}.",
                 "Subdomain and id must belong together: correct the wrong one.",
             )
-        same = sorted(name for name, document in documents.items() if document.body.get("id") == wanted.id and name != wanted.subdomain)
+        same = sorted(
+            name
+            for name, document in documents.items()
+            if document.body.get("id") == wanted.id and name != wanted.subdomain
+        )
         if same:
-            raise Refused(f"The id {wanted.id} belongs to {', '.join(same)} already.", f"Give the id of {wanted.subdomain}.")
+            raise Refused(
+                f"The id {wanted.id} belongs to {', '.join(same)} already.", f"Give the id of {wanted.subdomain}."
+            )
 
 
-def _refuse_bad_target(store: Store, wanted: Wanted, map_to: Tenant, documents: dict[str, Document], current: Document | None) -> None:
+def _refuse_bad_target(
+    store: Store, wanted: Wanted, map_to: Tenant, documents: dict[str, Document], current: Document | None
+) -> None:
     name = wanted.subdomain
     if map_to.subdomain == name:
         raise Refused(f"{name} can't be mapped to itself.", "Give the tenant whose data it is to use.")
     target = documents.get(map_to.subdomain)
     if target is None:
-        raise Refused(f"{map_to.subdomain} is not onboarded, so {name} can't be mapped to it.", "Correct the name, or onboard it first.")
+        raise Refused(
+            f"{map_to.subdomain} is not onboarded, so {name} can't be mapped to it.",
+            "Correct the name, or onboard it first.",
+        )
     if target.body.get("id") != map_to.id:
         raise Refused(
             f"{map_to.subdomain} has the id {target.body.get('id')}, given is {map_to.id}.",
@@ -217,16 +260,25 @@ def _refuse_bad_target(store: Store, wanted: Wanted, map_to: Tenant, documents: 
             f"Map {name} to {target.body['mapToTenant']}: there are no chains.",
         )
     if str(_config(store, map_to.subdomain).get("decommissioned", "")).lower() == "true":
-        raise Refused(f"{map_to.subdomain} is decommissioned in tenants/{map_to.subdomain}.", "Map to a tenant that is in use.")
+        raise Refused(
+            f"{map_to.subdomain} is decommissioned in tenants/{map_to.subdomain}.", "Map to a tenant that is in use."
+        )
     lead_here = sorted(document.name for document in documents.values() if document.body.get("mapToTenant") == name)
     if lead_here:
-        raise Refused(f"{', '.join(lead_here)} is mapped to {name}, so {name} can't be mapped itself.", f"Map them to {map_to.subdomain} first.")
+        raise Refused(
+            f"{', '.join(lead_here)} is mapped to {name}, so {name} can't be mapped itself.",
+            f"Map them to {map_to.subdomain} first.",
+        )
     if current and current.body.get("mapToTenant", map_to.subdomain) != map_to.subdomain:
-        raise Refused(f"{name} is mapped to {current.body['mapToTenant']} already.", "Offboard it first, then onboard it with the other mapping.")
+        raise Refused(
+            f"{name} is mapped to {current.body['mapToTenant']} already.",
+            "Offboard it first, then onboard it with the other mapping.",
+        )
     if current and "mapToTenant" not in current.body and not wanted.adopt_onboarded:
         raise Refused(
             f"{name} is onboarded without a mapping, so it may have data and users of its own.",
-            f"If it is certain that it has none, set adopt_onboarded; its users then work with the data of {map_to.subdomain}.",
+            "If it is certain that it has none, set adopt_onboarded; its users then work with the data of"
+            f" {map_to.subdomain}.",
         )
 
 
@@ -243,7 +295,8 @@ def _refuse_held(store: Store, change: Change) -> None:
         key = body["migration"]
         if body["phase"] != IDLE:
             raise Refused(
-                f"The migration {key} holds {', '.join(sorted(names & set(_subdomains(body))))} (phase {body['phase']}, {PHASES[body['phase']]}).",
+                f"The migration {key} holds {', '.join(sorted(names & set(_subdomains(body))))} (phase {body['phase']},"
+                f" {PHASES[body['phase']]}).",
                 "Wait until its window is over, or finish it: playbook zdm.landscape.status says how.",
             )
         if key in claimed:
@@ -257,7 +310,8 @@ def _refuse_against(change: Change, journal: dict[str, Any]) -> None:
     if after.get("mapToTenantId") != expected:
         wanted = after.get("mapToTenant") or "itself"
         raise Refused(
-            f"{change.name} is to lead to {wanted}, but in the migration {journal['migration']} {live['subdomain']} ({live['id']}) is live.",
+            f"{change.name} is to lead to {wanted}, but in the migration {journal['migration']} {live['subdomain']}"
+            f" ({live['id']}) is live.",
             "The migration writes this document; reverse it if the other tenant is to be live.",
         )
 

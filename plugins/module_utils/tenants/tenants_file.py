@@ -62,7 +62,9 @@ class TenantsFile:
         if entry:
             one_line = "\n" not in self.text[entry.value_start : entry.end]
             return self.text[: entry.value_start] + self._dump(value, one_line) + self.text[entry.end :]
-        one_line = bool(self._entries) and all("\n" not in self.text[known.value_start : known.end] for known in self._entries.values())
+        one_line = bool(self._entries) and all(
+            "\n" not in self.text[known.value_start : known.end] for known in self._entries.values()
+        )
         added = f"{self._newline}{self._indent}{json.dumps(subdomain)}: {self._dump(value, one_line)}"
         if self._entries:
             end = list(self._entries.values())[-1].end

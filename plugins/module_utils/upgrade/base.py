@@ -99,7 +99,8 @@ class Outcome:
     """How a run ended.
 
     :param tenants: state by id, of all that were wanted.
-    :param open_job: the job that has not ended, or of which it is not known; the deployment must not be resumed or aborted while it is set.
+    :param open_job: the job that has not ended, or of which it is not known; the deployment must not be resumed or
+        aborted while it is set.
     :param problem: why the run is no success.
     """
 

@@ -1,9 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Upgrades through the registries of the platform, which call the subscription callback of the application at its live URL.
+"""Upgrades through the registries of the platform, which call the subscription callback of the application at its live
+URL.
 
-Interfaces: SaaS Provisioning (saas-registry, Application Operations) and Subscription Manager (subscription-manager, Operations for Providers).
+Interfaces: SaaS Provisioning (saas-registry, Application Operations) and Subscription Manager (subscription-manager,
+Operations for Providers).
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, shown
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    UPGRADED,
+    Job,
+    Progress,
+    TenantState,
+    Way,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
 
 SAAS_RIGHTS = "to be of the saas-registry binding of the application"
@@ -55,7 +66,11 @@ class Registry(Way):
         """What a job says of its tenant."""
 
     def tenants(self) -> list[str]:
-        return [self.tenant_of(entry) for entry in self._subscriptions() if self.state_of(entry) in (*_UPDATABLE, _IN_PROCESS)]
+        return [
+            self.tenant_of(entry)
+            for entry in self._subscriptions()
+            if self.state_of(entry) in (*_UPDATABLE, _IN_PROCESS)
+        ]
 
     def running(self, tenants: Sequence[str]) -> list[Job]:
         busy = [self.tenant_of(entry) for entry in self._subscriptions() if self.state_of(entry) == _IN_PROCESS]
@@ -70,13 +85,17 @@ class Registry(Way):
 
     def busy(self, tenants: Sequence[str]) -> bool:
         """Whether one of the tenants is still in process."""
-        return any(self.tenant_of(entry) in tenants for entry in self._subscriptions() if self.state_of(entry) == _IN_PROCESS)
+        return any(
+            self.tenant_of(entry) in tenants for entry in self._subscriptions() if self.state_of(entry) == _IN_PROCESS
+        )
 
     def _subscriptions(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         page, more = 1, True
         while more:
-            answer = self._api.read(f"{self.list_path()}?{urlencode({'appName': self._app_name, 'size': _PAGE, 'page': page})}")
+            answer = self._api.read(
+                f"{self.list_path()}?{urlencode({'appName': self._app_name, 'size': _PAGE, 'page': page})}"
+            )
             body = answer.json() if answer.ok else None
             if not isinstance(body, dict) or not isinstance(body.get("subscriptions"), list):
                 advice = "Check url and app_name, as the service key has them."
@@ -153,7 +172,9 @@ class _RegistryJob(Job):
         try:
             answer = self._api.write("PATCH", self._registry.update_path(entry))
             if answer.status in MAY_HAVE_BEGUN:
-                raise OutcomeUnknown(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the registry is there.")
+                raise OutcomeUnknown(
+                    f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the registry is there."
+                )
         except OutcomeUnknown as error:
             if not self._places:
                 raise
@@ -161,7 +182,9 @@ class _RegistryJob(Job):
             return
         place = urlsplit(str(answer.headers.get("Location") or "")) if answer.status == 202 else urlsplit("")
         if not place.path:
-            self._states[tenant] = TenantState(FAILED, f"the registry starts no update, status {answer.status}: {answer.reason}")
+            self._states[tenant] = TenantState(
+                FAILED, f"the registry starts no update, status {answer.status}: {answer.reason}"
+            )
             return
         self._places[tenant] = f"{place.path}?{place.query}" if place.query else place.path
         self.id = ", ".join(sorted(path.rpartition("/")[2] for path in self._places.values()))
@@ -172,7 +195,11 @@ class _RegistryJob(Job):
                 continue
             answer = self._api.read(place)
             if not answer.ok:
-                return Progress(dict(self._states), ended=True, lost=f"the registry answers with status {answer.status}: {answer.reason}")
+                return Progress(
+                    dict(self._states),
+                    ended=True,
+                    lost=f"the registry answers with status {answer.status}: {answer.reason}",
+                )
             found = answer.json()
             self._states[tenant] = self._registry.progress_of(found if isinstance(found, dict) else {})
         return Progress(dict(self._states), ended=all(state.status != RUNNING for state in self._states.values()))

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run of upgrades: who is refused before anything begins, a canary first and alone, then batches, each followed to its end."""
+"""A run of upgrades: who is refused before anything begins, a canary first and alone, then batches, each followed to
+its end.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    OutcomeUnknown,
+    Refused,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
     FAILED,
@@ -48,7 +57,8 @@ def plan(known: Sequence[str], wanted: Sequence[str] | None, canary: str, batch_
 
     :param known: all tenants there are.
     :param wanted: ids; ``None`` means all.
-    :raises InputError: a tenant is unknown or named twice, the canary is not among the wanted ones, or the size is no size.
+    :raises InputError: a tenant is unknown or named twice, the canary is not among the wanted ones, or the size is no
+        size.
     """
     if batch_size < 1:
         raise InputError(f"batch_size {batch_size} is too small.", "Give 1 or more.")
@@ -60,9 +70,15 @@ def plan(known: Sequence[str], wanted: Sequence[str] | None, canary: str, batch_
     if unknown:
         there = ", ".join(sorted(known)[:_SHOWN]) or "none"
         more = ", …" if len(known) > _SHOWN else ""
-        raise InputError(f"Unknown tenants: {', '.join(unknown)}.", f"Correct their ids; none was upgraded. Subscribed are: {there}{more}.")
+        raise InputError(
+            f"Unknown tenants: {', '.join(unknown)}.",
+            f"Correct their ids; none was upgraded. Subscribed are: {there}{more}.",
+        )
     if canary and canary not in tenants:
-        raise InputError(f"The canary {canary} is not among the tenants to upgrade.", "Name a tenant that is, by its id; none was upgraded.")
+        raise InputError(
+            f"The canary {canary} is not among the tenants to upgrade.",
+            "Name a tenant that is, by its id; none was upgraded.",
+        )
     others = [tenant for tenant in tenants if tenant != canary]
     batches = [tuple(others[start : start + batch_size]) for start in range(0, len(others), batch_size)]
     return Plan(tuple([(canary,), *batches] if canary else batches), canary)
@@ -114,26 +130,44 @@ class Run:
     def _upgrade(self, batch: Sequence[str]) -> None:
         job = self._start(batch)
         self.outcome.open_job = job.id
-        self.tell(f"job {job.id} upgrades {len(job.tenants)} tenant{'' if len(job.tenants) == 1 else 's'}: {', '.join(job.tenants)}")
+        self.tell(
+            f"job {job.id} upgrades {len(job.tenants)} tenant{'' if len(job.tenants) == 1 else 's'}:"
+            f" {', '.join(job.tenants)}"
+        )
         progress = self._follow(job)
         more = sorted(set(job.tenants) - set(batch))
         unknown = [tenant for tenant in batch if not self.outcome.tenants[tenant].ended]
         if unknown:
             why = progress.lost or self.outcome.tenants[unknown[0]].error or "its job does not tell"
             self._note({tenant: TenantState(UNKNOWN, self.outcome.tenants[tenant].error or why) for tenant in unknown})
-            raise OutcomeUnknown(f"Job {job.id} ended, and nobody knows the state of {', '.join(unknown)}: {why}.", f"{_AGAIN} {_HANDS_OFF}")
+            raise OutcomeUnknown(
+                f"Job {job.id} ended, and nobody knows the state of {', '.join(unknown)}: {why}.",
+                f"{_AGAIN} {_HANDS_OFF}",
+            )
         self.outcome.open_job = ""
         failed = [tenant for tenant in job.tenants if self.outcome.tenants[tenant].status == FAILED]
         if failed and self.plan.canary in failed:
-            raise UpgradeFailed(f"The canary could not be upgraded: {self._reasons(failed)}", f"No other tenant was touched. Mend the cause. {_AGAIN}")
+            raise UpgradeFailed(
+                f"The canary could not be upgraded: {self._reasons(failed)}",
+                f"No other tenant was touched. Mend the cause. {_AGAIN}",
+            )
         if more:
             advice = "Let the sidecar take tenants one by one: cds.requires.multitenancy.jobs.clusterSize is 1."
-            raise Refused(f"Asked for {', '.join(batch)}, job {job.id} upgraded {', '.join(more)} too, so that no canary goes ahead of others.", advice)
+            raise Refused(
+                f"Asked for {', '.join(batch)}, job {job.id} upgraded {', '.join(more)} too, so that no canary goes"
+                " ahead of others.",
+                advice,
+            )
         if failed and not self.go_on:
-            raise UpgradeFailed(f"Not upgraded: {self._reasons(failed)}", f"The batches after this one were not touched. Mend the cause. {_AGAIN}")
+            raise UpgradeFailed(
+                f"Not upgraded: {self._reasons(failed)}",
+                f"The batches after this one were not touched. Mend the cause. {_AGAIN}",
+            )
 
     def _start(self, batch: Sequence[str]) -> Job:
-        """Start a batch. When the answer is lost it is started again, after what may have begun has ended: upgrading twice does no harm."""
+        """Start a batch. When the answer is lost it is started again, after what may have begun has ended: upgrading
+        twice does no harm.
+        """
         while True:
             try:
                 return self.way.start(batch)
@@ -185,9 +219,14 @@ class Run:
         if self.clock() >= self._deadline:
             if not what and problem is not None:
                 raise problem
-            running = [tenant for tenant, state in self.outcome.tenants.items() if not state.ended and state.status != PLANNED]
+            running = [
+                tenant for tenant, state in self.outcome.tenants.items() if not state.ended and state.status != PLANNED
+            ]
             silent = f" Last: {problem.message}" if problem else ""
-            message = f"{what[0].upper()}{what[1:]} has not ended in time; not upgraded so far: {', '.join(running) or 'unknown'}.{silent}"
+            message = (
+                f"{what[0].upper()}{what[1:]} has not ended in time; not upgraded so far:"
+                f" {', '.join(running) or 'unknown'}.{silent}"
+            )
             raise Timeout(message, f"{_HANDS_OFF} Then run the same task again, with a longer timeout.")
         self.sleep(self.poll_ms / 1000)
 
@@ -198,7 +237,13 @@ class Run:
             if before == state or (before and before.status == state.status):
                 continue
             done = len(self.outcome.of(UPGRADED))
-            extra = f" ({done} of {len(self.outcome.tenants)})" if state.status == UPGRADED else f": {state.error}" if state.error else ""
+            extra = (
+                f" ({done} of {len(self.outcome.tenants)})"
+                if state.status == UPGRADED
+                else f": {state.error}"
+                if state.error
+                else ""
+            )
             self.tell(f"tenant {tenant} {state.status}{extra}")
 
     def _reasons(self, tenants: Sequence[str]) -> str:

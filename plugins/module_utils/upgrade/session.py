@@ -22,7 +22,9 @@ def token_source(options: Mapping[str, Any], web: Web) -> Tokens:
     """
     if options.get("token"):
         return GivenToken(str(options["token"]))
-    url, client, secret, certificate = (str(options.get(name) or "") for name in ("token_url", "client_id", "client_secret", "cert_file"))
+    url, client, secret, certificate = (
+        str(options.get(name) or "") for name in ("token_url", "client_id", "client_secret", "cert_file")
+    )
     if not url or not client or not (secret or certificate):
         raise InputError(
             "There is no token, and no complete client credentials to get one.",
@@ -52,7 +54,9 @@ class Api:
         """
         return self._allowed(self.signed.ask("GET", self.url + path, {"Accept": "application/json"}))
 
-    def write(self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def write(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One request that changes something, sent once.
 
         :raises OutcomeUnknown: there was no answer; it may have been executed.
@@ -60,7 +64,11 @@ class Api:
         """
         kind = {} if body is None else {"Content-Type": "application/json"}
         payload = None if body is None else lambda: json.dumps(body).encode()
-        return self._allowed(self.signed.send(method, self.url + path, {"Accept": "application/json", **kind, **(headers or {})}, payload))
+        return self._allowed(
+            self.signed.send(
+                method, self.url + path, {"Accept": "application/json", **kind, **(headers or {})}, payload
+            )
+        )
 
     def _allowed(self, answer: Answer) -> Answer:
         if answer.status == 403:

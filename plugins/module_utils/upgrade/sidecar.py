@@ -1,10 +1,12 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Upgrades through the MTX sidecar of a CAP application (package @sap/cds-mtxs, its services SaasProvisioning and Jobs).
+"""Upgrades through the MTX sidecar of a CAP application (package @sap/cds-mtxs, its services SaasProvisioning and
+Jobs).
 
-The job runs in the memory of the sidecar that took it, its state is in the application's own database. A sidecar that ends leaves its job RUNNING
-there until the heartbeat of another one makes it TIMEOUT. Jobs of the same tenants follow one another within one sidecar.
+The job runs in the memory of the sidecar that took it, its state is in the application's own database. A sidecar that
+ends leaves its job RUNNING there until the heartbeat of another one makes it TIMEOUT. Jobs of the same tenants follow
+one another within one sidecar.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from urllib.parse import quote
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import MAY_HAVE_BEGUN, Answer, shown
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, Job, Progress, TenantState, Way
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    UPGRADED,
+    Job,
+    Progress,
+    TenantState,
+    Way,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api
 
 RIGHTS = "the scope mtcallback (or cds.Subscriber) of the application"
@@ -46,7 +57,13 @@ class SidecarJob(Job):
         if status in ("FINISHED", "FAILED"):
             rest = _whole(str(found.get("error") or "")) or f"the job is {status} and does not tell"
             left = {tenant: states.get(tenant, TenantState(UNKNOWN, rest)) for tenant in (*self.tenants, *states)}
-            return Progress({tenant: state if state.ended else TenantState(UNKNOWN, state.error or rest) for tenant, state in left.items()}, ended=True)
+            return Progress(
+                {
+                    tenant: state if state.ended else TenantState(UNKNOWN, state.error or rest)
+                    for tenant, state in left.items()
+                },
+                ended=True,
+            )
         return Progress(states, ended=True, lost=f"its state is {status}")
 
 
@@ -62,7 +79,8 @@ class Sidecar(Way):
         return [str(entry["subscribedTenantId"]) for entry in found]
 
     def running(self, tenants: Sequence[str]) -> list[Job]:
-        # A sidecar that does not list them, or not to us, lets jobs of the same tenants follow one another all the same.
+        # A sidecar that does not list them, or not to us, lets jobs of the same tenants follow one another all the
+        # same.
         try:
             answer = self._api.read(f"{_JOBS}/Jobs")
         except Refused:
@@ -81,12 +99,19 @@ class Sidecar(Way):
         headers = {"Prefer": "respond-async"}
         answer = self._api.write("POST", f"{_PROVISIONING}/upgrade", {"tenants": list(tenants)}, headers)
         if answer.status in MAY_HAVE_BEGUN:
-            raise OutcomeUnknown(f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the sidecar runs.")
+            raise OutcomeUnknown(
+                f"{shown(answer.url)} answers with status {answer.status}.", "Look whether the sidecar runs."
+            )
         if answer.status != 202:
-            raise Refused(f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.reason}.", "Look at the sidecar's log.")
+            raise Refused(
+                f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.reason}.",
+                "Look at the sidecar's log.",
+            )
         found = _object(answer)
         if not found.get("ID"):
-            raise Unreachable(f"{shown(answer.url)} does not say which job it has started.", "Check that url is the sidecar's.")
+            raise Unreachable(
+                f"{shown(answer.url)} does not say which job it has started.", "Check that url is the sidecar's."
+            )
         return SidecarJob(self._api, str(found["ID"]), [str(tenant) for tenant in found.get("tenants") or tenants])
 
 
@@ -116,5 +141,8 @@ def _list(answer: Answer) -> list[dict[str, Any]]:
 
 def _expected(answer: Answer) -> Any:
     if not answer.ok:
-        raise Refused(f"{shown(answer.url)} answers with status {answer.status}: {answer.reason}.", "Check that url is the sidecar's.")
+        raise Refused(
+            f"{shown(answer.url)} answers with status {answer.status}: {answer.reason}.",
+            "Check that url is the sidecar's.",
+        )
     return answer.json()

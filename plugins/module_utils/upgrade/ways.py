@@ -12,7 +12,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web, checked_url
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import Way
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.registry import MANAGER_RIGHTS, SAAS_RIGHTS, SaasRegistry, SubscriptionManager
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.registry import (
+    MANAGER_RIGHTS,
+    SAAS_RIGHTS,
+    SaasRegistry,
+    SubscriptionManager,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.session import Api, token_source
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.sidecar import RIGHTS, Sidecar
 
@@ -30,7 +35,10 @@ def build_way(options: Mapping[str, Any], web: Web | None = None) -> Way:
     if via == "sidecar":
         return Sidecar(Api(signed, url, RIGHTS))
     if not app_name:
-        raise InputError(f"app_name is missing: {via} keeps many applications.", "Give appName or app_name, as the service key has it.")
+        raise InputError(
+            f"app_name is missing: {via} keeps many applications.",
+            "Give appName or app_name, as the service key has it.",
+        )
     if via == "saas_registry":
         return SaasRegistry(Api(signed, url, SAAS_RIGHTS), app_name)
     return SubscriptionManager(Api(signed, url, MANAGER_RIGHTS), app_name)

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of deployments by the role share: a platform in the state that a test begins with, users at work, and what they must not notice."""
+"""What the tests of deployments by the role share: a platform in the state that a test begins with, users at work, and
+what they must not notice.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +68,21 @@ def assert_live(users: Users, version: str) -> None:
     before = users.answered
     users.wait_answers(version, ENOUGH)
     assert {name for name, count in users.answered.items() if count > before.get(name, 0)} == {version}
-    assert (users.failures, users.lost_sessions) == ([], 0), f"{users.failures[:3]}, lost sessions: {users.lost_sessions}"
+    assert (users.failures, users.lost_sessions) == (
+        [],
+        0,
+    ), f"{users.failures[:3]}, lost sessions: {users.lost_sessions}"
 
 
 def red_check(platform: Platform) -> dict[str, Any]:
     """A check that no version passes."""
-    return {"module": SRV, "path": "/public/health", "assert": "version == 'red'", "retries": 1, "ca_file": str(platform.certificates.authority)}
+    return {
+        "module": SRV,
+        "path": "/public/health",
+        "assert": "version == 'red'",
+        "retries": 1,
+        "ca_file": str(platform.certificates.authority),
+    }
 
 
 def report(platform: Platform) -> dict[str, Any]:

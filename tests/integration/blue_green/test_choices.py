@@ -82,7 +82,11 @@ def test_the_choice_to_abort_all_the_same(undecided: Platform, users: Users) -> 
     played = platform.play(platform.archive("2.0.0"), *arguments, *reporting(platform))
     assert played.code == 0, played.output
     assert report(platform)["outcome"] == "aborted"
-    assert sorted(report(platform)["leftovers"]["removed"]) == ["approuter-idle", "incident-management-mtx-idle", f"{SRV}-idle"]
+    assert sorted(report(platform)["leftovers"]["removed"]) == [
+        "approuter-idle",
+        "incident-management-mtx-idle",
+        f"{SRV}-idle",
+    ]
     assert platform.states()[-1] == "ABORTED"
     assert_live(users, "1.0.0")
     again = platform.play(platform.archive("2.0.0"), *arguments)
@@ -105,7 +109,9 @@ def test_tests_of_the_user_that_are_red_on_live_name_the_way_back(old: Platform,
 def test_the_way_back(new: Platform, users: Users) -> None:
     """The previous archive again; the tenants keep their schema, so nobody is upgraded."""
     platform = new
-    played = platform.play(platform.archive(), "-e", "mta_version_rule=ALL", "-e", "mta_upgrade=false", *reporting(platform))
+    played = platform.play(
+        platform.archive(), "-e", "mta_version_rule=ALL", "-e", "mta_upgrade=false", *reporting(platform)
+    )
     assert played.code == 0, played.output
     assert (report(platform)["outcome"], report(platform)["previous"]["version"]) == ("deployed", "2.0.0")
     assert_live(users, "1.0.0")

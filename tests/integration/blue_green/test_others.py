@@ -56,7 +56,9 @@ def test_check_mode_tells_and_changes_nothing(old: Platform) -> None:
     before, states = stored(platform), platform.states()
     played = platform.play(platform.archive("2.0.0"), "--check", "-vvv")
     assert played.code == 0, played.output
-    aborted = platform.play(platform.archive("2.0.0"), "--check", "-e", "mta_state=aborted", "-e", "mta_abort_upgraded=true")
+    aborted = platform.play(
+        platform.archive("2.0.0"), "--check", "-e", "mta_state=aborted", "-e", "mta_abort_upgraded=true"
+    )
     assert aborted.code == 0, aborted.output
     assert (stored(platform), platform.states(), platform.upgraded()) == (before, states, [])
 

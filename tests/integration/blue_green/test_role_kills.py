@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook is killed in every task of the role; the same command finishes what it began, with one operation, while users work."""
+"""The playbook is killed in every task of the role; the same command finishes what it began, with one operation, while
+users work.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from itertools import count
 import pytest
 from ansible_collections.zdm.landscape.tests.cloud.platform import TENANTS, Platform
 from ansible_collections.zdm.landscape.tests.cloud.users import Users
-from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import assert_live, running_platform, standing, users_at_work
+from ansible_collections.zdm.landscape.tests.integration.blue_green.kit import (
+    assert_live,
+    running_platform,
+    standing,
+    users_at_work,
+)
 
 pytestmark = pytest.mark.thorough
 PLACES = [

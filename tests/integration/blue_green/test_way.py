@@ -68,7 +68,12 @@ def _users(platform: Platform) -> Iterator[Users]:
 def _no_secret_is_kept(platform: Platform) -> Iterator[None]:
     """Neither the store, the log, nor Ansible's own files hold the session secret."""
     yield
-    kept = [path for folder in ("store", "log", "ansible") for path in (platform.folder / folder).rglob("*") if path.is_file()]
+    kept = [
+        path
+        for folder in ("store", "log", "ansible")
+        for path in (platform.folder / folder).rglob("*")
+        if path.is_file()
+    ]
     assert kept or not platform.states()
     assert not [path for path in kept if platform.session_secret.encode() in path.read_bytes()]
 
@@ -180,18 +185,28 @@ def test_what_is_live_already_is_only_tested(new: Platform, users: Users) -> Non
 
 @pytest.mark.thorough
 def test_migrate_deploys_first_and_then_moves_a_tenant(new: Platform, users: Users) -> None:
-    """One command: the new version is live before the tenant's data moves, and neither the users of one nor those of the other notice."""
+    """One command: the new version is live before the tenant's data moves, and neither the users of one nor those of
+    the other notice.
+    """
     platform = new
     with scene(rows=200, chaos=False, staged=False) as stage:
         described = stage.landscape.inventory.parent / "group_vars" / "all" / "landscape.yml"
         description = yaml.safe_load(described.read_text())
         description["zdm_landscape"]["deploy"] = platform.deploy_options()
         described.write_text(yaml.safe_dump(description))
-        tenants = json.dumps({"migrate_db_from_tenant": stage.landscape.source.subdomain, "migrate_db_to_tenant": stage.landscape.target.subdomain})
+        tenants = json.dumps(
+            {
+                "migrate_db_from_tenant": stage.landscape.source.subdomain,
+                "migrate_db_to_tenant": stage.landscape.target.subdomain,
+            }
+        )
         platform.inventory = stage.landscape.inventory
         red = platform.play(platform.archive("2.0.1", safe=False), "-e", tenants, playbook="migrate")
         assert red.code == 2
-        assert (stage.status().phase, stage.status().live.id) == ("I", stage.landscape.source.id), "nothing moves onto a version that is not live"
+        assert (stage.status().phase, stage.status().live.id) == (
+            "I",
+            stage.landscape.source.id,
+        ), "nothing moves onto a version that is not live"
         played = platform.play(platform.archive("2.0.1"), "-e", tenants, playbook="migrate")
         assert played.code == 0, played.output
         assert played.text.index("incidents 2.0.1: deployed") < played.text.index("venezia--venezia-scp: the id")

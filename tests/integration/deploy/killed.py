@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs of the engine in processes that may be killed.
 
-Reads lines of JSON, the arguments of a run. For each it forks, writes the child's number, waits for another line, lets the child run, and writes
-its exit status; so no run pays for starting Python.
+Reads lines of JSON, the arguments of a run. For each it forks, writes the child's number, waits for another line, lets
+the child run, and writes its exit status; so no run pays for starting Python.
 """
 
 from __future__ import annotations

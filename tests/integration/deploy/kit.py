@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of deployments share: a cloud with an archive to deploy, and runs of the engine as the module makes them."""
+"""What the tests of deployments share: a cloud with an archive to deploy, and runs of the engine as the module makes
+them.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ DESCRIPTOR: dict[str, Any] = {
         {
             "name": "mtx",
             "type": "nodejs",
-            "provides": [{"name": "mtx-api", "properties": {"mtx-url": "${default-url}", "mtx-live": "${default-live-url}"}}],
+            "provides": [
+                {"name": "mtx-api", "properties": {"mtx-url": "${default-url}", "mtx-live": "${default-live-url}"}}
+            ],
             "requires": [{"name": "registry"}],
         },
         {
             "name": "approuter",
             "type": "approuter.nodejs",
             "properties": {"TENANT_HOST_PATTERN": "^(.*)-${default-uri}"},
-            "requires": [{"name": "mtx-api", "group": "destinations", "properties": {"name": "mtx-api", "url": "~{mtx-url}"}}],
+            "requires": [
+                {"name": "mtx-api", "group": "destinations", "properties": {"name": "mtx-api", "url": "~{mtx-url}"}}
+            ],
         },
     ],
     "resources": [
@@ -48,7 +54,11 @@ DESCRIPTOR: dict[str, Any] = {
             "name": "registry",
             "type": "org.cloudfoundry.managed-service",
             "requires": [{"name": "mtx-api"}],
-            "parameters": {"service": "saas-registry", "service-plan": "application", "config": {"appUrls": {"getDependencies": "~{mtx-api/mtx-live}/deps"}}},
+            "parameters": {
+                "service": "saas-registry",
+                "service-plan": "application",
+                "config": {"appUrls": {"getDependencies": "~{mtx-api/mtx-live}/deps"}},
+            },
         }
     ],
 }
@@ -76,7 +86,9 @@ class Bench:
     def params(self, **changes: Any) -> dict[str, Any]:
         return {**DEFAULTS, "poll_interval": "10ms", "timeout": "5m", "log_dir": str(self.folder / "logs"), **changes}
 
-    def run(self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any) -> Result:
+    def run(
+        self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any
+    ) -> Result:
         """Run the engine as the module does."""
         deployment, stack = self.deployment(state, version, options, attempts, **params)
         with stack:
@@ -134,4 +146,10 @@ class Bench:
     def live_version(self) -> str:
         """The version that answers on the approuter's live route."""
         route = self.cloud.space.routes[f"my-org-dev-approuter.{self.cloud.space.domain}"]
-        return " ".join(sorted(app.version for app in self.cloud.space.apps.values() if app.guid in route.apps and app.state == "STARTED"))
+        return " ".join(
+            sorted(
+                app.version
+                for app in self.cloud.space.apps.values()
+                if app.guid in route.apps and app.state == "STARTED"
+            )
+        )

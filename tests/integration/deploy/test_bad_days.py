@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad days: lost answers, a busy or absent API, expired tokens, errors of an operation, other people's operations, deadlines."""
+"""Bad days: lost answers, a busy or absent API, expired tokens, errors of an operation, other people's operations,
+deadlines.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
+    Refused,
+    Timeout,
+    Unreachable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.cloud.api import cli_config
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer
@@ -359,7 +366,10 @@ def test_somebody_elses_operation_is_never_touched(live: Bench, state: str) -> N
 def test_somebody_elses_failed_operation_without_the_lock_is_in_nobodys_way(live: Bench) -> None:
     live.run("testing", "1.1.0")
     other = live.foreign()
-    assert (other.state, other.messages[-1]["text"]) == ("ERROR", f'Conflicting process "{live.operations()[1].id}" found for MTA "{MTA}"')
+    assert (other.state, other.messages[-1]["text"]) == (
+        "ERROR",
+        f'Conflicting process "{live.operations()[1].id}" found for MTA "{MTA}"',
+    )
     assert live.run("deployed", "1.1.0").outcome == "deployed"
     assert live.run("testing", "1.2.0").outcome == "testing"
     assert other.state == "ERROR"

@@ -51,7 +51,9 @@ class Runs:
 @pytest.fixture(name="runs")
 def _runs(bench: Bench) -> Iterator[Runs]:
     command = [sys.executable, "-m", killed.__name__]
-    with subprocess.Popen(command, env=module_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=module_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield Runs(bench, process)
         assert process.stdin
         process.stdin.close()

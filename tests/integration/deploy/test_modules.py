@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules as Ansible runs them: check mode, diff, results, failures, messages as they come, and no secret anywhere."""
+"""The modules as Ansible runs them: check mode, diff, results, failures, messages as they come, and no secret
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def _run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Run:
         common = {"store": {"path": str(bench.folder / "store")}, "cloud_foundry": bench.cloud.options()}
         if module is mta_deploy:
             common |= {"poll_interval": "10ms", "log_dir": str(bench.folder / "logs")}
-        with patch_module_args({**common, **args, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
+        with (
+            patch_module_args({**common, **args, "_ansible_check_mode": check, "_ansible_diff": True}),
+            pytest.raises(SystemExit),
+        ):
             module.main()
         printed = capsys.readouterr().out
         assert PASSWORD not in printed
@@ -52,12 +57,20 @@ def test_check_mode_diff_and_results(bench: Bench, run: Run) -> None:
     assert (testing["changed"], testing["outcome"], testing["diff"]["after"]) == (True, "testing", "1.0.0\n")
     assert testing["operation"]["messages"][0]["text"].startswith("Operation ID: ")
     info = run(mta_operation_info, mta_id=MTA)
-    assert (info["changed"], info["operations"][0]["ours"], info["operations"][0]["actions"]) == (False, True, ["abort", "resume"])
+    assert (info["changed"], info["operations"][0]["ours"], info["operations"][0]["actions"]) == (
+        False,
+        True,
+        ["abort", "resume"],
+    )
     live = run(archive=archive)
     assert (live["outcome"], live["mta"]["version"], live["diff"]["before"]) == ("deployed", "1.1.0", "1.0.0\n")
     assert not run(archive=archive)["changed"]
     failed = run(archive=bench.archive("1.0.0"))
-    assert (failed["failed"], failed["error"], failed["details"]["operation"]["state"]) == (True, "DeploymentFailed", "ERROR")
+    assert (failed["failed"], failed["error"], failed["details"]["operation"]["state"]) == (
+        True,
+        "DeploymentFailed",
+        "ERROR",
+    )
     assert failed["advice"]
 
 
@@ -77,13 +90,30 @@ def test_messages_appear_while_a_playbook_runs(bench: Bench) -> None:
         "log_dir": str(bench.folder / "logs"),
         "poll_interval": "20ms",
     }
-    play = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"zdm.landscape.mta_deploy": arguments, "register": "done"}]}]
+    play = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": [{"zdm.landscape.mta_deploy": arguments, "register": "done"}],
+        }
+    ]
     playbook = bench.folder / "deploy.yml"
     playbook.write_text(json.dumps(play))
-    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(IMPORT_ROOT), "CF_PASSWORD": PASSWORD, "ANSIBLE_HOME": str(bench.folder / "home"), "NO_COLOR": "1"}
+    env = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(IMPORT_ROOT),
+        "CF_PASSWORD": PASSWORD,
+        "ANSIBLE_HOME": str(bench.folder / "home"),
+        "NO_COLOR": "1",
+    }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local", "-vvv"]
     done = subprocess.run(
-        [*command, "-e", f"ansible_python_interpreter={sys.executable}", str(playbook)], env=env, capture_output=True, text=True, check=False, timeout=120
+        [*command, "-e", f"ansible_python_interpreter={sys.executable}", str(playbook)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f'{MTA}: Starting application "approuter-idle"...' in done.stderr

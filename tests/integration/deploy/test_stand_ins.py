@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stand-ins themselves: descriptors are resolved as the deploy service does, the router answers as the gorouter does."""
+"""The stand-ins themselves: descriptors are resolved as the deploy service does, the router answers as the gorouter
+does.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ DESCRIPTOR: dict[str, Any] = {
             "name": "srv",
             "provides": [
                 {"name": "api", "properties": {"url": "${default-url}", "live": "${default-live-url}"}},
-                {"name": "fixed", "properties": {"route": "${routes/0/route}"}, "parameters": {"use-live-routes": True}},
+                {
+                    "name": "fixed",
+                    "properties": {"route": "${routes/0/route}"},
+                    "parameters": {"use-live-routes": True},
+                },
             ],
             "parameters": {"routes": [{"route": "shop.example.com"}]},
             "requires": [{"name": "api", "properties": {"OWN": "~{url}"}}],
@@ -53,9 +59,21 @@ def resolved(descriptor: dict[str, Any], *, idle: bool) -> Resolved:
 
 def test_placeholders_in_both_phases() -> None:
     idle, live = resolved(DESCRIPTOR, idle=True), resolved(DESCRIPTOR, idle=False)
-    assert idle.config("reg")["a"] == ["https://org-dev-srv-idle.cf.example.com", "https://org-dev-srv.cf.example.com", "shop.example.com"]
-    assert live.config("reg")["a"] == ["https://org-dev-srv.cf.example.com", "https://org-dev-srv.cf.example.com", "shop.example.com"]
-    assert (idle.hosts("srv"), live.hosts("srv"), idle.hosts("job")) == (["shop-idle.example.com"], ["shop.example.com"], [])
+    assert idle.config("reg")["a"] == [
+        "https://org-dev-srv-idle.cf.example.com",
+        "https://org-dev-srv.cf.example.com",
+        "shop.example.com",
+    ]
+    assert live.config("reg")["a"] == [
+        "https://org-dev-srv.cf.example.com",
+        "https://org-dev-srv.cf.example.com",
+        "shop.example.com",
+    ]
+    assert (idle.hosts("srv"), live.hosts("srv"), idle.hosts("job")) == (
+        ["shop-idle.example.com"],
+        ["shop.example.com"],
+        [],
+    )
     assert idle.environment("job") == {"HOST": "org-dev-job-idle", "N": 3}
     assert idle.environment("srv")["OWN"].endswith("srv-idle.cf.example.com")
 
@@ -79,7 +97,9 @@ def test_extension_descriptors_are_merged_in_the_order_of_their_chain() -> None:
 
 
 def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
-    """It asks for the token against cross-site requests twice, the second time with the cookie, and follows Location."""
+    """It asks for the token against cross-site requests twice, the second time with the cookie, and follows
+    Location.
+    """
     cloud, space = bench.cloud, bench.cloud.space.guid
     token = cloud.uaa.tokens("ci@example.com")["access_token"]
 
@@ -87,7 +107,12 @@ def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
         context = ssl.create_default_context(cafile=cloud.ca_file)
         connection = http.client.HTTPSConnection("localhost", cloud.port, context=context, timeout=30)
         data = json.dumps(body) if body is not None else None
-        connection.request(method, path, data, {"Authorization": f"bearer {token}", **{name.replace("_", "-"): value for name, value in headers.items()}})
+        connection.request(
+            method,
+            path,
+            data,
+            {"Authorization": f"bearer {token}", **{name.replace("_", "-"): value for name, value in headers.items()}},
+        )
         answer = connection.getresponse()
         raw = answer.read()
         connection.close()
@@ -99,14 +124,21 @@ def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
     status, headers, _body = call("GET", "/api/v1/csrf-token", X_CSRF_TOKEN="Fetch")
     cookie, csrf = headers["Set-Cookie"].partition(";")[0], headers["X-CSRF-TOKEN"]
     status, headers, _body = call("GET", "/api/v1/csrf-token", X_CSRF_TOKEN="Fetch", Cookie=cookie)
-    assert (status, headers["Set-Cookie"], headers["X-CSRF-HEADER"], headers["X-CSRF-TOKEN"]) == (204, None, "X-CSRF-TOKEN", csrf)
+    assert (status, headers["Set-Cookie"], headers["X-CSRF-HEADER"], headers["X-CSRF-TOKEN"]) == (
+        204,
+        None,
+        "X-CSRF-TOKEN",
+        csrf,
+    )
     assert call("POST", f"{base}/operations", {}, X_CSRF_TOKEN=csrf)[0] == 403
     both = {"X_CSRF_TOKEN": csrf, "Cookie": cookie}
     bench.archive("1.0.0")
     files = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(bench.folder)))
     threading.Thread(target=files.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     url = f"http://127.0.0.1:{files.server_address[1]}/incidents_1.0.0.mtar"
-    status, headers, _body = call("POST", f"{base}/files/async", {"file_url": base64.urlsafe_b64encode(url.encode()).decode()}, **both)
+    status, headers, _body = call(
+        "POST", f"{base}/files/async", {"file_url": base64.urlsafe_b64encode(url.encode()).decode()}, **both
+    )
     assert status == 202
     job = headers["Location"]
     wait_until(lambda: call("GET", job)[2]["status"] == "FINISHED", "the file is fetched")
@@ -118,12 +150,29 @@ def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
     parameters = {"appArchiveId": file["id"], "mtaId": MTA, "noConfirm": "false"}
     wrong = {"processType": "BLUE_GREEN_DEPLOY", "parameters": {**parameters, "noConfirm": False}}
     assert call("POST", f"{base}/operations", wrong, **both)[0] == 400
-    status, headers, _body = call("POST", f"{base}/operations", {"processType": "BLUE_GREEN_DEPLOY", "parameters": parameters}, **both)
-    assert (status, headers["Location"].startswith(f"spaces/{space}/operations/"), headers["Location"].endswith("?embed=messages")) == (202, True, True)
+    status, headers, _body = call(
+        "POST", f"{base}/operations", {"processType": "BLUE_GREEN_DEPLOY", "parameters": parameters}, **both
+    )
+    assert (
+        status,
+        headers["Location"].startswith(f"spaces/{space}/operations/"),
+        headers["Location"].endswith("?embed=messages"),
+    ) == (202, True, True)
     operation = f"/api/v1/{headers['Location']}"
     wait_until(lambda: call("GET", operation)[2]["state"] == "FINISHED", "the operation ends")
     found = call("GET", operation)[2]
-    assert set(found) == {"processId", "processType", "startedAt", "endedAt", "spaceId", "mtaId", "user", "acquiredLock", "state", "messages"}
+    assert set(found) == {
+        "processId",
+        "processType",
+        "startedAt",
+        "endedAt",
+        "spaceId",
+        "mtaId",
+        "user",
+        "acquiredLock",
+        "state",
+        "messages",
+    }
     assert set(found["messages"][0]) == {"id", "text", "timestamp", "type"}
     path = operation.partition("?")[0]
     assert call("GET", f"{path}/actions")[2] == []
@@ -132,7 +181,10 @@ def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
     log = call("GET", f"{path}/logs")[2][0]["id"]
     assert "Starting application" in call("GET", f"{path}/logs/{log}/content")[2]
     assert call("GET", f"{base}/operations?mtaId={MTA}&state=FINISHED&state=ERROR&last=1")[2][0]["messages"] == []
-    assert call("GET", f"/api/v2/spaces/{space}/mtas?name={MTA}")[2][0]["modules"][0] == {"moduleName": "mtx", "appName": "mtx"}
+    assert call("GET", f"/api/v2/spaces/{space}/mtas?name={MTA}")[2][0]["modules"][0] == {
+        "moduleName": "mtx",
+        "appName": "mtx",
+    }
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -190,7 +242,11 @@ def test_the_router_leads_hosts_to_ports(backend: int) -> None:
         router.switch({"a.apps.localhost": [backend], "b.apps.localhost": []})
         status, headers, text = ask(router, "/x%2Fy?q=a%20b", "POST", b"hello", host="A.apps.localhost:8443")
         assert (status, text) == (200, "/x%2Fy?q=a%20b A.apps.localhost:8443 http hello")
-        assert headers.get_all("Set-Cookie") == ["JSESSIONID=s; Path=/", "b=2", f"__VCAP_ID__={backend}; Path=/; HttpOnly; SameSite=Strict"]
+        assert headers.get_all("Set-Cookie") == [
+            "JSESSIONID=s; Path=/",
+            "b=2",
+            f"__VCAP_ID__={backend}; Path=/; HttpOnly; SameSite=Strict",
+        ]
         assert ask(router, host="b.apps.localhost")[1]["X-Cf-Routererror"] == "no_endpoints"
         router.switch({"a.apps.localhost": [1, backend]})
         assert {ask(router)[0] for _number in range(4)} == {200}

@@ -32,7 +32,12 @@ def test_a_version_goes_live_through_its_testing_phase(bench: Bench) -> None:
     assert (testing.operation["state"], testing.leftovers["apps"]) == ("ACTION_REQUIRED", [])
     told = len(bench.told)
     again = bench.run("testing", "1.1.0")
-    assert (again.outcome, again.changed, again.operation["id"], len(bench.told)) == ("testing", False, testing.operation["id"], told)
+    assert (again.outcome, again.changed, again.operation["id"], len(bench.told)) == (
+        "testing",
+        False,
+        testing.operation["id"],
+        told,
+    )
     assert bench.live_version() == "1.0.0"
     live = bench.run("deployed", "1.1.0")
     assert (live.outcome, live.changed, live.operation["id"]) == ("deployed", True, testing.operation["id"])
@@ -82,7 +87,9 @@ def test_the_environment_names_the_idle_host_until_the_switch(bench: Bench) -> N
     bench.run("testing", "1.1.0")
     apps = bench.cloud.space.apps
     assert apps["approuter-idle"].env["TENANT_HOST_PATTERN"] == "^(.*)-my-org-dev-approuter-idle.apps.localhost"
-    assert json.loads(apps["approuter-idle"].env["destinations"])[0]["url"] == "https://my-org-dev-mtx-idle.apps.localhost"
+    assert (
+        json.loads(apps["approuter-idle"].env["destinations"])[0]["url"] == "https://my-org-dev-mtx-idle.apps.localhost"
+    )
     bench.run("deployed", "1.1.0")
     assert apps["approuter"].env["TENANT_HOST_PATTERN"] == "^(.*)-my-org-dev-approuter.apps.localhost"
 
@@ -138,27 +145,49 @@ def test_the_previous_archive_is_the_way_back(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("options", "process", "parameters"),
     [
-        ({}, "BLUE_GREEN_DEPLOY", {"noConfirm": "false", "skipIdleStart": "false", "shouldApplyIncrementalInstancesUpdate": "false"}),
-        ({"strategy": "incremental-blue-green"}, "BLUE_GREEN_DEPLOY", {"shouldApplyIncrementalInstancesUpdate": "true"}),
+        (
+            {},
+            "BLUE_GREEN_DEPLOY",
+            {"noConfirm": "false", "skipIdleStart": "false", "shouldApplyIncrementalInstancesUpdate": "false"},
+        ),
+        (
+            {"strategy": "incremental-blue-green"},
+            "BLUE_GREEN_DEPLOY",
+            {"shouldApplyIncrementalInstancesUpdate": "true"},
+        ),
         ({"skip_testing_phase": True}, "BLUE_GREEN_DEPLOY", {"noConfirm": "true", "skipIdleStart": "false"}),
         ({"skip_idle_start": True}, "BLUE_GREEN_DEPLOY", {"noConfirm": "true", "skipIdleStart": "true"}),
-        ({"strategy": "default", "start_timeout": "5m", "task_timeout": "90s"}, "DEPLOY", {"startTimeout": "300", "appsTaskExecutionTimeout": "90"}),
-        ({"modules": ["mtx"], "resources": ["registry"]}, "BLUE_GREEN_DEPLOY", {"modulesForDeployment": "mtx", "resourcesForDeployment": "registry"}),
+        (
+            {"strategy": "default", "start_timeout": "5m", "task_timeout": "90s"},
+            "DEPLOY",
+            {"startTimeout": "300", "appsTaskExecutionTimeout": "90"},
+        ),
+        (
+            {"modules": ["mtx"], "resources": ["registry"]},
+            "BLUE_GREEN_DEPLOY",
+            {"modulesForDeployment": "mtx", "resourcesForDeployment": "registry"},
+        ),
     ],
 )
-def test_options_reach_the_service_as_it_wants_them(bench: Bench, options: dict[str, Any], process: str, parameters: dict[str, str]) -> None:
+def test_options_reach_the_service_as_it_wants_them(
+    bench: Bench, options: dict[str, Any], process: str, parameters: dict[str, str]
+) -> None:
     bench.standing()
     assert bench.run("deployed", "1.1.0", **options).outcome == "deployed"
     operation = bench.operations()[1]
     assert operation.type == process
     assert parameters.items() <= operation.parameters.items()
     assert ("TESTING" in operation.states) is False
-    assert ("ACTION_REQUIRED" in operation.states) is (process == "BLUE_GREEN_DEPLOY" and parameters.get("noConfirm") != "true")
+    assert ("ACTION_REQUIRED" in operation.states) is (
+        process == "BLUE_GREEN_DEPLOY" and parameters.get("noConfirm") != "true"
+    )
 
 
 def test_extension_descriptors_and_namespace(bench: Bench) -> None:
     extension = bench.folder / "prod.mtaext"
-    extension.write_text('{"ID": "prod", "extends": "incidents", "modules": [{"name": "approuter", "properties": {"MODE": "prod"}}]}')
+    extension.write_text(
+        '{"ID": "prod", "extends": "incidents", "modules": [{"name": "approuter", "properties": {"MODE": "prod"}}]}'
+    )
     extensions = [str(extension)]
     assert bench.run("deployed", "1.0.0", extensions=extensions, namespace="blue").outcome == "first_deployment"
     assert bench.cloud.space.apps["blue-approuter"].env["MODE"] == "prod"
@@ -166,7 +195,10 @@ def test_extension_descriptors_and_namespace(bench: Bench) -> None:
     extension.write_text(extension.read_text().replace('"prod"}', '"test"}'))
     assert bench.run("deployed", "1.0.0", extensions=extensions, namespace="blue").outcome == "deployed"
     assert bench.run("deployed", "1.0.0").outcome == "first_deployment"
-    assert sorted(document.name.partition("/")[2] for document in bench.store.list("deployments")) == ["incidents", "incidents@blue"]
+    assert sorted(document.name.partition("/")[2] for document in bench.store.list("deployments")) == [
+        "incidents",
+        "incidents@blue",
+    ]
 
 
 def test_an_archive_from_a_url(bench: Bench) -> None:
@@ -174,7 +206,9 @@ def test_an_archive_from_a_url(bench: Bench) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(bench.folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        result = bench.run("deployed", archive=f"http://127.0.0.1:{server.server_address[1]}/{path.name}?signature=secret")
+        result = bench.run(
+            "deployed", archive=f"http://127.0.0.1:{server.server_address[1]}/{path.name}?signature=secret"
+        )
     finally:
         server.shutdown()
         server.server_close()
@@ -225,7 +259,11 @@ def test_information_for_a_person(bench: Bench) -> None:
     bench.run("testing", "1.1.0")
     info = read_info(CloudFoundry(bench.cloud.options()), bench.store, MTA, "")
     (operation,) = info.operations
-    assert (operation["ours"], operation["actions"], operation["state"]) == (True, ["abort", "resume"], "ACTION_REQUIRED")
+    assert (operation["ours"], operation["actions"], operation["state"]) == (
+        True,
+        ["abort", "resume"],
+        "ACTION_REQUIRED",
+    )
     assert [(mta["id"], mta["version"]) for mta in info.mtas] == [(MTA, "1.0.0")]
     assert info.deployments[0]["attempt"]["operation"] == operation["id"]
     assert info.routes["approuter"]["idle"] == [IDLE]

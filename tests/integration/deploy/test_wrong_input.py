@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    Refused,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
@@ -22,7 +27,11 @@ CI = "ci@example.com"
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"org": "other"}, InputError, "There is no organization 'other' that ci@example.com can see; there are: my-org."),
+        (
+            {"org": "other"},
+            InputError,
+            "There is no organization 'other' that ci@example.com can see; there are: my-org.",
+        ),
         ({"space": "prod"}, InputError, "There is no space 'prod' that ci@example.com can see; there are: dev."),
         ({"password": "wrong"}, Refused, "UAA gives no token for password to cf: Bad credentials"),
         ({"api": "https://localhost:1"}, Unreachable, "GET https://localhost:1/ gets no answer"),
@@ -51,7 +60,9 @@ def test_a_user_without_any_role_and_one_who_may_only_look(bench: Bench) -> None
     with pytest.raises(InputError, match="can't see any organization"):
         bench.run("testing", "1.0.0")
     account.role = "space_auditor"
-    with pytest.raises(Refused, match=r"refuses the upload of incidents_1.0.0.mtar to ci@example.com in my-org/dev") as refusal:
+    with pytest.raises(
+        Refused, match=r"refuses the upload of incidents_1.0.0.mtar to ci@example.com in my-org/dev"
+    ) as refusal:
         bench.run("testing", "1.0.0")
     assert "SpaceDeveloper" in refusal.value.advice
     assert not bench.operations()

@@ -20,11 +20,15 @@ from ansible_collections.zdm.landscape.tests.landscape.processes import run as r
 
 SCHEMA = """
 CREATE TABLE bill (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, note VARCHAR(200), amount DECIMAL(10,2),
-  changed TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, PRIMARY KEY (tenant_id, id), KEY (id));
+  changed TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, PRIMARY KEY (tenant_id, id),
+   KEY (id));
 CREATE TABLE item (tenant_id VARCHAR(63) NOT NULL, bill INT NOT NULL, pos INT NOT NULL, txt VARCHAR(200), data BLOB,
-  PRIMARY KEY (tenant_id, bill, pos), FOREIGN KEY (tenant_id, bill) REFERENCES bill (tenant_id, id) ON DELETE CASCADE ON UPDATE CASCADE);
-CREATE TABLE event (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, txt VARCHAR(200), KEY (tenant_id));
-CREATE TABLE share (id INT NOT NULL PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, owner_tenant_id VARCHAR(63) NOT NULL, KEY (tenant_id), KEY (owner_tenant_id))
+  PRIMARY KEY (tenant_id, bill, pos), FOREIGN KEY (tenant_id, bill) REFERENCES bill (tenant_id, id) ON DELETE CASCADE
+   ON UPDATE CASCADE);
+CREATE TABLE event (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, txt VARCHAR(200),
+ KEY (tenant_id));
+CREATE TABLE share (id INT NOT NULL PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, owner_tenant_id VARCHAR(63) NOT NULL,
+ KEY (tenant_id), KEY (owner_tenant_id))
 """
 
 
@@ -34,8 +38,17 @@ class Server:
     def __init__(self, folder: Path, processes: Processes, *options: str) -> None:
         self.folder = private_folder(folder / "mariadb", user := User.unprivileged("mysql"))
         self.socket = self.folder / "s.sock"
-        common = ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--tmpdir={private_folder(self.folder / 'tmp', user)}"]
-        install = [_program("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        common = [
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={private_folder(self.folder / 'tmp', user)}",
+        ]
+        install = [
+            _program("mariadb-install-db"),
+            *common,
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]
         run_command(install, user=user, cwd=folder)
         where = [f"--socket={self.socket}", f"--port={free_port()}", "--bind-address=127.0.0.1", "--pid-file=pid"]
         size = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--performance-schema=OFF"]
@@ -49,9 +62,17 @@ class Server:
             return False
         return True
 
-    def connect(self, database: str | None, autocommit: bool = True, user: str = "root", password: str = "", isolation: str = "") -> pymysql.Connection[Any]:
+    def connect(
+        self, database: str | None, autocommit: bool = True, user: str = "root", password: str = "", isolation: str = ""
+    ) -> pymysql.Connection[Any]:
         connection = pymysql.connect(
-            unix_socket=str(self.socket), user=user, password=password, database=database, autocommit=autocommit, charset="utf8mb4", local_infile=True
+            unix_socket=str(self.socket),
+            user=user,
+            password=password,
+            database=database,
+            autocommit=autocommit,
+            charset="utf8mb4",
+            local_infile=True,
         )
         if isolation:
             run(connection, f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
@@ -83,7 +104,11 @@ class Bench:
         run(self.admin, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         run(self.admin, f"USE {name}")
         run(self.admin, f"CREATE USER {name} IDENTIFIED BY 'secret-of-zdm'")
-        run(self.admin, f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER, CREATE TEMPORARY TABLES ON {name}.* TO {name}")
+        run(
+            self.admin,
+            f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER, CREATE TEMPORARY TABLES ON {name}.* TO"
+            f" {name}",
+        )
         run(self.admin, f"GRANT PROCESS ON *.* TO {name}")
 
     def drop(self) -> None:
@@ -100,8 +125,15 @@ class Bench:
         for tenant in (A, C):
             first = 0 if tenant == A else 1_000_000
             numbers = f"seq_1_to_{rows}"
-            run(self.admin, f"INSERT INTO bill SELECT '{tenant}', seq, REPEAT('n', 150), seq / 7, '2020-02-03 04:05:06' FROM {numbers}")
-            run(self.admin, f"INSERT INTO item SELECT '{tenant}', seq, 1, REPEAT('t', 150), UNHEX('00FF27') FROM {numbers}")
+            run(
+                self.admin,
+                f"INSERT INTO bill SELECT '{tenant}', seq, REPEAT('n', 150), seq / 7, '2020-02-03 04:05:06' FROM"
+                f" {numbers}",
+            )
+            run(
+                self.admin,
+                f"INSERT INTO item SELECT '{tenant}', seq, 1, REPEAT('t', 150), UNHEX('00FF27') FROM {numbers}",
+            )
             run(self.admin, f"INSERT INTO event SELECT {first} + seq, '{tenant}', REPEAT('e', 150) FROM {numbers}")
             run(self.admin, f"INSERT INTO share SELECT {first} + seq, '{tenant}', '{C}' FROM {numbers}")
         run(self.admin, f"INSERT INTO share VALUES (9000000, '{C}', '{A}'), (9000001, '{A}', '{A}')")
@@ -121,15 +153,28 @@ class Bench:
         return participant
 
     def options(self, **options: Any) -> dict[str, Any]:
-        base = {"name": "rating", "kind": "mariadb", "socket": str(self.server.socket), "database": self.name, "user": self.name, "password": "secret-of-zdm"}
+        base = {
+            "name": "rating",
+            "kind": "mariadb",
+            "socket": str(self.server.socket),
+            "database": self.name,
+            "user": self.name,
+            "password": "secret-of-zdm",
+        }
         return {**base, "tenant_columns": ["tenant_id", "owner_tenant_id"], **options}
 
     def catalog(self) -> list[tuple[Any, ...]]:
         """Everything that must be as before when the migration is gone."""
         tables = [row[0] for row in self.sql("SHOW TABLES")]
-        triggers = self.sql("SELECT trigger_name, event_object_table, action_statement FROM information_schema.triggers WHERE trigger_schema = DATABASE()")
+        triggers = self.sql(
+            "SELECT trigger_name, event_object_table, action_statement FROM information_schema.triggers WHERE"
+            " trigger_schema = DATABASE()"
+        )
         # AUTO_INCREMENT is a counter, no schema
         return [*(tuple(part for part in self.sql(f"SHOW CREATE TABLE `{table}`")[0]) for table in tables), *triggers]
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        return {table: sorted(self.sql(f"SELECT * FROM `{table}`"), key=repr) for table in ("bill", "item", "event", "share")}
+        return {
+            table: sorted(self.sql(f"SELECT * FROM `{table}`"), key=repr)
+            for table in ("bill", "item", "event", "share")
+        }

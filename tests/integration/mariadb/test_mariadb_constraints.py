@@ -15,15 +15,21 @@ def test_a_root_row_that_is_missing_is_found_and_mended(empty: Bench, strategy: 
     for statement in (
         "CREATE TABLE tenant (id VARCHAR(63) PRIMARY KEY)",
         f"INSERT INTO tenant VALUES ('{A}'), ('{C}')",
-        "CREATE TABLE note (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id),"
-        " CONSTRAINT note_root FOREIGN KEY (tenant_id) REFERENCES tenant (id))",
+        (
+            "CREATE TABLE note (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id),"
+            " CONSTRAINT note_root FOREIGN KEY (tenant_id) REFERENCES tenant (id))"
+        ),
         f"INSERT INTO note SELECT '{A}', seq FROM seq_1_to_9",
     ):
         empty.sql(statement)
     tables = {"tenant": {"ignore": "roots"}, "note": {"strategy": strategy}}
     participant = empty.participant(tables=tables, no_cross_tenant_readers=True)
     (refusal,) = participant.inspect(KEY, A, B).refusals
-    assert refusal.reason == f"Foreign key note_root of note refers to tenant (id), whose rows stay, and rows that are to stand under {B} find none there."
+    assert (
+        refusal.reason
+        == f"Foreign key note_root of note refers to tenant (id), whose rows stay, and rows that are to stand under {B}"
+        " find none there."
+    )
     empty.sql(f"INSERT INTO tenant VALUES ('{B}')")
     assert participant.inspect(KEY, A, B).refusals == ()
     stage(participant)
@@ -31,5 +37,8 @@ def test_a_root_row_that_is_missing_is_found_and_mended(empty: Bench, strategy: 
     participant.prelude(move(2), WAIT_MS)
     participant.barrier(move(2), WAIT_MS)
     participant.turn(move(2))
-    dangling = f"SELECT COUNT(*) FROM note LEFT JOIN tenant ON tenant.id = note.tenant_id WHERE note.tenant_id = '{B}' AND tenant.id IS NULL"
+    dangling = (
+        f"SELECT COUNT(*) FROM note LEFT JOIN tenant ON tenant.id = note.tenant_id WHERE note.tenant_id = '{B}' AND"
+        " tenant.id IS NULL"
+    )
     assert empty.sql(dangling) == [(0,)]

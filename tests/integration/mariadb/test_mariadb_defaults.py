@@ -20,13 +20,27 @@ from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WA
 from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
 
 HOSTILE = (
-    "--transaction-isolation=SERIALIZABLE", "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE,PAD_CHAR_TO_FULL_LENGTH",
-    "--max-statement-time=0.04", "--lock-wait-timeout=0", "--innodb-lock-wait-timeout=1", "--wait-timeout=2", "--idle-transaction-timeout=1",
-    "--idle-write-transaction-timeout=1", "--idle-readonly-transaction-timeout=1", "--completion-type=CHAIN", "--default-time-zone=+05:45",
-    "--character-set-server=latin1", "--collation-server=latin1_swedish_ci", "--autocommit=0", "--group-concat-max-len=4", "--div-precision-increment=0",
-    "--max-join-size=100", "--default-storage-engine=MyISAM",
-    "--init-connect=SET NAMES latin1, sql_safe_updates=1, sql_select_limit=7, sql_big_selects=0, unique_checks=0, sql_auto_is_null=1, tx_read_only=1",
-)  # fmt: skip
+    "--transaction-isolation=SERIALIZABLE",
+    "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE,PAD_CHAR_TO_FULL_LENGTH",
+    "--max-statement-time=0.04",
+    "--lock-wait-timeout=0",
+    "--innodb-lock-wait-timeout=1",
+    "--wait-timeout=2",
+    "--idle-transaction-timeout=1",
+    "--idle-write-transaction-timeout=1",
+    "--idle-readonly-transaction-timeout=1",
+    "--completion-type=CHAIN",
+    "--default-time-zone=+05:45",
+    "--character-set-server=latin1",
+    "--collation-server=latin1_swedish_ci",
+    "--autocommit=0",
+    "--group-concat-max-len=4",
+    "--div-precision-increment=0",
+    "--max-join-size=100",
+    "--default-storage-engine=MyISAM",
+    "--init-connect=SET NAMES latin1, sql_safe_updates=1, sql_select_limit=7, sql_big_selects=0, unique_checks=0,"
+    " sql_auto_is_null=1, tx_read_only=1",
+)
 """What a server may have as its defaults, each for a good reason of somebody's."""
 
 
@@ -34,7 +48,10 @@ HOSTILE = (
 def hostile() -> Iterator[Bench]:
     with running(*HOSTILE) as server:
         bench = Bench(server, "hostile")
-        bench.sql("SET SESSION sql_mode = '', max_statement_time = 0, wait_timeout = 28800, idle_transaction_timeout = 0, completion_type = 0")
+        bench.sql(
+            "SET SESSION sql_mode = '', max_statement_time = 0, wait_timeout = 28800, idle_transaction_timeout = 0,"
+            " completion_type = 0"
+        )
         bench.sql("SET SESSION default_storage_engine = InnoDB")
         bench.schema()
         bench.sql("ALTER TABLE item DROP FOREIGN KEY item_ibfk_1")  # it cascades: no twin
@@ -43,14 +60,19 @@ def hostile() -> Iterator[Bench]:
 
 
 def counts(bench: Bench, tenant: str) -> dict[str, int]:
-    return {table: bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{tenant}'")[0][0] for table in ("bill", "item", "event", "share")}
+    return {
+        table: bench.sql(f"SELECT COUNT(*) FROM {table} WHERE tenant_id = '{tenant}'")[0][0]
+        for table in ("bill", "item", "event", "share")
+    }
 
 
 def late(bench: Bench, tenant: str, number: int) -> threading.Thread:
     """A job that bypasses the routers: it has written before the barrier and commits while the barrier waits for it."""
     session = bench.application(autocommit=False, isolation="READ COMMITTED")
     with session.cursor() as cursor:
-        cursor.execute("SET SESSION sql_mode = '', max_statement_time = 0, idle_transaction_timeout = 0, completion_type = 0")
+        cursor.execute(
+            "SET SESSION sql_mode = '', max_statement_time = 0, idle_transaction_timeout = 0, completion_type = 0"
+        )
         cursor.execute(f"UPDATE bill SET note = 'late{number}' WHERE tenant_id = '{tenant}' AND id = 7")
         cursor.execute(f"INSERT INTO bill (tenant_id, id, note) VALUES ('{tenant}', {5000 + number}, 'late')")
         cursor.execute(f"DELETE FROM item WHERE tenant_id = '{tenant}' AND bill = {20 + number}")
@@ -76,7 +98,9 @@ def late(bench: Bench, tenant: str, number: int) -> threading.Thread:
 @pytest.mark.parametrize("strategy", ["in_place", "twin"])
 def test_the_whole_life_under_hostile_defaults(hostile: Bench, strategy: str) -> None:
     """Stage, windows there and back with late writers, removal: no write is lost, nothing is left."""
-    tables = {name: {"strategy": strategy} for name in ("bill", "item")} | {name: {"strategy": "in_place"} for name in ("event", "share")}
+    tables = {name: {"strategy": strategy} for name in ("bill", "item")} | {
+        name: {"strategy": "in_place"} for name in ("event", "share")
+    }
     before, bystander = hostile.catalog(), counts(hostile, C)
     participant = hostile.participant(tables=tables, no_cross_tenant_readers=True)
     stage(participant)
@@ -103,7 +127,8 @@ def test_every_session_is_ours(hostile: Bench) -> None:
     with hostile.participant().transaction() as connection:
         row = execute(
             connection,
-            "SELECT @@tx_isolation, @@sql_mode, @@max_statement_time, @@character_set_connection, @@sql_select_limit, @@tx_read_only, @@wait_timeout",
+            "SELECT @@tx_isolation, @@sql_mode, @@max_statement_time, @@character_set_connection, @@sql_select_limit,"
+            " @@tx_read_only, @@wait_timeout",
         ).one()
     assert row[:1] == ("READ-COMMITTED",)
     assert sorted(row[1].split(",")) == ["NO_AUTO_VALUE_ON_ZERO", "STRICT_ALL_TABLES"]
@@ -113,5 +138,11 @@ def test_every_session_is_ours(hostile: Bench) -> None:
 def test_a_proxy_that_serves_by_another_thread_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stands in between tells its own number for the thread at the login."""
     monkeypatch.setattr(MariaDB, "thread_id", lambda _self, _connection: 1_000_000)
-    with pytest.raises(Refused, match=r"mariadb participant .*: a proxy .* changes sessions between transactions, or may. Give host and port of the server"):
+    with pytest.raises(
+        Refused,
+        match=(
+            r"mariadb participant .*: a proxy .* changes sessions between transactions, or may. Give host and port of"
+            r" the server"
+        ),
+    ):
         bench.participant().inspect(KEY, A, B)

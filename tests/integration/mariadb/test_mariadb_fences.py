@@ -66,7 +66,9 @@ def test_load_data_is_refused(staged: tuple[Bench, MariaDB], local: str) -> None
     file.chmod(0o644)
     bench.sql("SET GLOBAL local_infile = 1")
     for duplicates in ("", "REPLACE", "IGNORE"):
-        refused(bench.application(), f"LOAD DATA {local} INFILE '{file}' {duplicates} INTO TABLE bill (tenant_id, id, note)")
+        refused(
+            bench.application(), f"LOAD DATA {local} INFILE '{file}' {duplicates} INTO TABLE bill (tenant_id, id, note)"
+        )
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -153,21 +155,39 @@ def test_an_application_cannot_pass_as_the_worker_by_the_variable_alone(staged: 
 
 def test_columns_that_update_themselves_and_odd_dates_stay(bench: Bench) -> None:
     bench.sql("SET sql_mode = ''")
-    bench.sql("CREATE TABLE dated (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, at TIMESTAMP NULL, day DATE NOT NULL, PRIMARY KEY (tenant_id, id))")
+    bench.sql(
+        "CREATE TABLE dated (tenant_id VARCHAR(63) NOT NULL, id INT NOT NULL, at TIMESTAMP NULL, day DATE NOT NULL,"
+        " PRIMARY KEY (tenant_id, id))"
+    )
     bench.sql("ALTER TABLE dated ADD changed DATETIME(6) NOT NULL DEFAULT NOW(6) ON UPDATE NOW(6)")
-    bench.sql(f"INSERT INTO dated VALUES ('{A}', 1, '2021-10-31 01:30:00', '0000-00-00', '2001-02-03 04:05:06.000007'), ('{A}', 2, NULL, '2020-02-00', 0)")
+    bench.sql(
+        f"INSERT INTO dated VALUES ('{A}', 1, '2021-10-31 01:30:00', '0000-00-00', '2001-02-03 04:05:06.000007'),"
+        f" ('{A}', 2, NULL, '2020-02-00', 0)"
+    )
     before = bench.sql("SELECT id, CAST(at AS CHAR), CAST(day AS CHAR), CAST(changed AS CHAR) FROM dated ORDER BY id")
     participant = bench.participant()
     stage(participant)
     participant.barrier(move(), WAIT_MS)
-    assert bench.sql(f"SELECT id, CAST(at AS CHAR), CAST(day AS CHAR), CAST(changed AS CHAR) FROM dated WHERE tenant_id = '{B}' ORDER BY id") == before
+    assert (
+        bench.sql(
+            f"SELECT id, CAST(at AS CHAR), CAST(day AS CHAR), CAST(changed AS CHAR) FROM dated WHERE tenant_id = '{B}'"
+            " ORDER BY id"
+        )
+        == before
+    )
 
 
 def test_binary_collations_and_uuid_columns(empty: Bench) -> None:
     source, target = "11111111-2222-4333-8444-555555555555", "66666666-7777-4888-9999-aaaaaaaaaaaa"
     empty.sql("CREATE TABLE u (tenant_id UUID NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))")
-    empty.sql("CREATE TABLE b (tenant_id CHAR(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))")
-    empty.sql("CREATE TABLE w (tenant_id VARCHAR(40) CHARACTER SET utf16 NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))")
+    empty.sql(
+        "CREATE TABLE b (tenant_id CHAR(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL, id INT NOT NULL, PRIMARY"
+        " KEY (tenant_id, id))"
+    )
+    empty.sql(
+        "CREATE TABLE w (tenant_id VARCHAR(40) CHARACTER SET utf16 NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id,"
+        " id))"
+    )
     for table in "ubw":
         empty.sql(f"INSERT INTO {table} VALUES ('{source}', 1)")
     participant = empty.participant()

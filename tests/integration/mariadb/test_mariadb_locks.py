@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting in MariaDB: who is in the way is named, others are not kept waiting, an older controller's session is ended."""
+"""Waiting in MariaDB: who is in the way is named, others are not kept waiting, an older controller's session is
+ended.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,29 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Refused,
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import participant as mariadb
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sessions as mariadb_sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage, status, under
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import (
+    KEY,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    move,
+    stage,
+    status,
+    under,
+)
 from ansible_collections.zdm.landscape.tests.landscape import processes
 from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
 
@@ -48,7 +66,9 @@ def test_a_transaction_that_wrote_before_the_barrier_is_in(staged: tuple[Bench, 
     run(writer, f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")
     with running(lambda: participant.barrier(move(), WAIT_MS)) as barrier:
         wait_until(lambda: bench.sql("SELECT COUNT(*) FROM information_schema.innodb_lock_waits") != [(0,)])
-        run(writer, f"INSERT INTO item (tenant_id, bill, pos) VALUES ('{A}', 901, 1)")  # goes on writing while the barrier waits
+        run(
+            writer, f"INSERT INTO item (tenant_id, bill, pos) VALUES ('{A}', 901, 1)"
+        )  # goes on writing while the barrier waits
         bystander = bench.application()
         run(bystander, f"INSERT INTO bill (tenant_id, id) VALUES ('{C}', 901)")
         assert barrier.is_alive()
@@ -79,7 +99,9 @@ def test_a_row_lock_of_somebody_else_times_out_and_changes_nothing(staged: tuple
     assert (bench.rows(), status(participant)) == (rows, (STAGED, A, (B,)))
 
 
-def test_stage_does_not_make_others_queue_behind_a_long_transaction(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_does_not_make_others_queue_behind_a_long_transaction(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mariadb, "DDL_TIMEOUT_MS", 5000)
     long = bench.application(autocommit=False)
     run(long, "SELECT COUNT(*) FROM bill")
@@ -126,7 +148,10 @@ def test_take_over_ends_the_older_controllers_session(staged: tuple[Bench, Maria
 def test_a_second_session_of_the_same_epoch_waits(staged: tuple[Bench, MariaDB]) -> None:
     bench, participant = staged
     first = bench.participant()
-    with first.only_session(move(), 1, mariadb_sessions.Deadline(1000)), pytest.raises(Timeout, match="same epoch") as caught:
+    with (
+        first.only_session(move(), 1, mariadb_sessions.Deadline(1000)),
+        pytest.raises(Timeout, match="same epoch") as caught,
+    ):
         participant.barrier(move(), 400)
     assert caught.value.details["blocker"]["thread"] == first.thread_id(first.connection())
     participant.barrier(move(), WAIT_MS)
@@ -210,8 +235,12 @@ def test_two_migrations_whose_names_begin_alike_do_not_share_a_lock(bench: Bench
     """A take over of one ended the other's stage: a lock's name is 64 characters at most."""
     base = "acme-manufacturing-holding-production-europe-central-frank"
     migrations = [f"{base}-{number}--x" for number in (1, 2)]
-    names = {mariadb_sessions.lock_name(bench.name, migration) for migration in migrations} | {mariadb_sessions.lock_name("other", migrations[0])}
+    names = {mariadb_sessions.lock_name(bench.name, migration) for migration in migrations} | {
+        mariadb_sessions.lock_name("other", migrations[0])
+    }
     assert len(names) == 3
     holder, other = bench.application(), bench.application()
-    held = [run(each, f"SELECT GET_LOCK('{name}', 0)") for each, name in zip((holder, other), sorted(names), strict=False)]
+    held = [
+        run(each, f"SELECT GET_LOCK('{name}', 0)") for each, name in zip((holder, other), sorted(names), strict=False)
+    ]
     assert held == [[(1,)], [(1,)]]

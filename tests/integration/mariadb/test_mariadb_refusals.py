@@ -30,12 +30,27 @@ def found(bench: Bench, source: str = A, target: str = B, **options: Any) -> dic
     [
         (f"CREATE TABLE odd ({KEYS}) ENGINE=MyISAM", "engine MyISAM, which has no transactions"),
         (f"CREATE TABLE odd ({KEYS}) WITH SYSTEM VERSIONING", "system-versioned"),
-        (f"CREATE TABLE odd ({KEYS}) PARTITION BY LIST COLUMNS (tenant_id) (PARTITION a VALUES IN ('{A}'))", "partitioned by its tenant column"),
-        ("CREATE TABLE odd (tenant_id VARCHAR(9) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))", f"holds 9 characters, and {B} has 11"),
-        ("CREATE TABLE odd (tenant_id UUID NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))", "of type uuid, and"),
+        (
+            f"CREATE TABLE odd ({KEYS}) PARTITION BY LIST COLUMNS (tenant_id) (PARTITION a VALUES IN ('{A}'))",
+            "partitioned by its tenant column",
+        ),
+        (
+            "CREATE TABLE odd (tenant_id VARCHAR(9) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))",
+            f"holds 9 characters, and {B} has 11",
+        ),
+        (
+            "CREATE TABLE odd (tenant_id UUID NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))",
+            "of type uuid, and",
+        ),
         ("CREATE TABLE odd (tenant_id INT NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))", "not text or uuid"),
         ("CREATE TABLE odd (tenant_id VARCHAR(63), id INT NOT NULL PRIMARY KEY)", "may be null"),
-        ("CREATE TABLE odd (x VARCHAR(63), tenant_id VARCHAR(63) AS (LOWER(x)) PERSISTENT, id INT NOT NULL PRIMARY KEY)", "is generated"),
+        (
+            (
+                "CREATE TABLE odd (x VARCHAR(63), tenant_id VARCHAR(63) AS (LOWER(x)) PERSISTENT, id INT NOT NULL"
+                " PRIMARY KEY)"
+            ),
+            "is generated",
+        ),
     ],
 )
 def test_tables(bench: Bench, ddl: str, reason: str) -> None:
@@ -48,7 +63,10 @@ def test_tables(bench: Bench, ddl: str, reason: str) -> None:
 @pytest.mark.parametrize("action", ["ON DELETE CASCADE", "ON UPDATE CASCADE", "ON DELETE SET NULL"])
 def test_actions_of_parents_that_no_fence_sees(bench: Bench, action: str) -> None:
     bench.sql("CREATE TABLE country (code INT NOT NULL PRIMARY KEY)")
-    bench.sql(f"CREATE TABLE odd ({KEYS}, code INT, CONSTRAINT to_country FOREIGN KEY (code) REFERENCES country (code) {action})")
+    bench.sql(
+        f"CREATE TABLE odd ({KEYS}, code INT, CONSTRAINT to_country FOREIGN KEY (code) REFERENCES country (code)"
+        f" {action})"
+    )
     tables = {"country": {"ignore": "the same for all"}}
     assert "to_country changes rows of odd when country changes" in found(bench, tables=tables)["odd"]
     bench.sql("ALTER TABLE odd DROP FOREIGN KEY to_country")
@@ -60,7 +78,10 @@ def test_foreign_keys_of_another_database(bench: Bench) -> None:
     other = f"{bench.name}-b"
     bench.sql(f"CREATE DATABASE `{other}`")
     try:
-        bench.sql(f"CREATE TABLE `{other}`.spy (id INT NOT NULL PRIMARY KEY, CONSTRAINT far FOREIGN KEY (id) REFERENCES {bench.name}.event (id))")
+        bench.sql(
+            f"CREATE TABLE `{other}`.spy (id INT NOT NULL PRIMARY KEY, CONSTRAINT far FOREIGN KEY (id) REFERENCES"
+            f" {bench.name}.event (id))"
+        )
         assert f"Foreign key far of {other}.spy in another database" in found(bench)["event"]
     finally:
         bench.sql(f"DROP DATABASE `{other}`")

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The transition: what was written for weeks comes along when it goes back; and its end: the retired rows go, chunk by chunk."""
+"""The transition: what was written for weeks comes along when it goes back; and its end: the retired rows go, chunk by
+chunk.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,34 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGED, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    APPLY,
+    PURGE,
+    STAGED,
+    STAGING,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import twin as mariadb_twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, options_of, participant_of, switch
-from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, killed, move, stage, status
+from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import (
+    ROWS,
+    catalog,
+    options_of,
+    participant_of,
+    switch,
+)
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import (
+    KEY,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    killed,
+    move,
+    stage,
+    status,
+)
 
 LATER = 1700
 """Changes of each kind: some 5,000 in all."""
@@ -38,7 +62,11 @@ def write_for_weeks(site: Bench, tenant: str) -> None:
     session = site.application(autocommit=False)
     for number in range(LATER):
         mine = f"tenant_id = '{tenant}' AND id = 'n{number}'"
-        run(session, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', 'n{number}', '{number}@later', 'AT')")
+        run(
+            session,
+            f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', 'n{number}', '{number}@later',"
+            " 'AT')",
+        )
         run(session, f"UPDATE customer SET balance = {number} WHERE {mine}")
         if number % 3 == 0:
             run(session, f"DELETE FROM customer WHERE {mine}")

@@ -19,8 +19,25 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import twin as mariadb_twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
-from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import ROWS, catalog, options_of, participant_of, rows, switch
-from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, killed, move, stage, status
+from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import (
+    ROWS,
+    catalog,
+    options_of,
+    participant_of,
+    rows,
+    switch,
+)
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import (
+    KEY,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    killed,
+    move,
+    stage,
+    status,
+)
 
 LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -33,7 +50,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def writers(site: Bench, tenant: str = A, most: int = 25) -> Iterator[list[int]]:
-    """One writer per isolation level with at most *most* transactions, ended with the block; yields the counts of their commits."""
+    """One writer per isolation level with at most *most* transactions, ended with the block; yields the counts of their
+    commits.
+    """
     stop, commits, failures = threading.Event(), [0] * len(LEVELS), list[BaseException]()
 
     def write(index: int) -> None:
@@ -46,7 +65,10 @@ def writers(site: Bench, tenant: str = A, most: int = 25) -> Iterator[list[int]]
                 commits[index] += 1
             except BaseException as error:
                 session.rollback()
-                if not isinstance(error, pymysql.err.OperationalError) or error.args[0] not in (1205, 1213):  # writers may be in each other's way
+                if not isinstance(error, pymysql.err.OperationalError) or error.args[0] not in (
+                    1205,
+                    1213,
+                ):  # writers may be in each other's way
                     failures.append(error)
                     commits[index] = most
             stop.wait(0.01)
@@ -64,16 +86,27 @@ def writers(site: Bench, tenant: str = A, most: int = 25) -> Iterator[list[int]]
 
 
 def one_transaction(session: pymysql.Connection[Any], dice: random.Random, tenant: str, name: str) -> None:
-    """A customer with orders comes, one changes, two exchange their mail addresses, orders go, an order changes hands or number."""
-    run(session, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', '{name}', '{name}@y', 'IT')")
+    """A customer with orders comes, one changes, two exchange their mail addresses, orders go, an order changes hands
+    or number.
+    """
+    run(
+        session, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', '{name}', '{name}@y', 'IT')"
+    )
     run(session, f"INSERT INTO `order` (tenant_id, customer) VALUES ('{tenant}', '{name}'), ('{tenant}', '{name}')")
-    run(session, f"UPDATE customer SET balance = balance + 1 WHERE tenant_id = '{tenant}' AND id = 'c''\\\\{dice.randrange(1, ROWS)}'")
+    run(
+        session,
+        f"UPDATE customer SET balance = balance + 1 WHERE tenant_id = '{tenant}' AND id ="
+        f" 'c''\\\\{dice.randrange(1, ROWS)}'",
+    )
     first, second = dice.sample(range(1, ROWS), 2)
     for number, mail in ((first, f"'{name}@z'"), (second, f"'{first}@{name}'"), (first, f"'{second}@{name}'")):
         run(session, f"UPDATE customer SET email = {mail} WHERE tenant_id = '{tenant}' AND id = 'c''\\\\{number}'")
     run(session, f"DELETE FROM `order` WHERE tenant_id = '{tenant}' ORDER BY id LIMIT 1")
     run(session, f"UPDATE `order` SET id = -id WHERE tenant_id = '{tenant}' AND id > 0 ORDER BY id LIMIT 1")
-    run(session, f"UPDATE odd SET label = '{name}' WHERE tenant_id = '{tenant}' AND part = {dice.randrange(1, ROWS)} / 4")
+    run(
+        session,
+        f"UPDATE odd SET label = '{name}' WHERE tenant_id = '{tenant}' AND part = {dice.randrange(1, ROWS)} / 4",
+    )
     run(session, f"INSERT INTO outbox (tenant_id, body) VALUES ('{tenant}', '{name}')")
 
 
@@ -190,7 +223,10 @@ def test_both_ids_are_fenced_when_they_must_be(site: Bench) -> None:
 
     def refused(tenant: str) -> bool:
         try:
-            run(application, f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', UUID(), UUID(), 'AT')")
+            run(
+                application,
+                f"INSERT INTO customer (tenant_id, id, email, country) VALUES ('{tenant}', UUID(), UUID(), 'AT')",
+            )
         except pymysql.err.MySQLError as error:
             return "is closed by a migration" in error.args[1]
         return False
@@ -231,7 +267,11 @@ def test_killed_inside_a_verb(site: Bench, verb: str) -> None:
     content = participant.fingerprint(A)
     if verb != "barrier":
         participant.barrier(move(1), WAIT_MS)
-    begin, end = {"barrier": ((STAGED, A), (BARRED, A)), "undo": ((BARRED, A), (STAGED, A)), "turn": ((BARRED, A), (STAGED, B))}[verb]
+    begin, end = {
+        "barrier": ((STAGED, A), (BARRED, A)),
+        "undo": ((BARRED, A), (STAGED, A)),
+        "turn": ((BARRED, A), (STAGED, B)),
+    }[verb]
     for statement in killed(MariaDB, options_of(site), verb, move(1)):
         participant.take_over(move(1))
         assert status(participant)[:2] in (begin, end), f"before statement {statement}"
@@ -264,7 +304,10 @@ def test_rows_of_the_target_that_came_after_the_plan(site: Bench) -> None:
     original = participant._make_triggers
 
     def late(*arguments: Any) -> None:  # right before the fence is there
-        site.sql(f"INSERT INTO odd SELECT at, '{B}', raw, uid, part, data, ratio, flags, label FROM odd WHERE tenant_id = '{C}' LIMIT 1")
+        site.sql(
+            f"INSERT INTO odd SELECT at, '{B}', raw, uid, part, data, ratio, flags, label FROM odd WHERE tenant_id ="
+            f" '{C}' LIMIT 1"
+        )
         original(*arguments)
 
     participant._make_triggers = late  # type: ignore[method-assign]
@@ -296,12 +339,18 @@ def test_a_twin_that_somebody_changed_is_found(site: Bench) -> None:
         ("ALTER TABLE `order` ADD UNIQUE KEY worldwide (id, customer)", "order", "unique key worldwide"),
         ("ALTER TABLE customer ADD UNIQUE KEY short (tenant_id, email(3))", "customer", "covers only the beginning"),
         (
-            "ALTER TABLE odd MODIFY flags SET('a','b') NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, at, raw, uid, part, flags)",
+            (
+                "ALTER TABLE odd MODIFY flags SET('a','b') NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, at,"
+                " raw, uid, part, flags)"
+            ),
             "odd",
             "Key column flags of odd is of type set",
         ),
         (
-            "ALTER TABLE `order` ADD FOREIGN KEY acting (tenant_id, customer) REFERENCES customer (tenant_id, id) ON DELETE CASCADE",
+            (
+                "ALTER TABLE `order` ADD FOREIGN KEY acting (tenant_id, customer) REFERENCES customer (tenant_id, id)"
+                " ON DELETE CASCADE"
+            ),
             "order",
             "ON DELETE CASCADE",
         ),

@@ -20,29 +20,51 @@ TABLES = {
 SCHEMA = """
 CREATE TABLE country (code CHAR(2) NOT NULL PRIMARY KEY);
 INSERT INTO country VALUES ('AT'), ('IT');
-CREATE TABLE customer (tenant_id VARCHAR(63) NOT NULL, id VARCHAR(36) NOT NULL, email VARCHAR(80) NOT NULL, country CHAR(2) NOT NULL,
-  changed TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3), balance DECIMAL(12,4) NOT NULL DEFAULT 0,
-  doubled DECIMAL(12,4) AS (balance * 2) STORED, extra JSON, PRIMARY KEY (tenant_id, id), UNIQUE KEY mail (tenant_id, email),
+CREATE TABLE customer (tenant_id VARCHAR(63) NOT NULL, id VARCHAR(36) NOT NULL, email VARCHAR(80) NOT NULL,
+ country CHAR(2) NOT NULL,
+  changed TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3),
+   balance DECIMAL(12,4) NOT NULL DEFAULT 0,
+  doubled DECIMAL(12,4) AS (balance * 2) STORED, extra JSON, PRIMARY KEY (tenant_id, id), UNIQUE KEY mail (tenant_id,
+   email),
   FOREIGN KEY (country) REFERENCES country (code));
-CREATE TABLE `order` (id BIGINT NOT NULL AUTO_INCREMENT, tenant_id VARCHAR(63) NOT NULL, customer VARCHAR(36) NOT NULL, `select` VARCHAR(50),
-  PRIMARY KEY (tenant_id, id), KEY (id), FOREIGN KEY (tenant_id, customer) REFERENCES customer (tenant_id, id) ON DELETE RESTRICT ON UPDATE RESTRICT);
-CREATE TABLE odd (at DATETIME(6) NOT NULL, tenant_id CHAR(40) CHARACTER SET ascii NOT NULL, raw VARBINARY(8) NOT NULL, uid UUID NOT NULL,
+CREATE TABLE `order` (id BIGINT NOT NULL AUTO_INCREMENT, tenant_id VARCHAR(63) NOT NULL,
+ customer VARCHAR(36) NOT NULL, `select` VARCHAR(50),
+  PRIMARY KEY (tenant_id, id), KEY (id), FOREIGN KEY (tenant_id, customer) REFERENCES customer (tenant_id, id)
+   ON DELETE RESTRICT ON UPDATE RESTRICT);
+CREATE TABLE odd (at DATETIME(6) NOT NULL, tenant_id CHAR(40) CHARACTER SET ascii NOT NULL, raw VARBINARY(8) NOT NULL,
+ uid UUID NOT NULL,
   part DECIMAL(6,2) NOT NULL, data BLOB, ratio DOUBLE, flags SET('a','b'), label VARCHAR(20) COLLATE utf8mb4_general_ci,
   PRIMARY KEY (at, raw, uid, part, tenant_id), KEY (tenant_id, part));
-CREATE TABLE outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, body VARCHAR(50), KEY (tenant_id))
+CREATE TABLE outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, body VARCHAR(50),
+ KEY (tenant_id))
 """
 FILL = (
-    "INSERT INTO customer (tenant_id, id, email, country, balance, extra) SELECT '{t}', CONCAT('c''\\\\', seq), CONCAT(seq, '@x'), 'AT', "
-    "seq / 7, '{{\"a\": 1}}' FROM {n}",
-    "INSERT INTO `order` (tenant_id, customer, `select`) SELECT '{t}', CONCAT('c''\\\\', seq), IF(seq % 3, 'x', NULL) FROM {n}",
-    "INSERT INTO odd SELECT '2020-01-01' + INTERVAL seq DIV 5 SECOND, '{t}', UNHEX(LPAD(HEX(seq % 5), 4, '0')), UUID(), seq / 4, UNHEX('00FF27'), "
-    "seq / 3, 'a,b', 'É' FROM {n}",
+    (
+        "INSERT INTO customer (tenant_id, id, email, country, balance, extra) SELECT '{t}', CONCAT('c''\\\\', seq),"
+        " CONCAT(seq, '@x'), 'AT', seq / 7, '{{\"a\": 1}}' FROM {n}"
+    ),
+    (
+        "INSERT INTO `order` (tenant_id, customer, `select`) SELECT '{t}', CONCAT('c''\\\\', seq), IF(seq % 3, 'x',"
+        " NULL) FROM {n}"
+    ),
+    (
+        "INSERT INTO odd SELECT '2020-01-01' + INTERVAL seq DIV 5 SECOND, '{t}', UNHEX(LPAD(HEX(seq % 5), 4, '0')),"
+        " UUID(), seq / 4, UNHEX('00FF27'), seq / 3, 'a,b', 'É' FROM {n}"
+    ),
     "INSERT INTO outbox (tenant_id, body) SELECT '{t}', seq FROM {n}",
 )
 
 
 def participant_of(site: Bench, **changes: Any) -> MariaDB:
-    return site.participant(**{"tables": TABLES, "tenant_columns": ["tenant_id"], "no_cross_tenant_readers": True, "ddl_wait_ms": 50, **changes})
+    return site.participant(
+        **{
+            "tables": TABLES,
+            "tenant_columns": ["tenant_id"],
+            "no_cross_tenant_readers": True,
+            "ddl_wait_ms": 50,
+            **changes,
+        }
+    )
 
 
 def options_of(site: Bench) -> dict[str, Any]:
@@ -59,7 +81,10 @@ def switch(participant: MariaDB, epoch: int, forward: bool = True) -> dict[str, 
 
 
 def rows(site: Bench) -> dict[str, list[tuple[Any, ...]]]:
-    return {table: sorted(site.sql(f"SELECT * FROM `{table}`"), key=repr) for table in ("customer", "order", "odd", "outbox")}
+    return {
+        table: sorted(site.sql(f"SELECT * FROM `{table}`"), key=repr)
+        for table in ("customer", "order", "odd", "outbox")
+    }
 
 
 def catalog(site: Bench) -> list[tuple[Any, ...]]:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad days of a real landscape: each ends with a message that names the object, and with the tenant served as before."""
+"""Bad days of a real landscape: each ends with a message that names the object, and with the tenant served as
+before.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def edited(stage: Scene, path: str, **fields: Any) -> Iterator[None]:
     """A document of the store edited by hand; ``None`` removes a field."""
     file = stage.landscape.store_path / f"{path}.json"
     before = file.read_text()
-    file.write_text(json.dumps({key: value for key, value in {**json.loads(before), **fields}.items() if value is not None}))
+    file.write_text(
+        json.dumps({key: value for key, value in {**json.loads(before), **fields}.items() if value is not None})
+    )
     try:
         yield
     finally:
@@ -137,7 +141,11 @@ def test_a_limit_of_the_stage_that_has_no_effect(stage: Scene) -> None:
 
 
 def test_a_table_that_nobody_classified(stage: Scene) -> None:
-    with sql(stage.landscape.databases["bills"], "CREATE TABLE attachment (id integer PRIMARY KEY, path text)", "DROP TABLE attachment"):
+    with sql(
+        stage.landscape.databases["bills"],
+        "CREATE TABLE attachment (id integer PRIMARY KEY, path text)",
+        "DROP TABLE attachment",
+    ):
         refused(stage, "attachment", "ignore")
 
 
@@ -148,12 +156,19 @@ def test_a_table_without_tenant_column_that_hangs_on_a_tenant_table(stage: Scene
 
 
 def test_a_schema_that_changed_since_the_stage(stage: Scene) -> None:
-    with sql(stage.landscape.databases["bills"], "ALTER TABLE numbering ADD COLUMN remark text", "ALTER TABLE numbering DROP COLUMN remark"):
+    with sql(
+        stage.landscape.databases["bills"],
+        "ALTER TABLE numbering ADD COLUMN remark text",
+        "ALTER TABLE numbering DROP COLUMN remark",
+    ):
         refused(stage, "abort, plan and stage again")
 
 
 def test_a_router_is_down(stage: Scene) -> None:
-    options = {**stage.options, "routers": [{**stage.options["routers"][0], "socket": "/nonexistent/router.sock"}, stage.options["routers"][1]]}
+    options = {
+        **stage.options,
+        "routers": [{**stage.options["routers"][0], "socket": "/nonexistent/router.sock"}, stage.options["routers"][1]],
+    }
     refused(stage, "router-1", options=options)
 
 
@@ -162,7 +177,10 @@ def test_a_request_that_never_ends_undoes_the_window_and_is_named(stage: Scene) 
     host, port = stage.landscape.fleet.addresses[0]
     with closing(socket.create_connection((host, port))) as connection:
         token = stage.landscape.token(stage.landscape.target)
-        head = f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length: 500\r\n\r\n"
+        head = (
+            f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length:"
+            " 500\r\n\r\n"
+        )
         connection.sendall(head.encode() + b"{")
         stage.wait_in_flight()
         with stage.policy(drain_timeout="1s"):

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""To and fro under load, then the end of the transition and the next migration of the same tenant, on a real landscape."""
+"""To and fro under load, then the end of the transition and the next migration of the same tenant, on a real
+landscape.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,16 @@ def _operation(scenery: Scene) -> Iterator[Operation]:
 def restage(operation: Operation) -> dict[str, int]:
     """Stage what is staged; the rows copied."""
     plan = partial(operation.checked_plan, for_window=False)
-    return stage(operation.store, operation.journal, operation.parties, operation.participants, plan, lambda _entry: None).copied
+    return stage(
+        operation.store, operation.journal, operation.parties, operation.participants, plan, lambda _entry: None
+    ).copied
 
 
 def switch(operation: Operation, to: Tenant, tell: Any = lambda _step: None) -> None:
     source, target = operation.parties.source, operation.parties.target
-    cutover = Cutover(operation.store, operation.fleet, operation.participants, source, target, operation.policy, tell=tell)
+    cutover = Cutover(
+        operation.store, operation.fleet, operation.participants, source, target, operation.policy, tell=tell
+    )
     assert cutover.switch(to, lambda: 0).canonical == to.id
     operation.journal.read()
 
@@ -69,7 +75,9 @@ def test_twenty_flips_under_load(scenery: Scene, operation: Operation) -> None:
 
 
 def test_the_next_migration_takes_the_first_source_along(scenery: Scene, operation: Operation) -> None:
-    """A has moved to B; its token leads to the live id before, in and after the window of B and C, also at a router that starts."""
+    """A has moved to B; its token leads to the live id before, in and after the window of B and C, also at a router
+    that starts.
+    """
     first, second = operation.parties.source, operation.parties.target
     switch(operation, second)
     scenery.assert_agreed(scenery.landscape.target, replay=False)
@@ -96,7 +104,10 @@ def test_the_next_migration_takes_the_first_source_along(scenery: Scene, operati
 
         def look(step: dict[str, Any]) -> None:
             if step["step"] in ("close", "barrier", "commit", "turn"):
-                held.extend((set(state.blocks), {tid: state.overrides.get(tid, tid) for tid in ids}) for state in onward.fleet.states())
+                held.extend(
+                    (set(state.blocks), {tid: state.overrides.get(tid, tid) for tid in ids})
+                    for state in onward.fleet.states()
+                )
 
         assert leads_to(onward.fleet, ids) == {second.id}
         switch(onward, NEXT, look)

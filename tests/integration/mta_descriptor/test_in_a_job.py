@@ -39,7 +39,8 @@ PLAYBOOK = """\
       block:
         - name: Write the secret
           ansible.builtin.copy:
-            content: "{{ made.mta.id | zdm.landscape.session_extension(made.mta.schema_version, made.session_modules, secret) }}"
+            content: >-
+              {{ made.mta.id | zdm.landscape.session_extension(made.mta.schema_version, made.session_modules, secret) }}
             dest: "{{ playbook_dir }}/session.mtaext"
             mode: "0600"
           no_log: true
@@ -65,7 +66,12 @@ def test_a_job_lints_mends_and_deploys_with_a_secret_that_is_never_shown(tmp_pat
     (tmp_path / "job.yml").write_text(PLAYBOOK)
     (tmp_path / "vars.yml").write_text(f"secret: {SECRET}\n")
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "job.yml", "--diff", "-v", "-e", "@vars.yml"]
-    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false"}
+    env = {
+        **os.environ,
+        "ANSIBLE_HOME": str(tmp_path / "home"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+    }
     done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, check=False)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

@@ -1,10 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ctrl-C, SIGTERM, a closed terminal and SIGKILL on real playbooks, before and after the close, with traffic that must not notice.
+"""Ctrl-C, SIGTERM, a closed terminal and SIGKILL on real playbooks, before and after the close, with traffic that must
+not notice.
 
-The window is stopped where it has to be: before the close by a request that does not end (the drain waits for it), after the
-close by the config store's lock (the next write of the journal waits for it).
+The window is stopped where it has to be: before the close by a request that does not end (the drain waits for it),
+after the close by the config store's lock (the next write of the journal waits for it).
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def started(stage: Scene) -> Iterator[subprocess.Popen[str]]:
     """That playbook, in a process group of its own as a terminal's foreground job; nothing of it outlives the block."""
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     command = stage.landscape.playbook(name_of(stage))
-    process = subprocess.Popen(command, env=stage.landscape.environment, cwd=stage.folder, start_new_session=True, **output)
+    process = subprocess.Popen(
+        command, env=stage.landscape.environment, cwd=stage.folder, start_new_session=True, **output
+    )
     try:
         yield process
     finally:
@@ -58,13 +61,17 @@ def started(stage: Scene) -> Iterator[subprocess.Popen[str]]:
 
 
 def journal_of(stage: Scene) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text())
+    body: dict[str, Any] = json.loads(
+        (stage.landscape.store_path / "migrations" / "venezia--venezia-scp.json").read_text()
+    )
     return body
 
 
 def wait_phase(stage: Scene, process: subprocess.Popen[str], phase: str) -> None:
     """Wait until the playbook's window is in a phase."""
-    wait_until(lambda: journal_of(stage)["phase"] == phase or process.poll() is not None, f"phase {phase}", pause_s=0.001)
+    wait_until(
+        lambda: journal_of(stage)["phase"] == phase or process.poll() is not None, f"phase {phase}", pause_s=0.001
+    )
     assert process.poll() is None, process.communicate()[0]
 
 
@@ -80,7 +87,10 @@ def stopped_before_the_close(stage: Scene) -> Iterator[subprocess.Popen[str]]:
     """A playbook whose window has begun and waits for a request that does not end while the block runs."""
     with closing(socket.create_connection(stage.landscape.fleet.addresses[0])) as connection:
         token = stage.landscape.token(stage.landscape.target)
-        head = f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length: 500\r\n\r\n"
+        head = (
+            f"POST /bills/writes HTTP/1.1\r\nHost: bills\r\nAuthorization: Bearer {token}\r\nContent-Length:"
+            " 500\r\n\r\n"
+        )
         connection.sendall(head.encode() + b"{")
         stage.wait_in_flight()
         with started(stage) as process:
@@ -107,7 +117,9 @@ def parents_of(pid: int, last: int) -> list[int]:
     return found[1:]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 99), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 99), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.thorough)]
+)
 def test_a_signal_before_the_close_undoes(stage: Scene, number: signal.Signals, code: int) -> None:
     before, name = stage.live, name_of(stage)
     with stopped_before_the_close(stage) as process:
@@ -122,7 +134,9 @@ def test_a_signal_before_the_close_undoes(stage: Scene, number: signal.Signals, 
     stage.assert_agreed(before, replay=False)
 
 
-@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGINT, 99, marks=pytest.mark.thorough), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 99, marks=pytest.mark.thorough), (signal.SIGTERM, -signal.SIGTERM)]
+)
 def test_a_signal_after_the_close_finishes(stage: Scene, number: signal.Signals, code: int) -> None:
     goal = stage.other
     with stopped_after_the_close(stage) as process:

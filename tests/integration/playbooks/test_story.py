@@ -88,13 +88,25 @@ def _finalized(theatre: Theatre) -> Scene:
     return theatre.scene
 
 
-def play(stage: Scene, name: str, *arguments: str, code: int = 0, tenants: tuple[str, str] | None = ("venezia", "venezia-scp")) -> str:
+def play(
+    stage: Scene,
+    name: str,
+    *arguments: str,
+    code: int = 0,
+    tenants: tuple[str, str] | None = ("venezia", "venezia-scp"),
+) -> str:
     """Run a playbook by its name (or path) and return what it printed."""
     command = stage.landscape.playbook(name)[:3] + ([name] if name.endswith(".yml") else [f"zdm.landscape.{name}"])
     if tenants:
         command += ["-e", json.dumps({"migrate_db_from_tenant": tenants[0], "migrate_db_to_tenant": tenants[1]})]
     done = subprocess.run(
-        [*command, *arguments], env=stage.landscape.environment, cwd=stage.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        [*command, *arguments],
+        env=stage.landscape.environment,
+        cwd=stage.folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     assert done.returncode == code, done.stdout
     for entry in stage.options["participants"]:
@@ -104,9 +116,19 @@ def play(stage: Scene, name: str, *arguments: str, code: int = 0, tenants: tuple
 
 def everything(stage: Scene) -> dict[str, Any]:
     """What no read-only command may change: store, routers, and the databases' catalogs."""
-    store = {str(file): file.read_bytes() for file in sorted(stage.landscape.store_path.rglob("*")) if file.is_file() and file.name != ".lock"}
-    routers = [(state.name, state.blocks, state.overrides, state.epochs, state.onboarded) for state in stage.router_states()]
-    return {"store": store, "routers": routers, "catalogs": {name: catalog(database) for name, database in stage.landscape.databases.items()}}
+    store = {
+        str(file): file.read_bytes()
+        for file in sorted(stage.landscape.store_path.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }
+    routers = [
+        (state.name, state.blocks, state.overrides, state.epochs, state.onboarded) for state in stage.router_states()
+    ]
+    return {
+        "store": store,
+        "routers": routers,
+        "catalogs": {name: catalog(database) for name, database in stage.landscape.databases.items()},
+    }
 
 
 def catalog(database: Database) -> list[Any]:
@@ -116,13 +138,15 @@ def catalog(database: Database) -> list[Any]:
     if kind == "mariadb":
         tables, triggers = database.queries(
             "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = database() ORDER BY 1",
-            "SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = database() ORDER BY 1",
+            "SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = database()"
+            " ORDER BY 1",
         )
     else:
         tables, triggers = database.queries(
             "SELECT n.nspname, c.relname, c.relkind::text FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' ORDER BY 1, 2",
-            "SELECT tgrelid::regclass::text, tgname::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+            "SELECT tgrelid::regclass::text, tgname::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER"
+            " BY 1, 2",
         )
     return [*tables, *triggers]
 
@@ -139,7 +163,14 @@ def test_validate_says_that_all_is_well(unstaged: Scene) -> None:
 
 
 def test_validate_names_a_wrong_key(unstaged: Scene) -> None:
-    output = play(unstaged, "validate", "-e", json.dumps({"zdm_landscape": {"name": "x", "partcipants": []}}), code=2, tenants=None)
+    output = play(
+        unstaged,
+        "validate",
+        "-e",
+        json.dumps({"zdm_landscape": {"name": "x", "partcipants": []}}),
+        code=2,
+        tenants=None,
+    )
     assert "partcipants" in output
     assert "participants" in output
 
@@ -178,7 +209,11 @@ def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(unstaged: Scen
 def test_stage_by_path_is_shown_while_its_limits_are_changed_and_again(unstaged: Scene) -> None:
     told = len(audit_log(unstaged))
     play(unstaged, "throttle", "-e", "rows_per_second=10")
-    command = [*unstaged.landscape.playbook("stage")[:3], str(ROOT / "playbooks" / "stage.yml"), *unstaged.landscape.playbook("stage")[4:]]
+    command = [
+        *unstaged.landscape.playbook("stage")[:3],
+        str(ROOT / "playbooks" / "stage.yml"),
+        *unstaged.landscape.playbook("stage")[4:],
+    ]
     files = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=unstaged.landscape.environment, cwd=unstaged.folder, **files) as process:  # type: ignore[call-overload]
         assert any("throttled: rows_per_second (rows_per_second 10)" in line for line in process.stdout)
@@ -247,7 +282,9 @@ def test_status_in_transition(switched: Scene) -> None:
 def test_what_was_logged_in_the_transition_is_applied_while_the_tenant_is_served(switched: Scene) -> None:
     switched.traffic.wait_requests(ENOUGH)
     with unchanged(switched):
-        assert re.search(r"[1-9]\d* logged keys would be applied", re.sub(r"\s+", " ", play(switched, "stage", "--check")))
+        assert re.search(
+            r"[1-9]\d* logged keys would be applied", re.sub(r"\s+", " ", play(switched, "stage", "--check"))
+        )
     output = play(switched, "stage")
     assert applied(output) > 0
     assert re.search(r"changed=[1-9]", output)
@@ -269,7 +306,10 @@ def test_status_after_a_crash_says_what_to_run(staged: Scene) -> None:
     killed = staged.run("--stop", "SIGKILL", "after", "lease:router-2")
     assert killed.code == -9
     output = re.sub(r"\s+", " ", play(staged, "status", code=2))
-    assert "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp" in output
+    assert (
+        "ansible-playbook zdm.landscape.migrate -e migrate_db_from_tenant=venezia -e migrate_db_to_tenant=venezia-scp"
+        in output
+    )
     play(staged, "migrate")
     staged.assert_agreed(staged.landscape.target, replay=False)
     play(staged, "reverse")
@@ -289,7 +329,9 @@ CONFIRM = ("-e", "tenant_finalize_confirm=venezia")
 def test_finalize_is_refused_while_the_source_is_live_and_without_confirmation(staged: Scene) -> None:
     with unchanged(staged):
         assert "zdm.landscape.abort" in play(staged, "finalize", *CONFIRM, code=2)
-        assert "tenant_finalize_confirm=venezia" in play(staged, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2)
+        assert "tenant_finalize_confirm=venezia" in play(
+            staged, "finalize", "-e", "tenant_finalize_confirm=venezia-scp", code=2
+        )
 
 
 def test_finalize_leaves_the_live_rows_and_the_mapping_alone(unstaged: Scene) -> None:

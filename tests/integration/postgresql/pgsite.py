@@ -32,25 +32,32 @@ CREATE TABLE customer (
   tenant_id uuid NOT NULL, id int NOT NULL, email text NOT NULL, country char(2) NOT NULL REFERENCES country,
   PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, email));
 CREATE TABLE invoice (
-  tenant_id uuid NOT NULL, id uuid NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, customer_id int NOT NULL, amount numeric NOT NULL,
+  tenant_id uuid NOT NULL, id uuid NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, customer_id int NOT NULL,
+   amount numeric NOT NULL,
   doubled numeric GENERATED ALWAYS AS (amount * 2) STORED, payload jsonb, raw json, PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, customer_id) REFERENCES customer (tenant_id, id) ON DELETE RESTRICT);
 CREATE TABLE line (
-  tenant_id uuid NOT NULL, invoice_id uuid NOT NULL, position int NOT NULL, "order" text NOT NULL, PRIMARY KEY (tenant_id, invoice_id, position),
+  tenant_id uuid NOT NULL, invoice_id uuid NOT NULL, position int NOT NULL, "order" text NOT NULL,
+   PRIMARY KEY (tenant_id, invoice_id, position),
   FOREIGN KEY (tenant_id, invoice_id) REFERENCES invoice (tenant_id, id) ON DELETE CASCADE);
 CREATE TABLE statistic (tenant_id uuid PRIMARY KEY, writes bigint NOT NULL);
-CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL, body text NOT NULL, UNIQUE (tenant_id, id));
+CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL, body text NOT NULL,
+ UNIQUE (tenant_id, id));
 CREATE TABLE receipt (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id uuid NOT NULL, outbox_id bigint NOT NULL,
-  FOREIGN KEY (tenant_id, outbox_id) REFERENCES outbox (tenant_id, id) ON UPDATE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+  FOREIGN KEY (tenant_id, outbox_id) REFERENCES outbox (tenant_id, id)
+   ON UPDATE RESTRICT DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE sharing (tenant_id uuid NOT NULL, with_tenant uuid NOT NULL, PRIMARY KEY (tenant_id, with_tenant));
 """
 
 FILL = """
-INSERT INTO customer SELECT '{t}', n, 'c' || n || '@example.com', (ARRAY['AT','IT'])[1 + n % 2] FROM generate_series(1, {n}) n;
+INSERT INTO customer SELECT '{t}', n, 'c' || n || '@example.com', (ARRAY['AT','IT'])[1 + n % 2]
+ FROM generate_series(1, {n}) n;
 INSERT INTO invoice (tenant_id, id, customer_id, amount, payload, raw)
- SELECT '{t}', ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 1 + n % {n}, n, '{{"a": 1}}', '{{"b" : 2}}' FROM generate_series(1, {n}) n;
-INSERT INTO line SELECT '{t}', ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, p, 'x' FROM generate_series(1, {n}) n, generate_series(1, 2) p;
+ SELECT '{t}', ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 1 + n % {n}, n, '{{"a": 1}}',
+  '{{"b" : 2}}' FROM generate_series(1, {n}) n;
+INSERT INTO line SELECT '{t}', ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, p, 'x'
+ FROM generate_series(1, {n}) n, generate_series(1, 2) p;
 INSERT INTO statistic VALUES ('{t}', 1);
 INSERT INTO outbox (tenant_id, body) SELECT '{t}', 'b' || n FROM generate_series(1, 50) n;
 INSERT INTO receipt (tenant_id, outbox_id) SELECT tenant_id, id FROM outbox WHERE tenant_id = '{t}';
@@ -135,17 +142,33 @@ class Site:
 
 
 CATALOG = (
-    "SELECT n.nspname, c.relname, c.relkind, c.relhasrules, c.relrowsecurity, c.relreplident, c.relacl::text FROM pg_class c"
-    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT LIKE 'pg_%' AND n.nspname <> 'information_schema' ORDER BY 1, 2",
+    (
+        "SELECT n.nspname, c.relname, c.relkind, c.relhasrules, c.relrowsecurity, c.relreplident, c.relacl::text FROM"
+        " pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname NOT LIKE 'pg_%' AND n.nspname <>"
+        " 'information_schema' ORDER BY 1, 2"
+    ),
     "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname NOT LIKE 'pg_t%' ORDER BY 1",
-    "SELECT tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
-    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint ORDER BY 1, 2",
-    "SELECT attrelid::regclass::text, attname, atttypid, attnotnull, attidentity, attgenerated FROM pg_attribute"
-    " JOIN pg_class c ON c.oid = attrelid WHERE c.relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1, attnum",
-    "SELECT proname, prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace"
-    " WHERE nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1",
-    "SELECT classid, objid, deptype FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " ORDER BY 1, 2, 3",
+    (
+        "SELECT tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT"
+        " tgisinternal ORDER BY 1, 2"
+    ),
+    (
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint ORDER BY"
+        " 1, 2"
+    ),
+    (
+        "SELECT attrelid::regclass::text, attname, atttypid, attnotnull, attidentity, attgenerated FROM pg_attribute"
+        " JOIN pg_class c ON c.oid = attrelid WHERE c.relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1,"
+        " attnum"
+    ),
+    (
+        "SELECT proname, prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace"
+        " WHERE nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
+    ),
+    (
+        "SELECT classid, objid, deptype FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname ="
+        " current_database()) ORDER BY 1, 2, 3"
+    ),
 )
 
 CHILD = """

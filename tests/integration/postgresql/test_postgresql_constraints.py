@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan finds what would fail in the window: keys that would refer to nothing, and constraints that old rows break."""
+"""The plan finds what would fail in the window: keys that would refer to nothing, and constraints that old rows
+break.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite impor
 
 ROOT = ("CREATE TABLE tenant (id uuid PRIMARY KEY, name text)", f"INSERT INTO tenant VALUES ('{A}', 'a'), ('{C}', 'c')")
 ROOTS = {"tenant": {"ignore": "roots"}}
-NOTE = "CREATE TABLE note (tenant_id uuid NOT NULL, id int NOT NULL, customer_id int, text text, PRIMARY KEY (tenant_id, id))"
+NOTE = (
+    "CREATE TABLE note (tenant_id uuid NOT NULL, id int NOT NULL, customer_id int, text text, PRIMARY KEY (tenant_id,"
+    " id))"
+)
 ROWS = tuple(f"INSERT INTO note SELECT '{tenant}', n, n, 'text' FROM generate_series(1, 5) n" for tenant in (A, C))
 
 
@@ -31,7 +36,11 @@ def test_a_root_row_that_is_missing_is_found_and_mended(site: Site, strategy: st
     site.sql(*ROOT, NOTE, *ROWS, "ALTER TABLE note ADD CONSTRAINT note_root FOREIGN KEY (tenant_id) REFERENCES tenant")
     (refusal,) = refusals(site, strategy, **ROOTS)
     assert refusal.object == "note"
-    assert refusal.reason == f"Foreign key note_root of note refers to tenant (id), whose rows stay, and rows that are to stand under {B} find none there."
+    assert (
+        refusal.reason
+        == f"Foreign key note_root of note refers to tenant (id), whose rows stay, and rows that are to stand under {B}"
+        " find none there."
+    )
     assert f"Insert the row of {B} into tenant" in refusal.advice
     site.sql(f"INSERT INTO tenant VALUES ('{B}', 'b')")
     assert refusals(site, strategy, **ROOTS) == []
@@ -48,13 +57,20 @@ def test_without_rows_of_the_tenant_nothing_can_dangle(site: Site, strategy: str
 def test_keys_between_tables_that_move_are_no_obstacle(site: Site) -> None:
     site.sql(NOTE, *ROWS, "ALTER TABLE note ADD FOREIGN KEY (tenant_id, customer_id) REFERENCES customer")
     assert refusals(site, "twin") == []
-    assert refusals(site, "in_place", **{name: {"strategy": "in_place"} for name in ("customer", "invoice", "line")}) == []
+    assert (
+        refusals(site, "in_place", **{name: {"strategy": "in_place"} for name in ("customer", "invoice", "line")}) == []
+    )
 
 
 def test_a_part_of_a_key_that_stays_is_found(site: Site, strategy: str) -> None:
     """The parent calls the tenant's column otherwise and is ignored: each child needs a parent under the other id."""
-    site.sql("CREATE TABLE kind (account uuid, id int, PRIMARY KEY (account, id))", f"INSERT INTO kind SELECT '{A}', n FROM generate_series(1, 5) n")
-    site.sql(NOTE, ROWS[0], "ALTER TABLE note ADD CONSTRAINT note_kind FOREIGN KEY (tenant_id, customer_id) REFERENCES kind")
+    site.sql(
+        "CREATE TABLE kind (account uuid, id int, PRIMARY KEY (account, id))",
+        f"INSERT INTO kind SELECT '{A}', n FROM generate_series(1, 5) n",
+    )
+    site.sql(
+        NOTE, ROWS[0], "ALTER TABLE note ADD CONSTRAINT note_kind FOREIGN KEY (tenant_id, customer_id) REFERENCES kind"
+    )
     ignored = {"kind": {"ignore": "copied by its own service"}}
     (refusal,) = refusals(site, strategy, **ignored)
     assert "note_kind of note refers to kind (account, id), whose rows stay" in refusal.reason
@@ -66,7 +82,10 @@ def test_a_part_of_a_key_that_stays_is_found(site: Site, strategy: str) -> None:
 
 @pytest.mark.parametrize("way", ["twin", "in_place"])
 def test_a_key_that_is_not_valid_is_asked_about(site: Site, way: str) -> None:
-    site.sql("CREATE TABLE kind (tenant_id uuid, id int, PRIMARY KEY (tenant_id, id))", f"INSERT INTO kind SELECT '{A}', n FROM generate_series(1, 5) n")
+    site.sql(
+        "CREATE TABLE kind (tenant_id uuid, id int, PRIMARY KEY (tenant_id, id))",
+        f"INSERT INTO kind SELECT '{A}', n FROM generate_series(1, 5) n",
+    )
     site.sql(NOTE, *ROWS, f"UPDATE note SET customer_id = 9999 WHERE tenant_id = '{A}' AND id = 3")
     site.sql("ALTER TABLE note ADD CONSTRAINT note_kind FOREIGN KEY (tenant_id, customer_id) REFERENCES kind NOT VALID")
     (refusal,) = refusals(site, way, kind={"strategy": way})
@@ -79,7 +98,9 @@ def test_a_key_that_is_not_valid_is_asked_about(site: Site, way: str) -> None:
 @pytest.mark.parametrize(
     "check",
     [
-        "CHECK (text <> 'text') NOT VALID", f"CHECK (tenant_id <> '{B}')", f"CHECK (tenant_id = '{A}' OR id > 100) NOT VALID",
+        "CHECK (text <> 'text') NOT VALID",
+        f"CHECK (tenant_id <> '{B}')",
+        f"CHECK (tenant_id = '{A}' OR id > 100) NOT VALID",
         "CHECK (forbidden(text)) NOT VALID",
     ],
 )
@@ -88,5 +109,7 @@ def test_a_check_that_old_rows_break_is_found(site: Site, strategy: str, check: 
     site.sql(NOTE, *ROWS, f"ALTER TABLE note ADD CONSTRAINT odd {check}")
     (refusal,) = refusals(site, strategy)
     assert refusal.reason == f"Check constraint odd of note does not hold for a row of {A} when it stands under {B}."
-    site.sql("ALTER TABLE note DROP CONSTRAINT odd", "ALTER TABLE note ADD CHECK (text IS NOT NULL), ADD CHECK (id < 10)")
+    site.sql(
+        "ALTER TABLE note DROP CONSTRAINT odd", "ALTER TABLE note ADD CHECK (text IS NOT NULL), ADD CHECK (id < 10)"
+    )
     assert refusals(site, strategy) == []

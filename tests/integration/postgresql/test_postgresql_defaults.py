@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A database, a role and a pooler that were set up for somebody else: the migration's sessions are what it needs all the same."""
+"""A database, a role and a pooler that were set up for somebody else: the migration's sessions are what it needs all
+the same.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, A, B, C, Site
-from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, User, free_port, private_folder, temporary_folder, wait_until
+from ansible_collections.zdm.landscape.tests.landscape.processes import (
+    Processes,
+    User,
+    free_port,
+    private_folder,
+    temporary_folder,
+    wait_until,
+)
 
 HOSTILE = {
     "default_transaction_isolation": "serializable",
@@ -70,18 +79,29 @@ def kind(site: Site) -> Iterator[Site]:
 
 
 def late(site: Site, tenant: str, number: int) -> None:
-    """A job that bypasses the routers: it has written before the barrier, and commits while the barrier waits for it."""
-    session = psycopg.connect(host="127.0.0.1", port=site.server.port, dbname=site.database, user="app", password=site.server.app.password)
+    """A job that bypasses the routers: it has written before the barrier, and commits while the barrier waits for
+    it.
+    """
+    session = psycopg.connect(
+        host="127.0.0.1", port=site.server.port, dbname=site.database, user="app", password=site.server.app.password
+    )
     session.execute(f"UPDATE customer SET email = 'late{number}' WHERE tenant_id = '{tenant}' AND id = 7")
     session.execute(f"INSERT INTO customer VALUES ('{tenant}', {5000 + number}, 'late-insert{number}', 'AT')")
-    session.execute(f"DELETE FROM line WHERE tenant_id = '{tenant}' AND invoice_id = '00000000-0000-4000-8000-{10 + number:012d}'")
+    session.execute(
+        f"DELETE FROM line WHERE tenant_id = '{tenant}' AND invoice_id = '00000000-0000-4000-8000-{10 + number:012d}'"
+    )
     session.execute(f"INSERT INTO outbox (tenant_id, body) VALUES ('{tenant}', 'late{number}')")
     session.execute(f"UPDATE statistic SET writes = writes + 1 WHERE tenant_id = '{tenant}'")
 
     def commit() -> None:
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'zdm.landscape' AND wait_event_type = 'Lock' AND datname = %s"
+        waits = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'zdm.landscape' AND wait_event_type ="
+            " 'Lock' AND datname = %s"
+        )
         with site.server.connect() as look:
-            wait_until(lambda: look.execute(waits, (site.database,)).fetchone() != (0,), "the barrier waits", pause_s=0.001)
+            wait_until(
+                lambda: look.execute(waits, (site.database,)).fetchone() != (0,), "the barrier waits", pause_s=0.001
+            )
         session.commit()
         session.close()
 
@@ -142,9 +162,12 @@ def test_a_commit_is_on_disk_when_it_is_acknowledged(kind: Site) -> None:
 def test_the_default_schema_is_the_operators(kind: Site) -> None:
     """A role's search path says which tables have no schema in their names; functions are always the server's."""
     kind.sql(
-        "CREATE SCHEMA own AUTHORIZATION app", "CREATE TABLE own.note (tenant_id uuid, id int, PRIMARY KEY (tenant_id, id))",
-        "ALTER TABLE own.note OWNER TO app", "ALTER ROLE zdm SET search_path = own, public", admin=True,
-    )  # fmt: skip
+        "CREATE SCHEMA own AUTHORIZATION app",
+        "CREATE TABLE own.note (tenant_id uuid, id int, PRIMARY KEY (tenant_id, id))",
+        "ALTER TABLE own.note OWNER TO app",
+        "ALTER ROLE zdm SET search_path = own, public",
+        admin=True,
+    )
     names = {table.table for table in kind.participant(tables={}).inspect(MIGRATION, A, B).tables}
     assert {"note", "public.customer"} <= names
 
@@ -159,8 +182,11 @@ def pooled(site: Site, request: pytest.FixtureRequest) -> Iterator[int]:
         own = private_folder(folder / "pgbouncer", user)
         files = {
             "users.txt": f'"zdm" "{site.server.zdm.password}"\n',
-            "pgbouncer.ini": f"[databases]\n* = host=127.0.0.1 port={site.server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            f"unix_socket_dir =\nauth_type = plain\nauth_file = {own}/users.txt\npool_mode = {request.param}\n",
+            "pgbouncer.ini": (
+                f"[databases]\n* = host=127.0.0.1 port={site.server.port}\n[pgbouncer]\nlisten_addr ="
+                f" 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file ="
+                f" {own}/users.txt\npool_mode = {request.param}\n"
+            ),
         }
         for name, content in files.items():
             (own / name).write_text(content)
@@ -179,10 +205,18 @@ def listens(port: int) -> bool:
 
 @pytest.mark.parametrize("pooled", ["transaction"], indirect=True)
 def test_a_pooler_that_changes_sessions_is_refused_by_name(site: Site, pooled: int) -> None:
-    with pytest.raises(Refused, match=r"participant bills .*: a pooler or proxy .* changes sessions between transactions. Give host and port of the server"):
+    with pytest.raises(
+        Refused,
+        match=(
+            r"participant bills .*: a pooler or proxy .* changes sessions between transactions. Give host and port of"
+            r" the server"
+        ),
+    ):
         site.participant(port=pooled).inspect(MIGRATION, A, B)
     with site.connect(admin=True) as session:
-        left = session.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'zdm.landscape' AND state <> 'idle'").fetchone()
+        left = session.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'zdm.landscape' AND state <> 'idle'"
+        ).fetchone()
     assert left == (0,)
 
 

@@ -29,7 +29,9 @@ def test_the_plan_changes_nothing(site: Site) -> None:
     first = site.plan(participant)
     assert (site.catalog(), participant.fingerprint(A), participant.fingerprint(C)) == before
     assert site.plan(participant).digest == first.digest
-    assert site.sql("SELECT count(*) FROM pg_class WHERE relname LIKE 'zdm%' OR relname LIKE 'log_%'", admin=True) == [(0,)]
+    assert site.sql("SELECT count(*) FROM pg_class WHERE relname LIKE 'zdm%' OR relname LIKE 'log_%'", admin=True) == [
+        (0,)
+    ]
 
 
 def test_the_plan_speaks(site: Site) -> None:
@@ -84,15 +86,42 @@ def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
         ("CREATE TABLE note (id int PRIMARY KEY)", "note", "is not classified"),
         ("CREATE TABLE note (id int PRIMARY KEY REFERENCES receipt)", "note", "hangs on receipt"),
         ("CREATE SCHEMA more; CREATE TABLE more.note (id int PRIMARY KEY)", "more.note", "is not classified"),
-        ("CREATE MATERIALIZED VIEW seen AS SELECT tenant_id, count(*) FROM line GROUP BY 1", "seen", "Materialised view"),
-        ("CREATE TABLE note (tenant_id uuid NOT NULL, id int, PRIMARY KEY (tenant_id, id)) PARTITION BY LIST (tenant_id)", "note", "partitioned"),
+        (
+            "CREATE MATERIALIZED VIEW seen AS SELECT tenant_id, count(*) FROM line GROUP BY 1",
+            "seen",
+            "Materialised view",
+        ),
+        (
+            (
+                "CREATE TABLE note (tenant_id uuid NOT NULL, id int, PRIMARY KEY (tenant_id, id)) PARTITION BY LIST"
+                " (tenant_id)"
+            ),
+            "note",
+            "partitioned",
+        ),
         ("CREATE TABLE note (PRIMARY KEY (tenant_id)) INHERITS (statistic)", "note", "inheritance"),
         ("CREATE RULE quiet AS ON DELETE TO outbox DO INSTEAD NOTHING", "outbox", "Rule quiet"),
-        (f"UPDATE outbox SET body = 'see /tenants/{A}/bills' WHERE tenant_id = '{A}' AND body = 'b3'", "outbox", "Column body of outbox"),
-        (f"UPDATE invoice SET payload = '{{\"t\": \"{A}\"}}' WHERE tenant_id = '{A}' AND amount = 3", "invoice", "Column payload of invoice"),
+        (
+            f"UPDATE outbox SET body = 'see /tenants/{A}/bills' WHERE tenant_id = '{A}' AND body = 'b3'",
+            "outbox",
+            "Column body of outbox",
+        ),
+        (
+            f"UPDATE invoice SET payload = '{{\"t\": \"{A}\"}}' WHERE tenant_id = '{A}' AND amount = 3",
+            "invoice",
+            "Column payload of invoice",
+        ),
         ("CREATE UNIQUE INDEX one ON customer (id) WHERE id > 290", "customer", "does not contain tenant_id"),
-        ("ALTER TABLE customer ADD parent int, ADD FOREIGN KEY (tenant_id, parent) REFERENCES customer", "customer", "cycle"),
-        ("ALTER TABLE customer ADD EXCLUDE USING btree (tenant_id WITH =, email WITH =)", "customer", "Exclusion constraint"),
+        (
+            "ALTER TABLE customer ADD parent int, ADD FOREIGN KEY (tenant_id, parent) REFERENCES customer",
+            "customer",
+            "cycle",
+        ),
+        (
+            "ALTER TABLE customer ADD EXCLUDE USING btree (tenant_id WITH =, email WITH =)",
+            "customer",
+            "Exclusion constraint",
+        ),
     ],
 )
 def test_refusals(site: Site, change: str, table: str, reason: str) -> None:
@@ -119,7 +148,10 @@ def test_refusals_of_transactions(site: Site, monkeypatch: pytest.MonkeyPatch) -
         assert any("forgotten" in reason for reason in refusals(site).values())
         session.execute(f"PREPARE TRANSACTION 'left {site.database}'")
         found = site.participant().inspect(MIGRATION, A, B).refusals
-        assert any("Prepared transaction 'left" in refusal.reason and "ROLLBACK PREPARED" in refusal.advice for refusal in found)
+        assert any(
+            "Prepared transaction 'left" in refusal.reason and "ROLLBACK PREPARED" in refusal.advice
+            for refusal in found
+        )
         session.execute(f"ROLLBACK PREPARED 'left {site.database}'")
     assert refusals(site) == {}
 
@@ -141,7 +173,10 @@ def test_application_triggers_need_an_exempt_session(site: Site) -> None:
         "CREATE TRIGGER touch BEFORE UPDATE ON statistic FOR EACH ROW EXECUTE FUNCTION touch()",
     )
     assert refusals(site) == {}
-    site.sql("ALTER TABLE outbox ENABLE TRIGGER USER", "CREATE TRIGGER always BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION touch()")
+    site.sql(
+        "ALTER TABLE outbox ENABLE TRIGGER USER",
+        "CREATE TRIGGER always BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION touch()",
+    )
     site.sql("ALTER TABLE outbox ENABLE ALWAYS TRIGGER always")
     assert "fires in every session" in refusals(site)["outbox"]
     app = {"user": "app", "password": site.server.app.password}

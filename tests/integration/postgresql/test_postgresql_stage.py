@@ -19,7 +19,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import KEY_LOOKUPS_ONLY, Scheme
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, WAIT_MS, A, B, C, Site, killed
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
+    MIGRATION,
+    TABLES,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    Site,
+    killed,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +39,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def writers(site: Site, count: int, most: int) -> Iterator[list[int]]:
-    """Writers on A, each with at most *most* transactions of several statements, ended with the block; yields the counts of their commits."""
+    """Writers on A, each with at most *most* transactions of several statements, ended with the block; yields the
+    counts of their commits.
+    """
     stop, commits = threading.Event(), [0] * count
     failures: list[BaseException] = []
 
@@ -61,13 +72,18 @@ def one_transaction(session: psycopg.Connection[Any], dice: random.Random, custo
     """A new customer with an invoice and lines; an invoice that changes customers; one that goes, with its lines."""
     invoice, position = f"{dice.getrandbits(32):08x}-0000-4000-9000-{dice.getrandbits(48):012x}", dice.randrange(100)
     session.execute("INSERT INTO customer VALUES (%s, %s, %s, 'AT')", (A, customer, f"{customer}@example.org"))
-    session.execute("INSERT INTO invoice (tenant_id, id, customer_id, amount) VALUES (%s, %s, %s, 1)", (A, invoice, customer))
+    session.execute(
+        "INSERT INTO invoice (tenant_id, id, customer_id, amount) VALUES (%s, %s, %s, 1)", (A, invoice, customer)
+    )
     session.execute("INSERT INTO line VALUES (%s, %s, %s, 'y')", (A, invoice, position))
     picked = session.execute(
-        "SELECT id FROM invoice WHERE tenant_id = %s ORDER BY id OFFSET %s LIMIT 1 FOR UPDATE SKIP LOCKED", (A, dice.randrange(200))
+        "SELECT id FROM invoice WHERE tenant_id = %s ORDER BY id OFFSET %s LIMIT 1 FOR UPDATE SKIP LOCKED",
+        (A, dice.randrange(200)),
     ).fetchone()
     if picked and dice.random() < 0.5:
-        session.execute("UPDATE invoice SET customer_id = %s WHERE tenant_id = %s AND id = %s", (customer, A, picked[0]))
+        session.execute(
+            "UPDATE invoice SET customer_id = %s WHERE tenant_id = %s AND id = %s", (customer, A, picked[0])
+        )
     elif picked:
         session.execute("DELETE FROM invoice WHERE tenant_id = %s AND id = %s", (A, picked[0]))
 
@@ -98,7 +114,10 @@ def test_stage_goes_on_after_its_session_was_ended(site: Site) -> None:
     def end_session(event: dict[str, Any]) -> None:
         seen.append(event)
         if len(seen) == 10:
-            site.sql(f"SELECT pg_terminate_backend(session_pid) FROM zdm.migration WHERE migration = '{MIGRATION}'", admin=True)
+            site.sql(
+                f"SELECT pg_terminate_backend(session_pid) FROM zdm.migration WHERE migration = '{MIGRATION}'",
+                admin=True,
+            )
 
     # a connection that breaks between two transactions is opened again; one that breaks inside one is not
     copied = participant.stage(site.move(), plan, end_session)
@@ -120,7 +139,10 @@ def test_stage_goes_on_after_an_error_between_chunks(site: Site) -> None:
     assert site.status(participant).state == STAGING
     with pytest.raises(Refused, match="is staging, not staged"):
         participant.barrier(site.move(), WAIT_MS)
-    site.sql(f"UPDATE customer SET email = 'changed' WHERE tenant_id = '{A}' AND id = 3", f"DELETE FROM invoice WHERE tenant_id = '{A}' AND customer_id = 9")
+    site.sql(
+        f"UPDATE customer SET email = 'changed' WHERE tenant_id = '{A}' AND id = 3",
+        f"DELETE FROM invoice WHERE tenant_id = '{A}' AND customer_id = 9",
+    )
     assert participant.inspect(MIGRATION, A, B).digest == plan.digest
     copied = participant.stage(site.move(), plan, lambda event: None)
     assert 0 < copied <= 1200 - 8 * 50
@@ -175,7 +197,11 @@ def test_stage_again_after_half_a_remove(site: Site) -> None:
     participant = site.staged()
     site.sql(f"UPDATE customer SET email = 'later' WHERE tenant_id = '{A}' AND id = 1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postgresql_stage.Remover, "_drop_triggers", lambda *arguments: (never for never in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            postgresql_stage.Remover,
+            "_drop_triggers",
+            lambda *arguments: (never for never in ()).throw(KeyboardInterrupt),
+        )
         with pytest.raises(KeyboardInterrupt):
             participant.remove(site.move())
     site.sql(f"UPDATE customer SET email = 'latest' WHERE tenant_id = '{A}' AND id = 2")
@@ -235,7 +261,11 @@ def test_rows_of_the_target_that_came_after_the_plan(site: Site) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["ALTER TABLE customer ADD phone text", "CREATE UNIQUE INDEX extra ON outbox (body, id)", "ALTER TABLE line ALTER position TYPE bigint"],
+    [
+        "ALTER TABLE customer ADD phone text",
+        "CREATE UNIQUE INDEX extra ON outbox (body, id)",
+        "ALTER TABLE line ALTER position TYPE bigint",
+    ],
 )
 def test_schema_drift_is_refused(site: Site, change: str) -> None:
     participant = site.participant()
@@ -294,7 +324,9 @@ def test_stage_needs_the_server(site: Site) -> None:
 
 
 def test_twins_of_logged_keys_are_looked_up_by_key_although_no_statistics_know_them(site: Site) -> None:
-    """The planner takes rows of an unknown id for a single one: read as a whole for every key, they would make a stage's time quadratic."""
+    """The planner takes rows of an unknown id for a single one: read as a whole for every key, they would make a
+    stage's time quadratic.
+    """
     site.sql("ANALYZE")
     participant, plans = site.participant(), list[Any]()
 
@@ -309,7 +341,11 @@ def test_twins_of_logged_keys_are_looked_up_by_key_although_no_statistics_know_t
     twins = {work.relation: work.key for work in _scheme(participant).twins}
     scans = [scan for plan in plans for scan in _scans(plan[0]["Plan"]) if scan["Alias"].split("_")[0] == "b"]
     assert len(scans) == len(plans) * len(twins)
-    wrong = [scan for scan in scans if not all(column in scan.get("Index Cond", "") for column in ("tenant_id", *twins[scan["Relation Name"]]))]
+    wrong = [
+        scan
+        for scan in scans
+        if not all(column in scan.get("Index Cond", "") for column in ("tenant_id", *twins[scan["Relation Name"]]))
+    ]
     assert not wrong, json.dumps(wrong, indent=2)
 
 

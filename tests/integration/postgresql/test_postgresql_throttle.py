@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stage of a real database under limits: rows per second, the answers of a real endpoint, the lag of a real replica."""
+"""A stage of a real database under limits: rows per second, the answers of a real endpoint, the lag of a real
+replica.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, Site
-from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, private_folder, remove_folder, run, wait_until
+from ansible_collections.zdm.landscape.tests.landscape.processes import (
+    Processes,
+    private_folder,
+    remove_folder,
+    run,
+    wait_until,
+)
 from ansible_collections.zdm.landscape.tests.landscape.servers import HOST, PostgresServer
 
 ALL_ROWS = 1200
@@ -42,7 +50,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 class Throttled:
     """A stage of the site's database under a throttle."""
 
-    def __init__(self, site: Site, store: FileStore, limits: Limits, latency: Callable[[], float | None] = lambda: None) -> None:
+    def __init__(
+        self, site: Site, store: FileStore, limits: Limits, latency: Callable[[], float | None] = lambda: None
+    ) -> None:
         self.participant, self.site = site.participant(), site
         self.told: list[dict[str, Any]] = []
         self.waited: list[tuple[str, ...]] = []
@@ -169,7 +179,20 @@ class Replica(PostgresServer):
             os.chown(passwords, self._user.uid, self._user.gid)
         primary = f"host={HOST} port={self.primary.port} user={self.admin.user} passfile={passwords}"
         tool = self.program.path.with_name("pg_basebackup")
-        run([str(tool), "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-d", primary, "-D", str(self._data)], user=self._user, cwd=self.folder)
+        run(
+            [
+                str(tool),
+                "--checkpoint=fast",
+                "--no-sync",
+                "--write-recovery-conf",
+                "-d",
+                primary,
+                "-D",
+                str(self._data),
+            ],
+            user=self._user,
+            cwd=self.folder,
+        )
         with (self._data / "postgresql.auto.conf").open("a") as config:
             config.write(f"port = {self.port}\nhot_standby_feedback = off\n")
 

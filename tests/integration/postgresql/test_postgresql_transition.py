@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The transition: what was written for weeks comes along when it goes back; and its end: the retired rows go, chunk by chunk."""
+"""The transition: what was written for weeks comes along when it goes back; and its end: the retired rows go, chunk by
+chunk.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,24 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, APPLY, PURGE, STAGING, untold
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    APPLY,
+    PURGE,
+    STAGING,
+    untold,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site, killed
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
+    MIGRATION,
+    TABLES,
+    A,
+    B,
+    C,
+    Site,
+    killed,
+)
 
 WAIT_MS = 30_000
 LATER = 1700
@@ -40,9 +56,15 @@ def write_for_weeks(site: Site, tenant: str) -> None:
         for start in range(0, LATER, 17):
             with session.transaction():
                 for number in range(10_000 + start, 10_000 + min(LATER, start + 17)):
-                    session.execute("INSERT INTO customer VALUES (%s, %s, %s, 'AT')", (tenant, number, f"{number}@later.example"))
-                    session.execute("UPDATE customer SET country = 'IT' WHERE tenant_id = %s AND id = %s", (tenant, number))
-                    session.execute("DELETE FROM customer WHERE tenant_id = %s AND id = %s AND id %% 3 = 0", (tenant, number))
+                    session.execute(
+                        "INSERT INTO customer VALUES (%s, %s, %s, 'AT')", (tenant, number, f"{number}@later.example")
+                    )
+                    session.execute(
+                        "UPDATE customer SET country = 'IT' WHERE tenant_id = %s AND id = %s", (tenant, number)
+                    )
+                    session.execute(
+                        "DELETE FROM customer WHERE tenant_id = %s AND id = %s AND id %% 3 = 0", (tenant, number)
+                    )
         session.execute("DELETE FROM line WHERE tenant_id = %s AND position = 2", (tenant,))
 
 
@@ -155,6 +177,7 @@ def test_helper_objects_of_a_newer_format_are_refused_by_their_name(site: Site) 
         with pytest.raises(Refused, match=f"helper objects of {MIGRATION} have format 2"):
             verb()
     assert (site.catalog(), participant.fingerprint(A)) == (before, rows)
+
 
 EQUAL = {
     "numeric": ("numeric", "1.0", "1.00"),

@@ -13,7 +13,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, WAIT_MS, A, B, C, Site, killed
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
+    MIGRATION,
+    TABLES,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    Site,
+    killed,
+)
 
 INVOICE = "'00000000-0000-4000-8000-{:012d}'"
 UPDATE_ALL = [
@@ -27,7 +36,10 @@ UPDATE_ALL = [
 
 
 def write(site: Site, tenant: str) -> None:
-    site.sql(*(statement.format(t=tenant) for statement in UPDATE_ALL), f"DELETE FROM line WHERE tenant_id = '{tenant}' AND position = 9")
+    site.sql(
+        *(statement.format(t=tenant) for statement in UPDATE_ALL),
+        f"DELETE FROM line WHERE tenant_id = '{tenant}' AND position = 9",
+    )
 
 
 def test_a_switch_and_its_reverse(site: Site) -> None:
@@ -189,7 +201,7 @@ def test_take_over_ends_the_older_session(site: Site) -> None:
 
 def test_a_paused_controller_loses_its_locks(site: Site) -> None:
     participant = site.staged()
-    with pytest.raises(Unreachable), participant.transaction() as connection:  # noqa: PT012 - the block is what must break
+    with pytest.raises(Unreachable), participant.transaction() as connection:  # noqa: PT012 - the block must break
         participant.prologue(connection, MIGRATION)
         execute(connection, "LOCK TABLE customer IN SHARE ROW EXCLUSIVE MODE")
         site.sql("SET lock_timeout = '20s'", f"UPDATE customer SET email = 'free' WHERE tenant_id = '{A}' AND id = 1")
@@ -218,7 +230,10 @@ def test_the_barrier_names_who_is_in_its_way(site: Site) -> None:
 def test_the_prelude_names_a_prepared_transaction(site: Site) -> None:
     participant = site.staged()
     with site.connect() as session:
-        session.execute(f"BEGIN; UPDATE statistic SET writes = 5 WHERE tenant_id = '{C}'; PREPARE TRANSACTION 'lost {site.database}'")
+        session.execute(
+            f"BEGIN; UPDATE statistic SET writes = 5 WHERE tenant_id = '{C}'; PREPARE TRANSACTION 'lost"
+            f" {site.database}'"
+        )
         with pytest.raises(Timeout, match="prepared transaction 'lost"):
             participant.prelude(site.move(), 200)
         session.execute(f"ROLLBACK PREPARED 'lost {site.database}'")
@@ -245,13 +260,16 @@ def test_keys_that_need_care(site: Site, privileged: bool) -> None:
             f"INSERT INTO customer VALUES ('{A}', 5001, 'c3@example.com', 'AT')",
             f"DELETE FROM invoice WHERE {at} id = {INVOICE.format(20)}",
             f"UPDATE line SET position = 77 WHERE {at} position = 1 AND invoice_id = {INVOICE.format(21)}",
-            f"UPDATE line SET invoice_id = {INVOICE.format(23)}, position = 5 WHERE {at} invoice_id = {INVOICE.format(22)} AND position = 2",
+            f"UPDATE line SET invoice_id = {INVOICE.format(23)}, position = 5 WHERE {at} invoice_id ="
+            f" {INVOICE.format(22)} AND position = 2",
         )
         rows = participant.fingerprint(A)
         result = site.switch(participant)
         assert participant.fingerprint(B) == rows
         assert result["rows"] > 0
-        assert site.sql(f"SELECT count(*) FROM line WHERE tenant_id = '{B}' AND invoice_id = {INVOICE.format(20)}") == [(0,)]
+        assert site.sql(f"SELECT count(*) FROM line WHERE tenant_id = '{B}' AND invoice_id = {INVOICE.format(20)}") == [
+            (0,)
+        ]
     finally:
         if not privileged:
             site.sql("GRANT SET ON PARAMETER session_replication_role TO zdm", admin=True)
@@ -272,8 +290,10 @@ def test_the_barrier_applies_what_the_prelude_did_not_see(site: Site) -> None:
 def test_a_twin_that_was_spoilt_stops_the_window(site: Site) -> None:
     participant = site.staged()
     site.sql(
-        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.email := 'spoilt' || NEW.id; RETURN NEW; END$$",
-        f"CREATE TRIGGER spoil BEFORE UPDATE ON customer FOR EACH ROW WHEN (NEW.tenant_id = '{B}') EXECUTE FUNCTION spoil()",
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.email := 'spoilt' || NEW.id; RETURN"
+        " NEW; END$$",
+        f"CREATE TRIGGER spoil BEFORE UPDATE ON customer FOR EACH ROW WHEN (NEW.tenant_id = '{B}') EXECUTE FUNCTION"
+        " spoil()",
         f"UPDATE customer SET country = 'AT' WHERE tenant_id = '{A}' AND id = 4",
     )
     rows = participant.fingerprint(A)
@@ -286,7 +306,8 @@ def test_a_twin_that_was_spoilt_stops_the_window(site: Site) -> None:
 def test_application_triggers_do_not_fire_for_the_migration(site: Site) -> None:
     site.sql(
         "CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text)",
-        "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO audit (what) VALUES (TG_OP || TG_TABLE_NAME); RETURN NULL; END$$",
+        "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO audit (what) VALUES (TG_OP ||"
+        " TG_TABLE_NAME); RETURN NULL; END$$",
         "CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON customer FOR EACH ROW EXECUTE FUNCTION audit()",
         "CREATE TRIGGER audit AFTER UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION audit()",
     )
@@ -324,7 +345,9 @@ def test_a_kill_inside_a_verb_leaves_the_state_before_it(site: Site, verb: str) 
 
 def test_status_reports_what_disagrees(site: Site) -> None:
     participant = site.staged()
-    name = site.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 'outbox'::regclass AND tgname LIKE '%t_fence_insert'", admin=True)[0][0]
+    name = site.sql(
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'outbox'::regclass AND tgname LIKE '%t_fence_insert'", admin=True
+    )[0][0]
     site.sql(f"ALTER TABLE outbox DISABLE TRIGGER {name}", admin=True)
     status = site.status(participant)
     assert status.fenced == ()
@@ -336,7 +359,10 @@ def test_status_reports_what_disagrees(site: Site) -> None:
 def test_an_idle_connection_that_broke_is_opened_again(site: Site) -> None:
     participant = site.staged()
     participant.take_over(site.move())
-    site.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'zdm' AND datname = '{site.database}'", admin=True)
+    site.sql(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'zdm' AND datname = '{site.database}'",
+        admin=True,
+    )
     participant.barrier(site.move(), WAIT_MS)
     assert site.status(participant).state == BARRED
 

@@ -38,7 +38,9 @@ MIGRATION = "a--b"
 SECRET = "a$b,)( #'\"\\ Ünïcode 0123456789012345678901234"
 XSUAA, YAAS = "https://a.auth.example.com/oauth/token", "https://api.yaas.example"
 PRIVATE_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PUBLIC_PEM = PRIVATE_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+PUBLIC_PEM = PRIVATE_KEY.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -54,7 +56,9 @@ def token(tenant_id: str = A, kid: str | None = "key-1", **changes: Any) -> str:
 
 def other_token(subdomain: str = "a", secret: str = SECRET, **changes: Any) -> str:
     """A token of the second issuer, which names the subdomain and signs with a secret."""
-    return jwt.encode(claims(**{"iss": YAAS, "aud": "rc", "zid": None, "tenant": subdomain, **changes}), secret, "HS256")
+    return jwt.encode(
+        claims(**{"iss": YAAS, "aud": "rc", "zid": None, "tenant": subdomain, **changes}), secret, "HS256"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class Answer:
 
 
 class Service:
-    """Answers with what it saw. ``/…/slow`` waits until :attr:`gate` is set; ``/…/held`` claims what only the router may say."""
+    """Answers with what it saw. ``/…/slow`` waits until :attr:`gate` is set; ``/…/held`` claims what only the router
+    may say.
+    """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -98,7 +104,9 @@ class Service:
                 if self.path.endswith("/slow"):
                     service.arrived.release()
                     service.gate.wait(60)
-                body = json.dumps({"path": self.path, "headers": [[name.lower(), value] for name, value in self.headers.items()]}).encode()
+                body = json.dumps(
+                    {"path": self.path, "headers": [[name.lower(), value] for name, value in self.headers.items()]}
+                ).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 if self.path.endswith("/held"):
@@ -147,7 +155,11 @@ class Deployment:
     process: Process | None = None
     variables: dict[str, Any] = field(default_factory=dict)
 
-    EXTRA: ClassVar[dict[str, Any]] = {"landscape_router_hold_max": "3s", "landscape_router_held_limit": 5, "landscape_router_threads": 2}
+    EXTRA: ClassVar[dict[str, Any]] = {
+        "landscape_router_hold_max": "3s",
+        "landscape_router_held_limit": 5,
+        "landscape_router_threads": 2,
+    }
 
     def __post_init__(self) -> None:
         self.home, self.store_path = self.folder / "router", self.folder / "store"
@@ -156,12 +168,28 @@ class Deployment:
         keys.mkdir()
         (keys / "key-1.pem").write_bytes(PUBLIC_PEM)
         self.store_path.mkdir()
-        xsuaa = {"issuer": "https://*.auth.example.com/oauth/token", "algorithm": "RS256", "keys_dir": str(keys), "audience": "rc!b1"}
-        yaas = {"issuer": YAAS, "algorithm": "HS256", "secret": SECRET, "audience": "rc", "tenant_claim": "tenant", "tenant_claim_is": "subdomain"}
+        xsuaa = {
+            "issuer": "https://*.auth.example.com/oauth/token",
+            "algorithm": "RS256",
+            "keys_dir": str(keys),
+            "audience": "rc!b1",
+        }
+        yaas = {
+            "issuer": YAAS,
+            "algorithm": "HS256",
+            "secret": SECRET,
+            "audience": "rc",
+            "tenant_claim": "tenant",
+            "tenant_claim_is": "subdomain",
+        }
         server = f"{HOST}:{self.service.port}"
         self.variables = {
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-            "zdm_landscape": {"store": {"path": str(self.store_path)}, "issuers": [xsuaa, yaas], "router": {"ca_file": str(self.certificates.authority)}},
+            "zdm_landscape": {
+                "store": {"path": str(self.store_path)},
+                "issuers": [xsuaa, yaas],
+                "router": {"ca_file": str(self.certificates.authority)},
+            },
             "landscape_router_dir": str(self.home),
             "landscape_router_name": "router-1",
             "landscape_router_bind_address": HOST,
@@ -178,7 +206,7 @@ class Deployment:
                 {"name": "dead", "path": "/dead", "servers": [f"{HOST}:{free_port()}"]},
             ],
             **self.EXTRA,
-        }  # fmt: skip
+        }
 
     def play(self, *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
         """Run the role."""
@@ -187,17 +215,27 @@ class Deployment:
     def run_play(self, content: Mapping[str, Any], *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
         """Run a play on this host with the deployment's variables."""
         playbook = self.folder / "router.yml"
-        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {**self.variables, **changes}, **content}
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {**self.variables, **changes},
+            **content,
+        }
         playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
         command = [str(ansible_playbook()), "-i", "localhost,", *arguments, str(playbook)]
-        return subprocess.run(command, env=ansible_environment(self.folder), capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command, env=ansible_environment(self.folder), capture_output=True, text=True, timeout=300, check=False
+        )
 
     @property
     def store(self) -> FileStore:
         return FileStore(self.store_path)
 
     def fill_store(self, **journal: Any) -> None:
-        """Three onboarded tenants, B and C mapped to A; with *journal* an unfinished migration from A to B that C is part of."""
+        """Three onboarded tenants, B and C mapped to A; with *journal* an unfinished migration from A to B that C is
+        part of.
+        """
         for name in ("onboarded-tenants", "migrations", "claims", "tenants"):
             shutil.rmtree(self.store_path / name, ignore_errors=True)
         for name, tenant_id in (("a", A), ("b", B), ("c", C), ("d", "guid-d")):
@@ -218,9 +256,15 @@ class Deployment:
         other.home, other.port, other.control_port, other.process = self.folder / name, free_port(), free_port(), None
         shutil.copytree(self.home, other.home, ignore=shutil.ignore_patterns("*.sock", "pid", "lock"))
         configuration = (other.home / "haproxy.cfg").read_text()
-        places = {str(self.home): str(other.home), f":{self.port}'": f":{other.port}'", f":{self.control_port}'": f":{other.control_port}'"}
+        places = {
+            str(self.home): str(other.home),
+            f":{self.port}'": f":{other.port}'",
+            f":{self.control_port}'": f":{other.control_port}'",
+        }
         for before, after in places.items():
-            assert configuration.count(before) == 1, f"{before!r} is {configuration.count(before)} times in the configuration"
+            assert configuration.count(before) == 1, (
+                f"{before!r} is {configuration.count(before)} times in the configuration"
+            )
             configuration = configuration.replace(before, after)
         (other.home / "haproxy.cfg").write_text(edit(configuration))
         if program:
@@ -246,7 +290,16 @@ class Deployment:
         if not tls:
             return HAProxyRouter("router-1", socket=str(self.home / "run" / "master.sock"), **changes)
         own = str(self.certificates.controller)
-        return HAProxyRouter("router-1", **{"host": HOST, "port": self.control_port, "ca_file": str(self.certificates.authority), "cert_file": own, **changes})
+        return HAProxyRouter(
+            "router-1",
+            **{
+                "host": HOST,
+                "port": self.control_port,
+                "ca_file": str(self.certificates.authority),
+                "cert_file": own,
+                **changes,
+            },
+        )
 
     def get(self, path: str, bearer: str | None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request on a connection of its own; status 0 when the connection fails."""
@@ -255,7 +308,11 @@ class Deployment:
         try:
             connection.request("GET", path, headers=every)
             response = connection.getresponse()
-            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode())
+            return Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read().decode(),
+            )
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, {}, repr(error))
         finally:
@@ -271,9 +328,18 @@ class Deployment:
 def journal_body(phase: str = "W", epoch: int = 5, canonical: str = A, **changes: Any) -> dict[str, Any]:
     """A journal of the migration from A to B, with C as an alias."""
     return {
-        "format": 1, "migration": MIGRATION, "source": {"subdomain": "a", "id": A}, "target": {"subdomain": "b", "id": B}, "epoch": epoch, "phase": phase,
-        "canonical": canonical, "from": A, "to": B, "aliases": [C], **changes,
-    }  # fmt: skip
+        "format": 1,
+        "migration": MIGRATION,
+        "source": {"subdomain": "a", "id": A},
+        "target": {"subdomain": "b", "id": B},
+        "epoch": epoch,
+        "phase": phase,
+        "canonical": canonical,
+        "from": A,
+        "to": B,
+        "aliases": [C],
+        **changes,
+    }
 
 
 class Background:

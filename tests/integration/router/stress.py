@@ -40,7 +40,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Config:
-    """:param tokens: owner → bearer token; an owner's requests go to ``/bills/<owner>``. :param clients: per owner, router and kind of connection."""
+    """:param tokens: owner → bearer token; an owner's requests go to ``/bills/<owner>``. :param clients: per owner,
+    router and kind of connection.
+    """
 
     port: int
     routers: list[int]
@@ -51,7 +53,9 @@ class Config:
 
 @dataclass
 class Record:
-    """All that clients and service saw. ``answers``: owner → status or error → count; the others count an owner's answers."""
+    """All that clients and service saw. ``answers``: owner → status or error → count; the others count an owner's
+    answers.
+    """
 
     seen: list[Seen] = field(default_factory=list)
     answers: dict[str, Counter[str]] = field(default_factory=dict)
@@ -96,14 +100,20 @@ class ServiceConnection(asyncio.Protocol):
     def _answer(self, head: str, begin: float) -> None:
         request, *lines = head.split("\r\n")
         owner = request.split(" ")[1].rpartition("/")[2]
-        ids = [value.strip() for name, _colon, value in (line.partition(":") for line in lines) if name.lower() == "x-tenant-id"]
+        ids = [
+            value.strip()
+            for name, _colon, value in (line.partition(":") for line in lines)
+            if name.lower() == "x-tenant-id"
+        ]
         # Noted before it is sent: the router counts the request for longer than this.
         self._record.seen.append(Seen(owner, ",".join(ids), begin, monotonic()))
         self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
 
 class Stress:
-    """All clients; the first half of an owner's keeps its connections, the other half makes a new one for each request."""
+    """All clients; the first half of an owner's keeps its connections, the other half makes a new one for each
+    request.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -112,7 +122,9 @@ class Stress:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        service = await asyncio.get_running_loop().create_server(lambda: ServiceConnection(self.record, self.connections), HOST, self._config.port)
+        service = await asyncio.get_running_loop().create_server(
+            lambda: ServiceConnection(self.record, self.connections), HOST, self._config.port
+        )
         clients = [
             self._client(owner, HttpClient(HOST, port), keep)
             for owner in self._config.tokens

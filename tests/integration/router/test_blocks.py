@@ -15,7 +15,16 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, REJECT
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, MIGRATION, A, B, Background, Deployment, token, wait_for
+from ansible_collections.zdm.landscape.tests.integration.router.kit import (
+    HOST,
+    MIGRATION,
+    A,
+    B,
+    Background,
+    Deployment,
+    token,
+    wait_for,
+)
 
 OTHER = "c--d"
 LONG = 60_000
@@ -46,7 +55,9 @@ def test_every_answer_of_a_held_request_says_for_how_long(router: Deployment) ->
     assert not [name for name, _value in free.seen["headers"] if name == "x-router-held"]
     client.close(MIGRATION, 1, [A, B], HOLD)
     begin = time.monotonic()
-    served, unreachable = (Background(partial(router.get, path, token(A), headers=claimed)) for path in ("/bills/held", "/dead/1"))
+    served, unreachable = (
+        Background(partial(router.get, path, token(A), headers=claimed)) for path in ("/bills/held", "/dead/1")
+    )
     refused = Background(lambda: router.get("/bills/1", token(B)))
     wait_for(lambda: held(router) == 2 and held(router, B) == 1, "three requests are held")
     all_held = time.monotonic()
@@ -93,7 +104,9 @@ def test_reject_refuses_at_once_and_also_those_that_are_held(router: Deployment)
     waiting = Background(lambda: router.get("/bills/1", token(A)))
     wait_for(lambda: held(router) == 1, "a request is held")
     client.close(MIGRATION, 1, [A], REJECT)
-    assert [(answer.status, answer.why) for answer in (waiting.answer(), router.get("/bills/1", token(A)))] == [(503, "blocked")] * 2
+    assert [(answer.status, answer.why) for answer in (waiting.answer(), router.get("/bills/1", token(A)))] == [
+        (503, "blocked")
+    ] * 2
     assert client.in_flight([A]) == 0
     assert router.service.count == 0
 
@@ -250,7 +263,9 @@ def test_a_client_that_left_while_the_service_works_is_in_flight_or_abandoned(ro
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
     for _unused in range(20):
         usage = client.state(usage=True).usage[A]
-        assert usage.in_flight + usage.abandoned == 1, "HAProxy may notice early or late, but it never loses the request"
+        assert usage.in_flight + usage.abandoned == 1, (
+            "HAProxy may notice early or late, but it never loses the request"
+        )
     router.service.gate.set()
     wait_for(lambda: client.in_flight([A]) == 0, "the request is out of the router")
 

@@ -24,7 +24,11 @@ from ansible_collections.zdm.landscape.tests.landscape.processes import free_por
 
 def test_tls_and_socket_lead_to_the_same_router(shared: Deployment) -> None:
     by_tls, by_socket = shared.client(tls=True).state(), shared.client().state()
-    assert (by_tls.overrides, by_tls.onboarded, by_tls.version) == (by_socket.overrides, by_socket.onboarded, by_socket.version)
+    assert (by_tls.overrides, by_tls.onboarded, by_tls.version) == (
+        by_socket.overrides,
+        by_socket.onboarded,
+        by_socket.version,
+    )
 
 
 def said(router: Deployment, command: str) -> str:
@@ -32,7 +36,10 @@ def said(router: Deployment, command: str) -> str:
     return str(router.client()._cli.ask([f"@1 zdm {command}"])[0].strip())
 
 
-@pytest.mark.parametrize("epoch", ["-1", "-9223372036854775808", "9223372036854775808", "1e300", "1.5", "0x10", "x", "1000000000000000", "''"])
+@pytest.mark.parametrize(
+    "epoch",
+    ["-1", "-9223372036854775808", "9223372036854775808", "1e300", "1.5", "0x10", "x", "1000000000000000", "''"],
+)
 def test_an_epoch_that_is_none_is_refused_by_the_router(shared: Deployment, epoch: str) -> None:
     assert said(shared, f"epoch {MIGRATION} {epoch}") == "invalid migration or epoch"
 
@@ -73,7 +80,9 @@ def test_an_edit_that_makes_a_chain_or_leads_to_nobody_is_refused_by_the_router(
         (f"lease {MIGRATION} 1 hold -5 {A}", "invalid lease"),
     ],
 )
-def test_what_makes_no_sense_in_a_window_is_refused_by_the_router(router: Deployment, command: str, answer: str) -> None:
+def test_what_makes_no_sense_in_a_window_is_refused_by_the_router(
+    router: Deployment, command: str, answer: str
+) -> None:
     before = router.client().state()
     assert said(router, command) == answer
     assert (router.client().state().overrides, router.client().state().blocks) == (before.overrides, before.blocks)
@@ -127,12 +136,24 @@ def test_the_key_may_stand_in_a_file_of_its_own(shared: Deployment, tmp_path: Pa
     begin = text.index("-----BEGIN PRIVATE KEY")
     (tmp_path / "cert.pem").write_text(text[:begin])
     (tmp_path / "key.pem").write_text(text[begin:])
-    assert shared.client(tls=True, cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem")).state().ready
+    assert (
+        shared.client(tls=True, cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem")).state().ready
+    )
 
 
 def test_an_encrypted_key_fails_without_a_question(shared: Deployment, tmp_path: Path) -> None:
     encrypted = tmp_path / "key.pem"
-    command = ["openssl", "pkcs8", "-topk8", "-in", str(shared.certificates.controller), "-out", str(encrypted), "-passout", "pass:secret-word"]
+    command = [
+        "openssl",
+        "pkcs8",
+        "-topk8",
+        "-in",
+        str(shared.certificates.controller),
+        "-out",
+        str(encrypted),
+        "-passout",
+        "pass:secret-word",
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     with pytest.raises(InputError, match="certificates of router router-1 can't be loaded"):
         shared.client(tls=True, key_file=str(encrypted)).state()
@@ -148,9 +169,16 @@ def test_a_connection_that_the_router_closed_is_opened_again(shared: Deployment)
 
 def test_nothing_listens(tmp_path: Path) -> None:
     certificates, port = Certificates.make(tmp_path), free_port()
-    by_tls = HAProxyRouter("r", host=HOST, port=port, ca_file=str(certificates.authority), cert_file=str(certificates.controller))
-    for client, endpoint in ((HAProxyRouter("r", socket=str(tmp_path / "none.sock")), f"{tmp_path}/none.sock"), (by_tls, f"{HOST}:{port}")):
-        with pytest.raises(Unreachable, match=f"Router r at {endpoint} does not answer: nothing listens there") as error:
+    by_tls = HAProxyRouter(
+        "r", host=HOST, port=port, ca_file=str(certificates.authority), cert_file=str(certificates.controller)
+    )
+    for client, endpoint in (
+        (HAProxyRouter("r", socket=str(tmp_path / "none.sock")), f"{tmp_path}/none.sock"),
+        (by_tls, f"{HOST}:{port}"),
+    ):
+        with pytest.raises(
+            Unreachable, match=f"Router r at {endpoint} does not answer: nothing listens there"
+        ) as error:
             client.in_flight([A])
         assert error.value.details == {"router": "r", "endpoint": endpoint, "reason": "absent"}
 
@@ -185,7 +213,9 @@ def fake_master(path: Path, answer: bytes, close: bool) -> Iterator[None]:
             connection.close()
 
 
-PROC = b"#<PID> <type> <reloads> <uptime> <version>\n1 master 0 0 2.6.12\n# workers\n2 worker 0 0 2.6.12\n# programs\n\n"
+PROC = (
+    b"#<PID> <type> <reloads> <uptime> <version>\n1 master 0 0 2.6.12\n# workers\n2 worker 0 0 2.6.12\n# programs\n\n"
+)
 WRONG = {
     "nothing": b"",
     "an empty answer": b"\n",
@@ -217,7 +247,10 @@ def test_a_good_fake_is_understood(tmp_path: Path) -> None:
 
 
 def test_a_router_that_does_not_answer_in_time_is_unreachable(tmp_path: Path) -> None:
-    with fake_master(tmp_path / "m.sock", PROC, False), pytest.raises(Unreachable, match="no complete answer within 200 ms") as error:
+    with (
+        fake_master(tmp_path / "m.sock", PROC, False),
+        pytest.raises(Unreachable, match="no complete answer within 200 ms") as error,
+    ):
         HAProxyRouter("r", socket=str(tmp_path / "m.sock"), timeout_ms=200).lease(MIGRATION, 1, [A], 100, HOLD)
     assert error.value.details == {"router": "r", "endpoint": str(tmp_path / "m.sock"), "reason": "timeout"}
 

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drain is exact: in 2,000 windows under load no request of the tenant is at the service, and none comes under an old id."""
+"""Drain is exact: in 2,000 windows under load no request of the tenant is at the service, and none comes under an old
+id.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,21 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.base import H
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
-from ansible_collections.zdm.landscape.tests.integration.router.kit import HOST, Deployment, deployed, is_ready, other_token
+from ansible_collections.zdm.landscape.tests.integration.router.kit import (
+    HOST,
+    Deployment,
+    deployed,
+    is_ready,
+    other_token,
+)
 from ansible_collections.zdm.landscape.tests.integration.router.stress import Config, Record
-from ansible_collections.zdm.landscape.tests.landscape.processes import Process, free_port, module_environment, temporary_folder, wait_until
+from ansible_collections.zdm.landscape.tests.landscape.processes import (
+    Process,
+    free_port,
+    module_environment,
+    temporary_folder,
+    wait_until,
+)
 
 FEW, MANY = 100, 500
 """Windows per mode and number of routers: 2,000 in the thorough tests. The mutant is caught within 60."""
@@ -102,7 +116,9 @@ class Routers:
     service_port: int
 
     @contextmanager
-    def running(self, number: int, change: Mapping[str, str] = MappingProxyType({})) -> Iterator[list[tuple[int, HAProxyRouter]]]:
+    def running(
+        self, number: int, change: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[list[tuple[int, HAProxyRouter]]]:
         """Start *number* copies; answers port and client of each.
 
         :param change: texts in the configuration and what takes their place.
@@ -114,7 +130,9 @@ class Routers:
                 home, port = made.home, made.port
                 homes.append(home)
                 (home / "lua" / "yield.lua").write_text(YIELD)
-                running.append(self.deployment.processes.start(f"router-copy-{position}", [str(home / "bin" / "zdm-router")]))
+                running.append(
+                    self.deployment.processes.start(f"router-copy-{position}", [str(home / "bin" / "zdm-router")])
+                )
                 client = HAProxyRouter(f"router-{position + 1}", socket=str(home / "run" / "master.sock"))
                 running[-1].wait_ready(partial(is_ready, client))
                 started.append((port, client))
@@ -135,13 +153,21 @@ def replaced(text: str, change: Mapping[str, str]) -> str:
 @pytest.fixture(scope="module", name="routers")
 def _routers() -> Iterator[Routers]:
     service_port = free_port()
-    changes = {"landscape_router_hold_max": "10s", "landscape_router_held_limit": 500, "landscape_router_server_idle": "20s"}
+    changes = {
+        "landscape_router_hold_max": "10s",
+        "landscape_router_held_limit": 500,
+        "landscape_router_server_idle": "20s",
+    }
     changes["landscape_router_backends"] = [{"name": "bills", "path": "/bills", "servers": [f"{HOST}:{service_port}"]}]
     with temporary_folder() as folder, deployed(folder, **changes) as deployment:
         store = FileStore(deployment.store_path)
         for tenant in (BYSTANDER, *Pair(HOLD).ids, *Pair(REJECT).ids):
             body = {"id": tenant, "subdomain": tenant, "datacenter": "us10", "channel": "stable"}
-            mapped = {"mapToTenant": f"{tenant[:-2]}-a", "mapToTenantId": f"{tenant[:-2]}-a"} if tenant.endswith("-b") else {}
+            mapped = (
+                {"mapToTenant": f"{tenant[:-2]}-a", "mapToTenantId": f"{tenant[:-2]}-a"}
+                if tenant.endswith("-b")
+                else {}
+            )
             store.put("onboarded-tenants", tenant, {**body, **mapped}, None)
         yield Routers(deployment, service_port)
 
@@ -150,14 +176,19 @@ def _routers() -> Iterator[Routers]:
 def stressed(routers: Routers, running: list[tuple[int, HAProxyRouter]]) -> Iterator[Path]:
     """Clients of all tenants at all routers; the file that is yielded is a :class:`Record` afterwards."""
     folder, ports = routers.deployment.folder, [port for port, _client in running]
-    tokens = {tenant: other_token(tenant, exp=int(time.time()) + 3600) for tenant in (BYSTANDER, *Pair(HOLD).ids, *Pair(REJECT).ids)}
+    tokens = {
+        tenant: other_token(tenant, exp=int(time.time()) + 3600)
+        for tenant in (BYSTANDER, *Pair(HOLD).ids, *Pair(REJECT).ids)
+    }
     result = folder / "record.json"
     config = Config(routers.service_port, ports, tokens, 3 - len(ports), str(result))
     (folder / "stress.json").write_text(json.dumps(asdict(config)))
     command = [sys.executable, "-m", Record.__module__, str(folder / "stress.json")]
     process = routers.deployment.processes.start("stress", command, env=module_environment())
     try:
-        process.wait_ready(lambda: all(client.state(usage=True).usage.keys() >= tokens.keys() for _port, client in running))
+        process.wait_ready(
+            lambda: all(client.state(usage=True).usage.keys() >= tokens.keys() for _port, client in running)
+        )
         yield result
     finally:
         routers.deployment.processes.stop(process)
@@ -188,14 +219,22 @@ def test_a_drained_tenant_is_nowhere(routers: Routers, number: int, windows: int
     assert set(record.answers[BYSTANDER]) == {"200"}
     assert record.held[BYSTANDER] == 0
     assert min(record.connections["kept"], record.connections["new"]) > windows
-    inside = [request for request in record.of([BYSTANDER]) if any(w.begin < request.end and request.begin < w.end for pair in pairs for w in pair.windows)]
+    inside = [
+        request
+        for request in record.of([BYSTANDER])
+        if any(w.begin < request.end and request.begin < w.end for pair in pairs for w in pair.windows)
+    ]
     assert inside, "the bystander was served while others were drained"
 
 
 @pytest.mark.parametrize("mode", [HOLD, REJECT])
 def test_a_router_that_checks_before_it_counts_is_caught(routers: Routers, mode: str) -> None:
     """The mutant has no second gate, and an action between the first one and the count yields."""
-    mutant = {GATE_2: f"{GATE_2} FALSE", COUNT: f"http-request lua.zdm_yield\n  {COUNT}", LUA: f"{LUA}\n  lua-load-per-thread lua/yield.lua"}
+    mutant = {
+        GATE_2: f"{GATE_2} FALSE",
+        COUNT: f"http-request lua.zdm_yield\n  {COUNT}",
+        LUA: f"{LUA}\n  lua-load-per-thread lua/yield.lua",
+    }
     with routers.running(1, mutant) as [(port, client)]:
         pair, fleet = Pair(mode), Fleet([client])
         with stressed(routers, [(port, client)]) as file:

@@ -35,7 +35,10 @@ def signed(header: dict[str, Any], text: str | None = None, **changes: Any) -> s
     :param text: the claims as text.
     """
     body = json.dumps(claims(**changes)) if text is None else text
-    parts = [json.dumps({"alg": "RS256", **header}).encode() if "raw" not in header else header["raw"].encode(), body.encode()]
+    parts = [
+        json.dumps({"alg": "RS256", **header}).encode() if "raw" not in header else header["raw"].encode(),
+        body.encode(),
+    ]
     text_signed = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
     signature = PRIVATE_KEY.sign(text_signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{text_signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
@@ -60,15 +63,36 @@ GOOD = {
     "audience is one string": (lambda: token(A, aud="rc!b1"), A),
     "audience last of many": (lambda: token(A, aud=[*(f"other{n}" for n in range(31)), "rc!b1"]), A),
     "not before has passed": (lambda: token(A, nbf=int(time.time()) - 5), A),
-    "times of others": (lambda: token(A, ext={"exp": "never", "nbf": [1], "more": [{"exp": None}, ["exp"]]}, az="\"exp\":[]"), A),
-    "claims of every kind": (lambda: token(A, a=None, b=True, c=1.5e3, d=-1, e=[], f={}, g='"\\"', h="Ünïcode \n", **{"https://x/y": 1}), A),
+    "times of others": (
+        lambda: token(A, ext={"exp": "never", "nbf": [1], "more": [{"exp": None}, ["exp"]]}, az='"exp":[]'),
+        A,
+    ),
+    "claims of every kind": (
+        lambda: token(A, a=None, b=True, c=1.5e3, d=-1, e=[], f={}, g='"\\"', h="Ünïcode \n", **{"https://x/y": 1}),
+        A,
+    ),
     "scopes of a busy user": (lambda: token(A, scope=[f"rc!b1.scope-{n}.Display" for n in range(120)]), A),
-    "headers of XSUAA": (lambda: signed({"kid": "key-1", "jku": "https://a.auth.example.com/token_keys", "typ": "JWT", "jid": "x/y="}), A),
-    "slashes escaped, as PHP writes them": (lambda: signed({"kid": "key-1"}, json.dumps(claims()).replace("/", "\\/")), A),
-    "names with escapes": (lambda: spelled('"x": 1', '"https://x/?a=1\\u0026b\\u003d2": 1, "\\u00fc\\u002B": 2', x=1), A),
+    "headers of XSUAA": (
+        lambda: signed({"kid": "key-1", "jku": "https://a.auth.example.com/token_keys", "typ": "JWT", "jid": "x/y="}),
+        A,
+    ),
+    "slashes escaped, as PHP writes them": (
+        lambda: signed({"kid": "key-1"}, json.dumps(claims()).replace("/", "\\/")),
+        A,
+    ),
+    "names with escapes": (
+        lambda: spelled('"x": 1', '"https://x/?a=1\\u0026b\\u003d2": 1, "\\u00fc\\u002B": 2', x=1),
+        A,
+    ),
     "eight levels": (lambda: token(A, x=[[[[[[[1]]]]]]]), A),
-    "groups of a large company": (lambda: token(A, groups=[f"7c0b5f5c-0000-4000-8000-{n:012d}" for n in range(200)]), A),
-    "a header that speaks of crit": (lambda: signed({"kid": "key-1", "x": "\"crit\": 1", "critical": [1], "y": "crit"}), A),
+    "groups of a large company": (
+        lambda: token(A, groups=[f"7c0b5f5c-0000-4000-8000-{n:012d}" for n in range(200)]),
+        A,
+    ),
+    "a header that speaks of crit": (
+        lambda: signed({"kid": "key-1", "x": '"crit": 1', "critical": [1], "y": "crit"}),
+        A,
+    ),
 }
 
 
@@ -86,17 +110,35 @@ def unsigned(**header: object) -> str:
 
 def confused() -> str:
     """Signed by HS256 with the public key as the secret: passes where the header's algorithm is believed."""
-    body = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "HS256", "kid": "key-1"}, claims()))
+    body = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in ({"alg": "HS256", "kid": "key-1"}, claims())
+    )
     mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(body.encode(), PUBLIC_PEM)
     return f"{body}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
 HIDING = (
-    '"nbf":9007199254740992', '"nbf":999999999999999999', '"nbf":0LATER', '"x":NaN,"nbf":LATER', '"x":-Infinity,"nbf":LATER', '"x":abc,"nbf":LATER',
-    '"x":1-2,"nbf":LATER', '\f"nbf":LATER', '\v"nbf":LATER', '"x":[1},"nbf":LATER', '"x":{1 2 3},"nbf":LATER', '"x":[1 2],"nbf":LATER',
-    '"x":{"a":1],"nbf":LATER', '"x":"a\tb","nbf":LATER', '"n\\u0062f":LATER', '"nbf" :"LATER"',
-    '"x":01,"nbf":LATER', '"x":1.,"nbf":LATER', '"x":[1,],"nbf":LATER',
-)  # fmt: skip
+    '"nbf":9007199254740992',
+    '"nbf":999999999999999999',
+    '"nbf":0LATER',
+    '"x":NaN,"nbf":LATER',
+    '"x":-Infinity,"nbf":LATER',
+    '"x":abc,"nbf":LATER',
+    '"x":1-2,"nbf":LATER',
+    '\f"nbf":LATER',
+    '\v"nbf":LATER',
+    '"x":[1},"nbf":LATER',
+    '"x":{1 2 3},"nbf":LATER',
+    '"x":[1 2],"nbf":LATER',
+    '"x":{"a":1],"nbf":LATER',
+    '"x":"a\tb","nbf":LATER',
+    '"n\\u0062f":LATER',
+    '"nbf" :"LATER"',
+    '"x":01,"nbf":LATER',
+    '"x":1.,"nbf":LATER',
+    '"x":[1,],"nbf":LATER',
+)
 """Members that say "not yet" in a way that one reader or another does not see; LATER is a time to come."""
 NULS = ('"nbf":LATER', '"x":1')
 
@@ -112,10 +154,34 @@ def with_nul(text: str) -> str:
 
 
 CRITICAL = (
-    '"crit":["exp"]', '"crit":["b64"],"b64":false', '"crit":[]', '"crit":"exp"', '"crit":{"a":1}', '"crit":null', '"crit":true', '"crit":1',
-    '"crit" \t: ["exp"]', '"\\u0063rit":["exp"]', '"c\\u0072\\u0069\\u0074":["exp"]',
-)  # fmt: skip
-NO_INTEGERS = ("9.9e9", "9999999999.5", '""', '"9999999999"', '"later"', "null", "true", "[9999999999]", "[]", "{}", '{"a":1}', "9" * 19, "1e400", "-")
+    '"crit":["exp"]',
+    '"crit":["b64"],"b64":false',
+    '"crit":[]',
+    '"crit":"exp"',
+    '"crit":{"a":1}',
+    '"crit":null',
+    '"crit":true',
+    '"crit":1',
+    '"crit" \t: ["exp"]',
+    '"\\u0063rit":["exp"]',
+    '"c\\u0072\\u0069\\u0074":["exp"]',
+)
+NO_INTEGERS = (
+    "9.9e9",
+    "9999999999.5",
+    '""',
+    '"9999999999"',
+    '"later"',
+    "null",
+    "true",
+    "[9999999999]",
+    "[]",
+    "{}",
+    '{"a":1}',
+    "9" * 19,
+    "1e400",
+    "-",
+)
 
 
 BAD = {
@@ -125,15 +191,21 @@ BAD = {
     "no signature": lambda: unsigned(alg="RS256", kid="key-1"),
     "alg confusion": confused,
     "RS256 for the issuer of HS256": lambda: token(iss=YAAS, aud="rc", tenant="a"),
-    "HS256 for the issuer of RS256": lambda: other_token("a", iss="https://a.auth.example.com/oauth/token", aud="rc!b1", zid=A),
-    "another key": lambda: jwt.encode(claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256", headers={"kid": "key-1"}),
+    "HS256 for the issuer of RS256": lambda: other_token(
+        "a", iss="https://a.auth.example.com/oauth/token", aud="rc!b1", zid=A
+    ),
+    "another key": lambda: jwt.encode(
+        claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256", headers={"kid": "key-1"}
+    ),
     "unknown kid": lambda: token(kid="key-2"),
     "no kid": lambda: token(kid=None),
     "kid that leads elsewhere": lambda: token(kid="../0/key-1"),
     "wrong secret": lambda: other_token("a", secret=SECRET[:-1] + "x"),
     **{f"critical: {text}": partial(critical, text) for text in CRITICAL},
     **{f"expiry is {value}": partial(spelled, '"exp": 1,', f'"exp": {value},', exp=1, x=1) for value in NO_INTEGERS},
-    **{f"not before is {value}": partial(spelled, '"nbf": 1,', f'"nbf": {value},', nbf=1, x=1) for value in NO_INTEGERS},
+    **{
+        f"not before is {value}": partial(spelled, '"nbf": 1,', f'"nbf": {value},', nbf=1, x=1) for value in NO_INTEGERS
+    },
     **{f"not before hidden by {text}": partial(hidden, text) for text in HIDING},
     **{f"claims and NUL: {text!r}": partial(with_nul, text) for text in NULS},
     "header that is no whole object": lambda: signed({"raw": '{"alg":"RS256","kid":"key-1"'}),
@@ -146,7 +218,9 @@ BAD = {
     "expiry twice, once as text": lambda: spelled('"x": 1', '"exp": "9999999999"', x=1),
     "not before spelled in another way": lambda: spelled('"x": 1', '"nb\\u0066": 9999999999', x=1),
     "text after the claims": lambda: signed({"kid": "key-1"}, json.dumps(claims()) + "{}"),
-    "claims that are nested too deep": lambda: signed({"kid": "key-1"}, json.dumps(claims(x=1)).replace('"x": 1', f'"x": {"[" * 3000}{"]" * 3000}')),
+    "claims that are nested too deep": lambda: signed(
+        {"kid": "key-1"}, json.dumps(claims(x=1)).replace('"x": 1', f'"x": {"[" * 3000}{"]" * 3000}')
+    ),
     "claims in a list": lambda: signed({"kid": "key-1"}, f"[{json.dumps(claims())}]"),
     "issuer of two labels": lambda: token(iss="https://a.b.auth.example.com/oauth/token"),
     "issuer with an empty label": lambda: token(iss="https://.auth.example.com/oauth/token"),
@@ -197,7 +271,9 @@ def test_a_tenant_that_is_not_onboarded_gets_403(shared: Deployment, make, why) 
     assert (answer.status, answer.why) == (403, why)
 
 
-@pytest.mark.parametrize("name", ["X-Tenant-Id", "x-tenant-id", "X_Tenant_Id", "X-Tenant_ID", "x.tenant.id", "X~tenant~id"])
+@pytest.mark.parametrize(
+    "name", ["X-Tenant-Id", "x-tenant-id", "X_Tenant_Id", "X-Tenant_ID", "x.tenant.id", "X~tenant~id"]
+)
 def test_no_header_of_the_client_names_a_tenant(shared: Deployment, name: str) -> None:
     answer = shared.get("/bills/1", token(A), headers={name: "guid-d"})
     assert answer.status == 200
@@ -206,7 +282,8 @@ def test_no_header_of_the_client_names_a_tenant(shared: Deployment, name: str) -
 
 def test_two_headers_of_the_same_name_do_not_survive_either(shared: Deployment) -> None:
     answer = shared.raw(
-        f"GET /bills/1 HTTP/1.1\r\nHost: r\r\nX-Tenant-Id: guid-d\r\nx-tenant-id: guid-d\r\nAuthorization: Bearer {token(A)}\r\nConnection: close\r\n\r\n"
+        "GET /bills/1 HTTP/1.1\r\nHost: r\r\nX-Tenant-Id: guid-d\r\nx-tenant-id: guid-d\r\nAuthorization: Bearer"
+        f" {token(A)}\r\nConnection: close\r\n\r\n"
     )
     assert answer.startswith("HTTP/1.1 200")
     assert "guid-d" not in answer
@@ -217,11 +294,15 @@ def test_the_tenant_header_cannot_be_made_hop_by_hop(shared: Deployment) -> None
     assert (answer.status, answer.why) == (400, "connection")
 
 
-@pytest.mark.parametrize("second", ["Authorization: Bearer {b}", "authorization: Basic eDp5", "Authorization: Bearer {a}"])
+@pytest.mark.parametrize(
+    "second", ["Authorization: Bearer {b}", "authorization: Basic eDp5", "Authorization: Bearer {a}"]
+)
 def test_two_authorization_headers_are_refused(shared: Deployment, second: str) -> None:
     before = shared.service.count
     other = second.format(a=token(A), b=token(B))
-    answer = shared.raw(f"GET /bills/1 HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {token(A)}\r\n{other}\r\nConnection: close\r\n\r\n")
+    answer = shared.raw(
+        f"GET /bills/1 HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {token(A)}\r\n{other}\r\nConnection: close\r\n\r\n"
+    )
     assert answer.startswith("HTTP/1.1 400")
     assert shared.service.count == before
 
@@ -238,7 +319,10 @@ def test_two_authorization_headers_are_refused(shared: Deployment, second: str) 
 def test_a_smuggled_second_request_never_reaches_the_service(shared: Deployment, lines: str) -> None:
     before = shared.service.count
     body = "0\r\n\r\nGET /bills/smuggled HTTP/1.1\r\nHost: r\r\nX-Tenant-Id: guid-d\r\n\r\n"
-    answer = shared.raw(f"POST /bills/1 HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {token(A)}\r\n{lines}\r\nConnection: close\r\n\r\n{body}")
+    answer = shared.raw(
+        f"POST /bills/1 HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {token(A)}\r\n{lines}\r\nConnection:"
+        f" close\r\n\r\n{body}"
+    )
     # Whatever HAProxy makes of the first request: a second one has no token and ends at the router.
     assert "smuggled" not in answer
     assert shared.service.count <= before + 1
@@ -246,7 +330,16 @@ def test_a_smuggled_second_request_never_reaches_the_service(shared: Deployment,
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/bills", 200), ("/bills/", 200), ("/billsx", 404), ("/rating/1", 200), ("/", 404), ("/other", 404), ("//bills", 404), ("/.router/x", 404)],
+    [
+        ("/bills", 200),
+        ("/bills/", 200),
+        ("/billsx", 404),
+        ("/rating/1", 200),
+        ("/", 404),
+        ("/other", 404),
+        ("//bills", 404),
+        ("/.router/x", 404),
+    ],
 )
 def test_the_path_chooses_the_service(shared: Deployment, path: str, status: int) -> None:
     assert shared.get(path, token(A)).status == status

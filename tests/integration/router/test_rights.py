@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the worker may do: it is not root, sees nothing but its jail, and reaches the control socket only where it has to."""
+"""What the worker may do: it is not root, sees nothing but its jail, and reaches the control socket only where it has
+to.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from typing import Any
 import jinja2
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import HOLD
-from ansible_collections.zdm.landscape.tests.integration.router.kit import MIGRATION, A, Deployment, is_ready, token, wait_for
+from ansible_collections.zdm.landscape.tests.integration.router.kit import (
+    MIGRATION,
+    A,
+    Deployment,
+    is_ready,
+    token,
+    wait_for,
+)
 from ansible_collections.zdm.landscape.tests.landscape.processes import User
 from ansible_collections.zdm.landscape.tests.landscape.programs import every_haproxy
 
@@ -125,7 +134,10 @@ def test_root_is_refused_unless_told(stopped: Deployment, tmp_path: Path, user: 
     settings(router, user=user)
     refused = router.launch()
     assert refused.popen.wait(60) == 1
-    assert "The worker of router router-1 would run as root, group root. Set landscape_router_user and landscape_router_group to" in refused.tail()
+    assert (
+        "The worker of router router-1 would run as root, group root. Set landscape_router_user and"
+        " landscape_router_group to" in refused.tail()
+    )
     assert not (router.home / "run" / "pid").exists(), "nothing was started"
     settings(router, user=user, allow_root=True)
     router.start()
@@ -134,7 +146,9 @@ def test_root_is_refused_unless_told(stopped: Deployment, tmp_path: Path, user: 
 
 
 @as_root
-@pytest.mark.parametrize("changes", [{"user": "no-such-user"}, {"group": "no-such-group"}, {"control_group": "no-such-group"}])
+@pytest.mark.parametrize(
+    "changes", [{"user": "no-such-user"}, {"group": "no-such-group"}, {"control_group": "no-such-group"}]
+)
 def test_a_user_that_is_not_there_is_named(stopped: Deployment, tmp_path: Path, changes: dict[str, str]) -> None:
     router = stopped.copy_to(tmp_path.name)
     settings(router, **changes)
@@ -200,30 +214,53 @@ def test_a_configuration_is_not_taken_over_by_a_start_script_that_does_not_know_
 
 def test_lists_of_tenants_are_not_for_everybody(router: Deployment) -> None:
     subprocess.run([str(router.home / "bin" / "zdm-router"), "reload"], check=True, timeout=60)
-    private = [router.home / "maps", *(router.home / "maps").iterdir(), router.home / "router.json", router.home / "haproxy.cfg", router.home / "run" / "lock"]
+    private = [
+        router.home / "maps",
+        *(router.home / "maps").iterdir(),
+        router.home / "router.json",
+        router.home / "haproxy.cfg",
+        router.home / "run" / "lock",
+    ]
     assert {path.name: path.stat().st_mode & 0o077 for path in private if path.stat().st_mode & 0o077} == {}
     assert (router.home / "maps" / "onboarded.map").read_text().count("\n") == 4
 
 
 def unit(home: Path) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters["comment"] = lambda text: f"# {text}"
     environment.filters["regex_replace"] = lambda text, pattern, by: re.sub(pattern, by, text)
-    return environment.get_template("zdm-router.service.j2").render(ansible_managed="managed", landscape_router_name="router-1", landscape_router_dir=str(home))
+    return environment.get_template("zdm-router.service.j2").render(
+        ansible_managed="managed", landscape_router_name="router-1", landscape_router_dir=str(home)
+    )
 
 
 def test_the_unit_is_valid_and_hardened(stopped: Deployment, tmp_path: Path) -> None:
     file = tmp_path / "zdm-router.service"
     file.write_text(unit(stopped.home))
-    verified = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert "zdm-router" not in verified.stderr, verified.stderr
     options = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
-    for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "RestrictNamespaces", "LockPersonality"):
+    for name in (
+        "NoNewPrivileges",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectKernelModules",
+        "RestrictNamespaces",
+        "LockPersonality",
+    ):
         assert options[name] == "yes"
     assert options["ProtectSystem"] == "strict"
     assert options["RestrictAddressFamilies"] == "AF_INET AF_INET6 AF_UNIX"
     analysed = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=40", str(file)], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "security", "--offline=true", "--threshold=40", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert analysed.returncode == 0, f"{analysed.stdout}{analysed.stderr}"
 

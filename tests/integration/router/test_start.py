@@ -39,12 +39,23 @@ def state_of(router: Deployment) -> RouterState | None:
 
 
 def reload_command(router: Deployment) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(router.home / "bin" / "zdm-router"), "reload"], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [str(router.home / "bin" / "zdm-router"), "reload"], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize(
     ("phase", "canonical", "closed"),
-    [("I", A, False), ("W", A, False), ("C", A, True), ("U", A, True), ("V", A, False), ("K", B, True), ("R", B, False), ("I", B, False)],
+    [
+        ("I", A, False),
+        ("W", A, False),
+        ("C", A, True),
+        ("U", A, True),
+        ("V", A, False),
+        ("K", B, True),
+        ("R", B, False),
+        ("I", B, False),
+    ],
 )
 def test_a_start_renders_the_journal(stopped: Deployment, phase: str, canonical: str, closed: bool) -> None:
     """The documents still say the old mapping: the journal is the truth."""
@@ -63,7 +74,9 @@ def test_a_start_renders_the_journal(stopped: Deployment, phase: str, canonical:
         client.take_over(MIGRATION, 4)
     requests = [Background(partial(stopped.get, "/bills/1", token(tenant))) for tenant in (A, B, C)]
     if closed:
-        wait_for(lambda: sum(use.held for use in client.state(usage=True).usage.values()) == 3, "three requests are held")
+        wait_for(
+            lambda: sum(use.held for use in client.state(usage=True).usage.values()) == 3, "three requests are held"
+        )
         assert stopped.service.count == 0
         client.release(MIGRATION, 5, [A, B, C])
     assert [request.answer().tenant for request in requests] == [canonical] * 3
@@ -162,7 +175,10 @@ def test_a_reload_serves_the_stores_mapping_and_counts_the_old_worker(router: De
     client.release(MIGRATION, 3, [A])
     again = reload_command(router)
     assert again.returncode == 1
-    assert "Router router-1 can't be reloaded now: 1 old worker(s) of an earlier reload still finish requests. Wait until" in again.stderr
+    assert (
+        "Router router-1 can't be reloaded now: 1 old worker(s) of an earlier reload still finish requests. Wait until"
+        in again.stderr
+    )
     router.service.gate.set()
     assert slow.answer().status == 200
     wait_for(lambda: client.state().old_workers == 0, "the old worker has ended")
@@ -191,7 +207,11 @@ def test_a_reload_is_refused_while_a_tenant_is_blocked(router: Deployment) -> No
     before = client.workers()
     done = reload_command(router)
     assert done.returncode == 1
-    said = re.search(rf"Router router-1 can't be reloaded now: a block of migration {MIGRATION} is live, on {A} \((.*)\), {B} \((.*)\)\. A lease", done.stderr)
+    said = re.search(
+        rf"Router router-1 can't be reloaded now: a block of migration {MIGRATION} is live, on {A} \((.*)\), {B}"
+        r" \((.*)\)\. A lease",
+        done.stderr,
+    )
     assert said, done.stderr
     assert said[2] == "until released"
     assert 50_000 < int(said[1].removeprefix("a lease of ").removesuffix(" ms more")) <= 60_000
@@ -207,7 +227,10 @@ def test_a_reload_by_the_master_itself_ends_ready_as_well(router: Deployment) ->
     router.store.put("migrations", MIGRATION, journal_body("R", 3, B), None)
     os.kill(master(router), signal.SIGUSR2)
 
-    wait_for(lambda: (state := state_of(router)) and state.ready and client.workers().current != before, "the new worker is ready")
+    wait_for(
+        lambda: (state := state_of(router)) and state.ready and client.workers().current != before,
+        "the new worker is ready",
+    )
     assert client.state().overrides == AFTER
 
 
@@ -218,7 +241,9 @@ def master(router: Deployment) -> int:
 
 
 def test_only_one_router_runs_in_a_directory(router: Deployment) -> None:
-    second = subprocess.run([str(router.home / "bin" / "zdm-router")], capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(
+        [str(router.home / "bin" / "zdm-router")], capture_output=True, text=True, timeout=60, check=False
+    )
     assert second.returncode == 1
     assert "already runs" in second.stderr
     assert router.get("/bills/1", token(A)).status == 200

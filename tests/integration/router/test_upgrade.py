@@ -55,10 +55,15 @@ class Switching:
                         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
                         continue
                     key = re.search(r"(?im)^sec-websocket-key: (.*)$", head)
-                    accept = base64.b64encode(hashlib.sha1((key[1] if key else "").strip().encode() + WEBSOCKET_GUID).digest())
+                    accept = base64.b64encode(
+                        hashlib.sha1((key[1] if key else "").strip().encode() + WEBSOCKET_GUID).digest()
+                    )
                     also = re.search(r"(?im)^x-also-to: (.*)$", head)
                     second = f"Upgrade: {also[1].strip()}\r\n".encode() if also else b""
-                    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%sSec-WebSocket-Accept: %s\r\n\r\n"
+                    switch = (
+                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:"
+                        b" %s\r\n%sSec-WebSocket-Accept: %s\r\n\r\n"
+                    )
                     connection.sendall(switch % (wanted[1].strip().encode(), second, accept) + b"switched")
                     while data := connection.recv(65536):
                         self.tunnelled.append(data)
@@ -90,7 +95,9 @@ class Scene:
     service: Switching
 
     def ask(self, *lines: str) -> bytes:
-        """One request with *lines* as headers and, after an answer, bytes for a tunnel; all that comes back until the router closes or 101."""
+        """One request with *lines* as headers and, after an answer, bytes for a tunnel; all that comes back until the
+        router closes or 101.
+        """
         head = "\r\n".join(["GET /bills/1 HTTP/1.1", "Host: r", f"Authorization: Bearer {token(A)}", *lines, "", ""])
         with socket.create_connection((HOST, self.router.port), timeout=20) as connection:
             connection.sendall(head.encode())
@@ -151,7 +158,9 @@ def test_an_upgrade_that_is_not_named_is_removed(scene: Scene, lines: tuple[str,
         assert scene.service.header(name) == []
 
 
-@pytest.mark.parametrize("settings", ["HTTP2-Settings", "http2-settings", "HTTP2_Settings", "Http2.Settings", "HTTP2Settings"])
+@pytest.mark.parametrize(
+    "settings", ["HTTP2-Settings", "http2-settings", "HTTP2_Settings", "Http2.Settings", "HTTP2Settings"]
+)
 def test_http2_settings_never_pass(scene: Scene, settings: str) -> None:
     assert scene.ask(f"Connection: close, {settings}", f"{settings}: AA", f"{settings}: BB").startswith(b"HTTP/1.1 200")
     assert not re.search("http2", scene.service.heads[-1], re.IGNORECASE)
@@ -184,7 +193,9 @@ def test_no_answer_names_h2c(scene: Scene, protocol: str) -> None:
 @pytest.mark.parametrize("name", ["websocket", "WebSocket"])
 def test_a_websocket_is_a_tunnel_that_counts(scene: Scene, connection: str, name: str) -> None:
     before = len(scene.service.tunnelled)
-    answer = scene.ask(f"Connection: {connection}", f"Upgrade: {name}", KEY, "HTTP2-Settings: AA", "X-Switch-To: websocket")
+    answer = scene.ask(
+        f"Connection: {connection}", f"Upgrade: {name}", KEY, "HTTP2-Settings: AA", "X-Switch-To: websocket"
+    )
     assert answer.startswith(b"HTTP/1.1 101"), answer
     assert scene.service.header("connection") == ["upgrade"]
     assert scene.service.header("http2-settings") == []
@@ -194,7 +205,9 @@ def test_a_websocket_is_a_tunnel_that_counts(scene: Scene, connection: str, name
 
 @pytest.mark.parametrize("protocols", [("foo", "websocket"), ("websocket", "foo"), ("websocket", "websocket")])
 def test_a_101_that_names_two_protocols_is_cut(scene: Scene, protocols: tuple[str, str]) -> None:
-    answer = scene.ask("Connection: Upgrade", "Upgrade: websocket", KEY, "X-Switch-To: " + "\r\nX-Also-To: ".join(protocols))
+    answer = scene.ask(
+        "Connection: Upgrade", "Upgrade: websocket", KEY, "X-Switch-To: " + "\r\nX-Also-To: ".join(protocols)
+    )
     assert answer.startswith(b"HTTP/1.1 502"), answer
     assert scene.service.tunnelled == []
 
@@ -202,7 +215,16 @@ def test_a_101_that_names_two_protocols_is_cut(scene: Scene, protocols: tuple[st
 def test_http_1_0_has_no_upgrade(scene: Scene) -> None:
     """RFC 9110, 7.8: a server ignores it there."""
     with socket.create_connection((HOST, scene.router.port), timeout=20) as connection:
-        lines = ["GET /bills/1 HTTP/1.0", "Host: r", f"Authorization: Bearer {token(A)}", "Connection: Upgrade", "Upgrade: websocket", KEY, "", ""]
+        lines = [
+            "GET /bills/1 HTTP/1.0",
+            "Host: r",
+            f"Authorization: Bearer {token(A)}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            KEY,
+            "",
+            "",
+        ]
         connection.sendall("\r\n".join(lines).encode())
         assert connection.recv(65536).split(b" ", 2)[1] == b"200"
     assert scene.service.header("upgrade") == []
@@ -230,7 +252,11 @@ def test_no_name_at_all_means_no_upgrade() -> None:
         with temporary_folder() as folder, deployed(folder, landscape_router_upgrades=[]) as deployment:
             deployment.fill_store()
             deployment.start()
-            answer = deployment.get("/bills/1", token(A), {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+            answer = deployment.get(
+                "/bills/1",
+                token(A),
+                {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="},
+            )
             assert answer.status == 200
             assert not [name for name, _value in answer.seen["headers"] if name == "upgrade"]
     finally:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of approuter and sidecar share: XSUAA, Redis, two versions of the service, and approuters in front of them."""
+"""What the tests of approuter and sidecar share: XSUAA, Redis, two versions of the service, and approuters in front of
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.tests.cloud.approuter import Approuter, approuter_environment, destination, session_management
+from ansible_collections.zdm.landscape.tests.cloud.approuter import (
+    Approuter,
+    approuter_environment,
+    destination,
+    session_management,
+)
 from ansible_collections.zdm.landscape.tests.cloud.backend import Backend
 from ansible_collections.zdm.landscape.tests.cloud.browser import Browser, Route
 from ansible_collections.zdm.landscape.tests.cloud.redis import Redis
@@ -35,7 +42,9 @@ WITH_CERTIFICATE = Client("sb-x509!t1", "", ("mtcallback",), certificate="contro
 class Site:
     """The parts behind the approuters; an approuter is made and launched when it is asked for."""
 
-    def __init__(self, folder: Path, processes: Processes, certificates: Certificates, xsuaa: Xsuaa, live: Backend, idle: Backend) -> None:
+    def __init__(
+        self, folder: Path, processes: Processes, certificates: Certificates, xsuaa: Xsuaa, live: Backend, idle: Backend
+    ) -> None:
         self.folder, self.processes, self.certificates, self.xsuaa = folder, processes, certificates, xsuaa
         self.backends = {"live": live, "idle": idle}
         self.redis = Redis(processes, folder)
@@ -45,9 +54,19 @@ class Site:
         registry = {"saas_registry_url": registry_url, "appName": APP_NAME, **self.xsuaa.credentials(APP.id)}
         environment = sidecar_environment(self.xsuaa.credentials(APP.id), registry)
         name, data = f"mtx-{version}", self.folder / "tenants"
-        return Sidecar(name, self.processes, self.folder / name, environment, self.certificates.authority, version=version, data=data)
+        return Sidecar(
+            name,
+            self.processes,
+            self.folder / name,
+            environment,
+            self.certificates.authority,
+            version=version,
+            data=data,
+        )
 
-    def approuter(self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", tenant_host: str = "") -> Approuter:
+    def approuter(
+        self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", tenant_host: str = ""
+    ) -> Approuter:
         """Launch an approuter; one whose name ends in ``idle`` stands before the new version of the service.
 
         :param sessions: EXT_SESSION_MGT; sessions stay in its memory when it is empty.
@@ -57,7 +76,9 @@ class Site:
         pattern = {"TENANT_HOST_PATTERN": tenant_host} if tenant_host else {}
         xsuaa = self.xsuaa.credentials(APP.id, shared=bool(tenant_host))
         destinations = [destination("srv-api", backend.url)]
-        environment = approuter_environment(xsuaa, destinations, redis=redis or self.redis.credentials(), sessions=sessions, **pattern)
+        environment = approuter_environment(
+            xsuaa, destinations, redis=redis or self.redis.credentials(), sessions=sessions, **pattern
+        )
         approuter = Approuter(name, self.processes, self.folder / name, environment, self.certificates.authority)
         approuter.launch()
         return approuter

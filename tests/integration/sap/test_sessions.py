@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions of logged-in users while the route moves from the live approuter to the idle one, and logins of a robot: real approuters, real Redis."""
+"""Sessions of logged-in users while the route moves from the live approuter to the idle one, and logins of a robot:
+real approuters, real Redis.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.zdm.landscape.plugins.modules import approuter_login
 from ansible_collections.zdm.landscape.tests.cloud.approuter import Approuter
 from ansible_collections.zdm.landscape.tests.cloud.browser import Browser, LoginFailed, Page, Route, Worker
-from ansible_collections.zdm.landscape.tests.integration.sap.kit import PASSWORD, SECRET, USERS, Site, running_site, sessions
+from ansible_collections.zdm.landscape.tests.integration.sap.kit import (
+    PASSWORD,
+    SECRET,
+    USERS,
+    Site,
+    running_site,
+    sessions,
+)
 from ansible_collections.zdm.landscape.tests.landscape.processes import free_port, wait_until
 
 PAGE = "/api/incidents"
@@ -62,7 +71,9 @@ def _work(token: str) -> Callable[[Browser], Page]:
     return request
 
 
-def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(site: Site, approuters: dict[str, Approuter]) -> None:
+def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(
+    site: Site, approuters: dict[str, Approuter]
+) -> None:
     live, idle = approuters["live"], approuters["idle"]
     route = Route(live.port)
     browsers = [site.browser(route, user) for user in USERS]
@@ -70,12 +81,20 @@ def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(
     tokens = []
     for browser in browsers:
         page = browser.login(PAGE)
-        assert json.loads(page.text) == {"version": "1.0.0", "method": "GET", "path": PAGE, "user": browser.user, "zone": site.xsuaa.zones["provider"]}
+        assert json.loads(page.text) == {
+            "version": "1.0.0",
+            "method": "GET",
+            "path": PAGE,
+            "user": browser.user,
+            "zone": site.xsuaa.zones["provider"],
+        }
         tokens.append(browser.csrf_token(PAGE))
     assert all(tokens)
     cookies = [browser.cookies[browser.host]["JSESSIONID"] for browser in browsers]
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(browser, _work(token))) for browser, token in zip(browsers, tokens, strict=True)]
+        workers = [
+            stack.enter_context(Worker(browser, _work(token))) for browser, token in zip(browsers, tokens, strict=True)
+        ]
         wait_until(lambda: min(worker.pages for worker in workers) >= 3, "everybody works on live")
         leads_to_login = late.get(PAGE)
         wait_until(lambda: route.flying(live.port) >= 2, "requests are in flight")
@@ -83,7 +102,10 @@ def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(
         route.drain(live.port)
         live.stop()
         before = [worker.pages for worker in workers]
-        wait_until(lambda: all(worker.pages >= pages + ENOUGH for worker, pages in zip(workers, before, strict=True)), "everybody works on idle")
+        wait_until(
+            lambda: all(worker.pages >= pages + ENOUGH for worker, pages in zip(workers, before, strict=True)),
+            "everybody works on idle",
+        )
     assert [worker.failures for worker in workers] == [[] for _worker in workers]
     assert route.served[idle.port] >= ENOUGH * len(workers)
     assert [browser.cookies[browser.host]["JSESSIONID"] for browser in browsers] == cookies
@@ -94,11 +116,15 @@ def test_sessions_and_csrf_tokens_survive_the_switch_without_one_failed_request(
 
 def test_every_tenant_logs_in_at_its_own_zone_and_stays(site: Site, approuters: dict[str, Approuter]) -> None:
     route = Route(approuters["tenants-live"].port)
-    browsers = [Browser(f"{tenant}-incidents.localhost", route, site.certificates.authority, "alice@example.com", PASSWORD) for tenant in ("t1", "t2")]
+    browsers = [
+        Browser(f"{tenant}-incidents.localhost", route, site.certificates.authority, "alice@example.com", PASSWORD)
+        for tenant in ("t1", "t2")
+    ]
     assert [json.loads(browser.login(PAGE).text)["zone"] for browser in browsers] == ["t1", "t2"]
     route.move(approuters["tenants-idle"].port)
     assert [json.loads(browser.get(PAGE).text) for browser in browsers] == [
-        {"version": "2.0.0", "method": "GET", "path": PAGE, "user": "alice@example.com", "zone": zone} for zone in ("t1", "t2")
+        {"version": "2.0.0", "method": "GET", "path": PAGE, "user": "alice@example.com", "zone": zone}
+        for zone in ("t1", "t2")
     ]
 
 
@@ -126,7 +152,9 @@ def test_another_secret_loses_the_sessions(site: Site, approuters: dict[str, App
 
 
 @pytest.mark.parametrize("name", ["wrong-password", "redis-down"])
-def test_an_approuter_without_its_redis_looks_healthy_and_nobody_can_log_in(site: Site, approuters: dict[str, Approuter], name: str) -> None:
+def test_an_approuter_without_its_redis_looks_healthy_and_nobody_can_log_in(
+    site: Site, approuters: dict[str, Approuter], name: str
+) -> None:
     browser = site.browser(Route(approuters[name].port), "alice@example.com")
     assert browser.get("/public/health").status == 200
     with pytest.raises(LoginFailed, match="401"):
@@ -134,13 +162,22 @@ def test_an_approuter_without_its_redis_looks_healthy_and_nobody_can_log_in(site
 
 
 @pytest.fixture
-def log_in(site: Site, approuters: dict[str, Approuter], capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def log_in(
+    site: Site, approuters: dict[str, Approuter], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., dict[str, Any]]:
     """Run approuter_login against one of the approuters; the result is what it prints."""
 
     def call(name: str, **args: Any) -> dict[str, Any]:
         # Cookies know no ports: the approuter has another name than the XSUAA.
         url = f"http://127.0.0.1:{approuters[name].port}"
-        given = {"url": url, "path": PAGE, "username": "robot@example.com", "password": PASSWORD, "ca_file": str(site.certificates.authority), **args}
+        given = {
+            "url": url,
+            "path": PAGE,
+            "username": "robot@example.com",
+            "password": PASSWORD,
+            "ca_file": str(site.certificates.authority),
+            **args,
+        }
         with patch_module_args(given), pytest.raises(SystemExit):
             approuter_login.main()
         output = capsys.readouterr().out

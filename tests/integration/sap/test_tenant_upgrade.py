@@ -24,7 +24,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import 
 from ansible_collections.zdm.landscape.plugins.modules import tenant_upgrade
 from ansible_collections.zdm.landscape.tests.cloud.registries import SaasRegistryStandIn
 from ansible_collections.zdm.landscape.tests.cloud.sidecar import IDLE, LIVE, Sidecar
-from ansible_collections.zdm.landscape.tests.integration.sap.kit import APP, APP_NAME, OUTSIDER, WITH_CERTIFICATE, Site, running_site
+from ansible_collections.zdm.landscape.tests.integration.sap.kit import (
+    APP,
+    APP_NAME,
+    OUTSIDER,
+    WITH_CERTIFICATE,
+    Site,
+    running_site,
+)
 from ansible_collections.zdm.landscape.tests.landscape.processes import IMPORT_ROOT, free_port, wait_until
 
 OLD, NEW = ["ID", "title"], ["ID", "title", "urgency"]
@@ -78,7 +85,9 @@ def subscribe(site: Site, live: Sidecar) -> Subscribe:
         headers = {"Authorization": f"Bearer {site.xsuaa.token(APP.id)}", "Content-Type": "application/json"}
         for tenant in tenants:
             body = {"subscribedTenantId": tenant, "subscribedSubdomain": tenant, "eventType": "CREATE"}
-            answer = Web().send("PUT", f"{live.url}/-/cds/saas-provisioning/tenant/{tenant}", headers, json.dumps(body).encode())
+            answer = Web().send(
+                "PUT", f"{live.url}/-/cds/saas-provisioning/tenant/{tenant}", headers, json.dumps(body).encode()
+            )
             assert answer.status == 200, answer.text
         return tenants
 
@@ -98,8 +107,18 @@ def nobody(site: Site, live: Sidecar) -> None:
 
 def options(site: Site, sidecar: Sidecar, **args: Any) -> dict[str, Any]:
     secret = {"token_url": site.xsuaa.url, "client_id": APP.id, "client_secret": APP.secret}
-    given = {**secret, "url": sidecar.url, "ca_file": str(site.certificates.authority), "poll_interval": "30ms", "timeout": "10m"}
-    return {name: value for name, value in {**given, "log_dir": str(site.folder / "log"), **args}.items() if value is not None}
+    given = {
+        **secret,
+        "url": sidecar.url,
+        "ca_file": str(site.certificates.authority),
+        "poll_interval": "30ms",
+        "timeout": "10m",
+    }
+    return {
+        name: value
+        for name, value in {**given, "log_dir": str(site.folder / "log"), **args}.items()
+        if value is not None
+    }
 
 
 @pytest.fixture
@@ -118,7 +137,9 @@ def upgrade(site: Site, idle: Sidecar, capsys: pytest.CaptureFixture[str]) -> Up
 
 
 @pytest.mark.usefixtures("nobody")
-def test_all_tenants_the_canary_first_then_batches(idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade, site: Site) -> None:
+def test_all_tenants_the_canary_first_then_batches(
+    idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade, site: Site
+) -> None:
     one, two, three, four = tenants = subscribe(4)
     batches = [[three], [one, two], [four]]
     predicted = upgrade(check=True, canary=three, batch_size=2)
@@ -126,7 +147,13 @@ def test_all_tenants_the_canary_first_then_batches(idle: Sidecar, subscribe: Sub
     assert {state["status"] for state in predicted["tenants"].values()} == {"planned"}
     assert [idle.columns(tenant) for tenant in tenants] == [OLD] * 4
     done = upgrade(canary=three, batch_size=2, run_id="run-all")
-    assert (done["changed"], done["batches"], done["canary"], done["open_job"], done["failed_tenants"]) == (True, batches, three, "", [])
+    assert (done["changed"], done["batches"], done["canary"], done["open_job"], done["failed_tenants"]) == (
+        True,
+        batches,
+        three,
+        "",
+        [],
+    )
     assert sorted(done["upgraded"]) == tenants
     assert [idle.columns(tenant) for tenant in tenants] == [NEW] * 4
     lines = [json.loads(line) for line in (site.folder / "log" / "deployments.jsonl").read_text().splitlines()]
@@ -139,11 +166,19 @@ def test_all_tenants_the_canary_first_then_batches(idle: Sidecar, subscribe: Sub
     ]
 
 
-def test_a_tenant_that_fails_stops_the_batches_after_it_or_not(idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade) -> None:
+def test_a_tenant_that_fails_stops_the_batches_after_it_or_not(
+    idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade
+) -> None:
     one, two, three = tenants = subscribe(3)
     idle.behave(fail_tenants=[two])
     stopped = upgrade(tenants=tenants, batch_size=2)
-    assert (stopped["failed"], stopped["failed_tenants"], stopped["upgraded"], stopped["changed"], stopped["open_job"]) == (True, [two], [one], True, "")
+    assert (
+        stopped["failed"],
+        stopped["failed_tenants"],
+        stopped["upgraded"],
+        stopped["changed"],
+        stopped["open_job"],
+    ) == (True, [two], [one], True, "")
     assert stopped["error"] == "UpgradeFailed"
     assert f"{two} (simulated HDI deployment failure)" in stopped["msg"]
     assert stopped["tenants"][three] == {"status": "planned", "error": ""}
@@ -163,7 +198,9 @@ def test_a_canary_that_fails_is_the_only_one_touched(idle: Sidecar, subscribe: S
     assert idle.columns(one) == OLD
 
 
-def test_wrong_input_is_refused_before_anybody_is_touched(idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade) -> None:
+def test_wrong_input_is_refused_before_anybody_is_touched(
+    idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade
+) -> None:
     (one,) = subscribe(1)
     unknown = upgrade(tenants=[one, "nobody"])
     assert (unknown["error"], unknown["msg"].partition(". ")[0]) == ("InputError", "Unknown tenants: nobody")
@@ -186,11 +223,15 @@ def test_tokens_that_are_not_accepted(site: Site, idle: Sidecar, subscribe: Subs
     assert "Bad credentials" in upgrade(client_secret="not-the-secret")["msg"]
     assert "no complete client credentials" in upgrade(**plain)["msg"]
     (one,) = subscribe(1)
-    certified = upgrade(client_id=WITH_CERTIFICATE.id, client_secret=None, cert_file=str(site.certificates.controller), tenants=[one])
+    certified = upgrade(
+        client_id=WITH_CERTIFICATE.id, client_secret=None, cert_file=str(site.certificates.controller), tenants=[one]
+    )
     assert certified["upgraded"] == [one], certified["msg"]
 
 
-def test_there_is_no_way_back_through_the_live_version(live: Sidecar, idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade) -> None:
+def test_there_is_no_way_back_through_the_live_version(
+    live: Sidecar, idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade
+) -> None:
     (one,) = subscribe(1)
     assert upgrade(tenants=[one])["upgraded"] == [one]
     back = upgrade(live, tenants=[one])
@@ -199,12 +240,16 @@ def test_there_is_no_way_back_through_the_live_version(live: Sidecar, idle: Side
     assert idle.columns(one) == NEW
 
 
-def _in_thread(site: Site, sidecar: Sidecar, pool: ThreadPoolExecutor, told: list[str], tenants: list[str]) -> Future[Outcome]:
+def _in_thread(
+    site: Site, sidecar: Sidecar, pool: ThreadPoolExecutor, told: list[str], tenants: list[str]
+) -> Future[Outcome]:
     way = build_way({**options(site, sidecar), "via": "sidecar"})
     return pool.submit(Run(way, plan(way.tenants(), tenants, "", 10), 600_000, 30, False, told.append).carry_out)
 
 
-def test_a_job_that_is_still_open_is_told_waited_for_and_not_doubled(idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade, site: Site) -> None:
+def test_a_job_that_is_still_open_is_told_waited_for_and_not_doubled(
+    idle: Sidecar, subscribe: Subscribe, upgrade: Upgrade, site: Site
+) -> None:
     one, two = tenants = subscribe(2)
     idle.behave(slow_ms=HELD_MS)
     late = upgrade(tenants=tenants, timeout="1ms")
@@ -214,7 +259,10 @@ def test_a_job_that_is_still_open_is_told_waited_for_and_not_doubled(idle: Sidec
 
     def end_when_it_is_waited_for() -> None:
         log = site.folder / "log" / "deployments.jsonl"
-        wait_until(lambda: f"job {late['open_job']} of somebody else still upgrades" in log.read_text(), "the job is waited for")
+        wait_until(
+            lambda: f"job {late['open_job']} of somebody else still upgrades" in log.read_text(),
+            "the job is waited for",
+        )
         idle.behave()
 
     with ThreadPoolExecutor(1) as pool:
@@ -256,9 +304,14 @@ def test_the_registry_calls_the_application_at_its_url(
 ) -> None:
     """After the resume the new version answers at the live URL; an idle URL that is gone is the error of the seed."""
     one, two = tenants = subscribe(2)
-    registry.subscribers = SaasRegistryStandIn(site.xsuaa, APP_NAME, {}, {tenant: tenant for tenant in tenants}, APP.id).subscribers
+    registry.subscribers = SaasRegistryStandIn(
+        site.xsuaa, APP_NAME, {}, {tenant: tenant for tenant in tenants}, APP.id
+    ).subscribers
     callback = "/-/cds/saas-provisioning"
-    registry.app_urls = {"getDependencies": f"{idle.url}{callback}/dependencies", "onSubscription": f"{idle.url}{callback}/tenant/{{tenantId}}"}
+    registry.app_urls = {
+        "getDependencies": f"{idle.url}{callback}/dependencies",
+        "onSubscription": f"{idle.url}{callback}/tenant/{{tenantId}}",
+    }
     through = {"via": "saas_registry", "url": registry.url, "app_name": APP_NAME}
     done = upgrade(tenants=[one], **through)
     assert done["upgraded"] == [one], done.get("msg")
@@ -271,12 +324,32 @@ def test_the_registry_calls_the_application_at_its_url(
 
 def test_the_progress_is_shown_while_it_runs(site: Site, idle: Sidecar, subscribe: Subscribe) -> None:
     (one,) = subscribe(1)
-    play = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"zdm.landscape.tenant_upgrade": options(site, idle, tenants=[one])}]}]
+    play = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "tasks": [{"zdm.landscape.tenant_upgrade": options(site, idle, tenants=[one])}],
+        }
+    ]
     playbook = site.folder / "play.json"
     playbook.write_text(json.dumps(play))
     program = Path(sys.executable).with_name("ansible-playbook")
-    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(IMPORT_ROOT), "ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_HOME": str(site.folder / "home")}
-    command = [str(program), "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", str(playbook)]
+    env = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(IMPORT_ROOT),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_HOME": str(site.folder / "home"),
+    }
+    command = [
+        str(program),
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-e",
+        f"ansible_python_interpreter={sys.executable}",
+        str(playbook),
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"tenant {one} upgraded (1 of 1)" in done.stderr

@@ -13,8 +13,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.p
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C
 
 SCHEMA = """
-CREATE TABLE bill (tenant_id TEXT, id INTEGER, note TEXT, amount REAL, twice REAL GENERATED ALWAYS AS (amount * 2), PRIMARY KEY (tenant_id, id));
-CREATE TABLE item (tenant_id TEXT NOT NULL, bill INTEGER NOT NULL, pos INTEGER NOT NULL, txt TEXT, data BLOB, PRIMARY KEY (tenant_id, bill, pos),
+CREATE TABLE bill (tenant_id TEXT, id INTEGER, note TEXT, amount REAL, twice REAL GENERATED ALWAYS AS (amount * 2),
+ PRIMARY KEY (tenant_id, id));
+CREATE TABLE item (tenant_id TEXT NOT NULL, bill INTEGER NOT NULL, pos INTEGER NOT NULL, txt TEXT, data BLOB,
+ PRIMARY KEY (tenant_id, bill, pos),
   FOREIGN KEY (tenant_id, bill) REFERENCES bill (tenant_id, id) ON DELETE CASCADE ON UPDATE CASCADE) WITHOUT ROWID;
 CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant_id TEXT NOT NULL, txt TEXT, UNIQUE (tenant_id, txt));
 CREATE TABLE share (id INTEGER PRIMARY KEY, tenant_id VARCHAR(63) NOT NULL, owner_tenant_id VARCHAR(63) NOT NULL);
@@ -41,9 +43,15 @@ class Bench:
         self.admin.execute("BEGIN")
         for tenant, first in ((A, 0), (C, 1_000_000)):
             numbers = range(1, rows + 1)
-            self.admin.executemany("INSERT INTO bill VALUES (?, ?, ?, ?)", [(tenant, n, "n" * 150, n / 7) for n in numbers])
-            self.admin.executemany("INSERT INTO item VALUES (?, ?, 1, ?, ?)", [(tenant, n, "t" * 150, b"\0\xff'") for n in numbers])
-            self.admin.executemany("INSERT INTO event VALUES (?, ?, ?)", [(first + n, tenant, f"{n}" + "e" * 150) for n in numbers])
+            self.admin.executemany(
+                "INSERT INTO bill VALUES (?, ?, ?, ?)", [(tenant, n, "n" * 150, n / 7) for n in numbers]
+            )
+            self.admin.executemany(
+                "INSERT INTO item VALUES (?, ?, 1, ?, ?)", [(tenant, n, "t" * 150, b"\0\xff'") for n in numbers]
+            )
+            self.admin.executemany(
+                "INSERT INTO event VALUES (?, ?, ?)", [(first + n, tenant, f"{n}" + "e" * 150) for n in numbers]
+            )
             self.admin.executemany("INSERT INTO share VALUES (?, ?, ?)", [(first + n, tenant, C) for n in numbers])
         self.admin.execute("INSERT INTO share VALUES (9000000, ?, ?), (9000001, ?, ?)", (C, A, A, A))
         self.admin.execute("COMMIT")
@@ -61,7 +69,13 @@ class Bench:
         return participant
 
     def options(self, **options: Any) -> dict[str, Any]:
-        return {"name": "docs", "kind": "sqlite", "database": str(self.path), "tenant_columns": ["tenant_id", "owner_tenant_id"], **options}
+        return {
+            "name": "docs",
+            "kind": "sqlite",
+            "database": str(self.path),
+            "tenant_columns": ["tenant_id", "owner_tenant_id"],
+            **options,
+        }
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         return self.admin.execute(statement).fetchall()

@@ -17,7 +17,17 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import T
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
-from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage, status, under
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import (
+    KEY,
+    WAIT_MS,
+    A,
+    B,
+    C,
+    move,
+    stage,
+    status,
+    under,
+)
 
 WRITES = (
     f"INSERT INTO bill (tenant_id, id) VALUES ('{C}', 900), ('{A}', 901)",
@@ -80,13 +90,20 @@ def test_readers_see_all_or_nothing_and_go_on_until_the_commit(staged: tuple[Ben
 
 
 @pytest.mark.parametrize("verb", ["prelude", "barrier", "turn", "undo", "take_over"])
-def test_a_lock_of_another_process_is_named(staged: tuple[Bench, SQLite], monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_a_lock_of_another_process_is_named(
+    staged: tuple[Bench, SQLite], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     bench, participant = staged
     monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs.VERB_TIMEOUT_MS", 300)
     if verb in ("turn", "undo"):
         participant.barrier(move(), WAIT_MS)
-    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code, str(bench.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE');"
+        " print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(bench.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout
         other.stdout.readline()
         rows = bench.rows()
@@ -166,16 +183,34 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         ("CREATE TABLE odd (tenant_id INTEGER NOT NULL, id INTEGER, PRIMARY KEY (tenant_id, id))", "not text or uuid"),
         ("CREATE TABLE odd (tenant_id TEXT, id INTEGER PRIMARY KEY)", "may be null"),
         (
-            f"CREATE TABLE odd (tenant_id TEXT NOT NULL CHECK (tenant_id <> '{B}'), id INTEGER PRIMARY KEY); INSERT INTO odd VALUES ('{A}', 1)",
+            (
+                f"CREATE TABLE odd (tenant_id TEXT NOT NULL CHECK (tenant_id <> '{B}'), id INTEGER PRIMARY KEY); INSERT"
+                f" INTO odd VALUES ('{A}', 1)"
+            ),
             "cannot take the id",
         ),
-        (f"CREATE TABLE odd (tenant_id TEXT COLLATE NOCASE NOT NULL, id INTEGER PRIMARY KEY); INSERT INTO odd VALUES ('{A.upper()}', 1)", "only looks like"),
-        ("CREATE TABLE odd (tenant_id TEXT, id INTEGER, PRIMARY KEY (tenant_id, id)); INSERT INTO odd VALUES (NULL, 1)", "may be null"),
+        (
+            (
+                "CREATE TABLE odd (tenant_id TEXT COLLATE NOCASE NOT NULL, id INTEGER PRIMARY KEY); INSERT INTO odd"
+                f" VALUES ('{A.upper()}', 1)"
+            ),
+            "only looks like",
+        ),
+        (
+            (
+                "CREATE TABLE odd (tenant_id TEXT, id INTEGER, PRIMARY KEY (tenant_id, id)); INSERT INTO odd VALUES"
+                " (NULL, 1)"
+            ),
+            "may be null",
+        ),
     ],
 )
 def test_tables_that_are_refused(bench: Bench, ddl: str, reason: str) -> None:
     bench.admin.executescript(ddl)
-    ignored = {row[0]: {"ignore": "part of a virtual table"} for row in bench.sql("SELECT name FROM sqlite_master WHERE name GLOB 'odd_*' AND type = 'table'")}
+    ignored = {
+        row[0]: {"ignore": "part of a virtual table"}
+        for row in bench.sql("SELECT name FROM sqlite_master WHERE name GLOB 'odd_*' AND type = 'table'")
+    }
     refusals = bench.participant(tables=ignored).inspect(KEY, A, B).refusals
     assert {refusal.object for refusal in refusals} == {"odd"}
     assert any(reason in refusal.reason for refusal in refusals)
@@ -193,4 +228,6 @@ def test_a_text_id_is_compared_byte_for_byte(bench: Bench) -> None:
     participant = bench.participant()
     stage(participant)
     participant.barrier(move(), WAIT_MS)
-    assert bench.sql(f"SELECT tenant_id FROM event WHERE txt = 'another tenant' AND tenant_id <> '{B}'") == [(A.upper(),)]
+    assert bench.sql(f"SELECT tenant_id FROM event WHERE txt = 'another tenant' AND tenant_id <> '{B}'") == [
+        (A.upper(),)
+    ]

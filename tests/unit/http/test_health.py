@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.http import health
-from ansible_collections.zdm.landscape.plugins.module_utils.http.health import Endpoint, check, check_all, endpoints_of, slowest_answer_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.http.health import (
+    Endpoint,
+    check,
+    check_all,
+    endpoints_of,
+    slowest_answer_ms,
+)
 
 ANSWERS = {
     "/up": (200, b'{"status": "UP", "queue": {"backlog": 3}}'),
@@ -93,7 +99,9 @@ def test_an_endpoint_is_judged(server: str, path: str, assertion: str, healthy: 
         ("/error", 200, "", False, "answers with status 503, not 200"),
     ],
 )
-def test_the_status_may_be_named(server: str, path: str, status: int, assertion: str, healthy: bool, message: str) -> None:
+def test_the_status_may_be_named(
+    server: str, path: str, status: int, assertion: str, healthy: bool, message: str
+) -> None:
     verdict = check(Endpoint(server + path, assertion, status))
     assert (verdict.healthy, message in verdict.message) == (healthy, True)
 
@@ -113,7 +121,11 @@ def test_a_closed_port_is_unhealthy() -> None:
 
 def test_all_are_asked_in_the_order_given(server: str) -> None:
     found = check_all([Endpoint(f"{server}/down"), Endpoint(f"{server}/error"), Endpoint(f"{server}/up")])
-    assert [(verdict.url.rpartition("/")[2], verdict.healthy) for verdict in found] == [("down", True), ("error", False), ("up", True)]
+    assert [(verdict.url.rpartition("/")[2], verdict.healthy) for verdict in found] == [
+        ("down", True),
+        ("error", False),
+        ("up", True),
+    ]
     assert check_all([]) == []
 
 

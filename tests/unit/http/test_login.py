@@ -14,7 +14,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.login import Re
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 
 Pages = Callable[[Request], Answer]
-_FIELDS = '<input type="hidden" name="token" value="a&amp;b"><input name="j_username"><input type="password" name="j_password">'
+_FIELDS = (
+    '<input type="hidden" name="token" value="a&amp;b"><input name="j_username"><input type="password"'
+    ' name="j_password">'
+)
 FORM = f'<form action="/sso?x=1" method="post">{_FIELDS}</form>'
 
 
@@ -64,7 +67,9 @@ def approuter(app: Server, provider: Server, page: Answer | None = None, keeps: 
 def test_forms_and_relays_of_another_provider_are_passed(servers: tuple[Server, Server]) -> None:
     app, provider = servers
     app.pages = approuter(app, provider)
-    relay = f'<form action="{provider.url}/acs" method="POST"><input type="hidden" name="SAMLResponse" value="x"></form>'
+    relay = (
+        f'<form action="{provider.url}/acs" method="POST"><input type="hidden" name="SAMLResponse" value="x"></form>'
+    )
 
     def pages(request: Request) -> Answer:
         if request.path == "/sso":
@@ -89,7 +94,9 @@ def test_forms_and_relays_of_another_provider_are_passed(servers: tuple[Server, 
         (Answer(200, FORM), "credentials_refused"),
     ],
 )
-def test_what_the_provider_does_wrong_is_not_the_applications_fault(servers: tuple[Server, Server], page: Answer, verdict: str) -> None:
+def test_what_the_provider_does_wrong_is_not_the_applications_fault(
+    servers: tuple[Server, Server], page: Answer, verdict: str
+) -> None:
     app, provider = servers
     app.pages = approuter(app, provider)
     provider.pages = lambda request: page
@@ -120,7 +127,9 @@ def test_what_is_wrong_after_the_login(servers: tuple[Server, Server], page: Ans
     assert login(app).verdict == verdict
 
 
-def test_a_callback_that_fails_and_a_login_without_end(servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_callback_that_fails_and_a_login_without_end(
+    servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(login_engine, "_HOPS", 6)
     app, provider = servers
     provider.pages = lambda request: to(f"http://127.0.0.1:{app.port}/callback?code=1")
@@ -130,8 +139,12 @@ def test_a_callback_that_fails_and_a_login_without_end(servers: tuple[Server, Se
     assert login(app).verdict == "session_lost"
 
 
-@pytest.mark.parametrize(("page", "verdict"), [(Answer(200, "open to all"), "not_protected"), (Answer(404, "no such route"), "app_down")])
-def test_the_first_page_tells_whether_there_is_anything_to_try(servers: tuple[Server, Server], page: Answer, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "verdict"), [(Answer(200, "open to all"), "not_protected"), (Answer(404, "no such route"), "app_down")]
+)
+def test_the_first_page_tells_whether_there_is_anything_to_try(
+    servers: tuple[Server, Server], page: Answer, verdict: str
+) -> None:
     app, _provider = servers
     app.pages = lambda request: page
     assert login(app).verdict == verdict

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routers and participants in memory that refuse whatever the protocol forbids. The real ones are tested in tests/integration."""
+"""Routers and participants in memory that refuse whatever the protocol forbids. The real ones are tested in
+tests/integration.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class MemoryRouter(Router):
     def lease(self, migration: str, epoch: int, ids: Iterable[str], lease_ms: int, mode: str) -> None:
         self._write("lease", migration, epoch)
         until = int(time.time() * 1000) + lease_ms
-        self.blocks |= {tid: Block(mode, until, migration) for tid in ids if tid not in self.blocks or not self.blocks[tid].far}
+        self.blocks |= {
+            tid: Block(mode, until, migration) for tid in ids if tid not in self.blocks or not self.blocks[tid].far
+        }
 
     def close(self, migration: str, epoch: int, ids: Iterable[str], mode: str) -> None:
         self._write("close", migration, epoch)
@@ -87,7 +91,19 @@ class MemoryRouter(Router):
 
     def state(self, usage: bool = False) -> RouterState:
         self.log.write(self.name, "state")
-        return RouterState(self.name, "1", True, int(time.time() * 1000), 0, dict(self.epochs), dict(self.blocks), dict(self.overrides), {}, {}, frozenset())
+        return RouterState(
+            self.name,
+            "1",
+            True,
+            int(time.time() * 1000),
+            0,
+            dict(self.epochs),
+            dict(self.blocks),
+            dict(self.overrides),
+            {},
+            {},
+            frozenset(),
+        )
 
 
 class MemoryParticipant(Participant):
@@ -168,7 +184,15 @@ class MemoryParticipant(Participant):
             return Status(self.name, self.kind, ABSENT)
         other = target_id if self.live == source_id else source_id
         rows = {self.live: 1, other: self.twins}
-        return Status(self.name, self.kind, self.state, self.epoch, self.live if self.state != ABSENT else "", pending=self.logged, rows=rows)
+        return Status(
+            self.name,
+            self.kind,
+            self.state,
+            self.epoch,
+            self.live if self.state != ABSENT else "",
+            pending=self.logged,
+            rows=rows,
+        )
 
     def fingerprint(self, tenant_id: str) -> str:
         return "f"

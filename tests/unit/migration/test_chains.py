@@ -59,7 +59,9 @@ class Leg:
         finalize(self.small.store, self.journal(), self.parties(), self.small.participants)
 
     def problems(self) -> list[str]:
-        return migration_status(self.small.store, self.small.fleet, self.small.participants, self.source, self.target).problems
+        return migration_status(
+            self.small.store, self.small.fleet, self.small.participants, self.source, self.target
+        ).problems
 
 
 @pytest.fixture
@@ -72,7 +74,14 @@ def moved(small: Small) -> Small:
 
 
 def onboard_d(small: Small) -> None:
-    body = {"id": D.id, "subdomain": "d", "datacenter": "us10", "channel": "stable", "mapToTenant": "b", "mapToTenantId": B.id}
+    body = {
+        "id": D.id,
+        "subdomain": "d",
+        "datacenter": "us10",
+        "channel": "stable",
+        "mapToTenant": "b",
+        "mapToTenantId": B.id,
+    }
     small.store.put(ONBOARDED, "d", body, None)
     for router in small.routers:
         router.overrides[D.id] = B.id
@@ -80,7 +89,10 @@ def onboard_d(small: Small) -> None:
 
 def rendered(store: FileStore) -> Maps:
     """What a router that starts now would know."""
-    bodies = [{document.name: document.body for document in store.list(collection)} for collection in (ONBOARDED, MIGRATIONS, CLAIMS)]
+    bodies = [
+        {document.name: document.body for document in store.list(collection)}
+        for collection in (ONBOARDED, MIGRATIONS, CLAIMS)
+    ]
     return render(Documents(onboarded=bodies[0], migrations=bodies[1], claims=bodies[2]))
 
 
@@ -89,7 +101,9 @@ def assert_lead_to(small: Small, live: Tenant, *tenants: Tenant) -> None:
     for tenant in tenants:
         assert small.leads_to(tenant.subdomain) == (None if tenant == live else live.subdomain)
     for overrides in (*(router.overrides for router in small.routers), rendered(small.store).override):
-        assert {tenant.id: overrides.get(tenant.id, tenant.id) for tenant in tenants} == dict.fromkeys((tenant.id for tenant in tenants), live.id)
+        assert {tenant.id: overrides.get(tenant.id, tenant.id) for tenant in tenants} == dict.fromkeys(
+            (tenant.id for tenant in tenants), live.id
+        )
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "and back again"])
@@ -121,7 +135,9 @@ def test_all_accounts_go_along_at_every_moment(moved: Small, monkeypatch: pytest
     ids = {tenant.id for tenant in everybody}
     assert {phase for phase, _canonical, _maps in moments} == set("WCKRI")
     for phase, canonical, maps in moments:
-        assert {tenant_id: maps.override.get(tenant_id, tenant_id) for tenant_id in ids} == dict.fromkeys(ids, canonical), phase
+        assert {tenant_id: maps.override.get(tenant_id, tenant_id) for tenant_id in ids} == dict.fromkeys(
+            ids, canonical
+        ), phase
         assert set(maps.block) == (ids if phase in "CK" else set()), phase
     for step in ("block", "drain", "close", "barrier", "commit", "documents", "turn", "map"):
         assert steps[step] == {frozenset(ids)}, step
@@ -135,7 +151,14 @@ def test_an_account_that_is_onboarded_in_the_window_follows(moved: Small) -> Non
 
     def tell(step: dict[str, Any]) -> None:
         if step["step"] == "close":
-            body = {"id": late.id, "subdomain": "e", "datacenter": "us10", "channel": "stable", "mapToTenant": "b", "mapToTenantId": B.id}
+            body = {
+                "id": late.id,
+                "subdomain": "e",
+                "datacenter": "us10",
+                "channel": "stable",
+                "mapToTenant": "b",
+                "mapToTenantId": B.id,
+            }
             moved.store.put(ONBOARDED, "e", body, None)
 
     leg.cutover(tell).switch(D, lambda: 0)

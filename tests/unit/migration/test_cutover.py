@@ -6,7 +6,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Refused,
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import cutover as cutover_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, ONBOARDED, Document
@@ -57,7 +63,19 @@ def test_a_switch_runs_the_table_in_order(small: Small, monkeypatch: pytest.Monk
         "journal_idle",
     ]
     order = [operation for target, operation in small.log if target in ("router-1", "bills") and operation != "state"]
-    assert order == ["take_over", "take_over", "lease", "in_flight", "prelude", "close", "in_flight", "barrier", "turn", "map", "release"]
+    assert order == [
+        "take_over",
+        "take_over",
+        "lease",
+        "in_flight",
+        "prelude",
+        "close",
+        "in_flight",
+        "barrier",
+        "turn",
+        "map",
+        "release",
+    ]
     small.assert_agreed(B)
     assert small.journal().body["windows"][-1]["predicted_window_ms"] == 7
 
@@ -79,9 +97,18 @@ def test_reverse_is_the_same_document_and_counter(small: Small) -> None:
 
 @pytest.mark.parametrize(
     ("target", "operation"),
-    [("router-1", "lease"), ("router-2", "in_flight"), ("bills", "prelude"), ("router-2", "close"), ("bills", "barrier"), ("rating", "barrier")],
+    [
+        ("router-1", "lease"),
+        ("router-2", "in_flight"),
+        ("bills", "prelude"),
+        ("router-2", "close"),
+        ("bills", "barrier"),
+        ("rating", "barrier"),
+    ],
 )
-def test_an_error_before_the_commit_is_undone(small: Small, monkeypatch: pytest.MonkeyPatch, target: str, operation: str) -> None:
+def test_an_error_before_the_commit_is_undone(
+    small: Small, monkeypatch: pytest.MonkeyPatch, target: str, operation: str
+) -> None:
     written = phases_written(monkeypatch)
     small.log.failures[target, operation] = [Refused(f"{target} refuses {operation}.", "Mend it.")]
     with pytest.raises(Refused, match=f"{target} refuses {operation}") as caught:
@@ -209,13 +236,20 @@ def test_a_live_controller_is_not_taken_over(small: Small) -> None:
 
 
 @pytest.mark.parametrize("landed", [True, False])
-def test_an_unknown_outcome_of_the_commit_is_read_again(small: Small, monkeypatch: pytest.MonkeyPatch, landed: bool) -> None:
+def test_an_unknown_outcome_of_the_commit_is_read_again(
+    small: Small, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
     from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown
 
     original = FileStore.put
 
     def put(self: FileStore, collection: str, name: str, body: dict, revision: str | None) -> Document:  # type: ignore[type-arg]
-        if collection == MIGRATIONS and body["phase"] == "K" and body["canonical"] == B.id and not small.log.of("unknown"):
+        if (
+            collection == MIGRATIONS
+            and body["phase"] == "K"
+            and body["canonical"] == B.id
+            and not small.log.of("unknown")
+        ):
             small.log.append(("store", "unknown"))
             if landed:
                 original(self, collection, name, body, revision)
@@ -233,7 +267,9 @@ def test_an_unknown_outcome_of_the_commit_is_read_again(small: Small, monkeypatc
 
 
 @pytest.mark.parametrize(("phase", "live"), [("W", B), ("C", B), ("K", B), ("R", B), ("U", B), ("V", B)])
-def test_the_same_command_goes_on_from_every_phase(small: Small, monkeypatch: pytest.MonkeyPatch, phase: str, live: object) -> None:
+def test_the_same_command_goes_on_from_every_phase(
+    small: Small, monkeypatch: pytest.MonkeyPatch, phase: str, live: object
+) -> None:
     class Died(BaseException):
         pass
 
@@ -303,7 +339,12 @@ def test_abort_undoes_a_window_and_finishes_a_commit(small: Small) -> None:
 def test_an_account_onboarded_during_the_window_is_mapped_with_the_rest(small: Small) -> None:
     def onboard() -> bool:
         if ("bills", "prelude") in small.log and small.store.get(ONBOARDED, "d") is None:
-            small.store.put(ONBOARDED, "d", {"id": "guid-d", "subdomain": "d", "datacenter": "us10", "mapToTenant": "a", "mapToTenantId": "guid-a"}, None)
+            small.store.put(
+                ONBOARDED,
+                "d",
+                {"id": "guid-d", "subdomain": "d", "datacenter": "us10", "mapToTenant": "a", "mapToTenantId": "guid-a"},
+                None,
+            )
         return False
 
     small.cutover(onboard).switch(B, lambda: 0)

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Format numbers: every reader refuses what a newer collection wrote, by its name and before anything is touched; none is the first."""
+"""Format numbers: every reader refuses what a newer collection wrote, by its name and before anything is touched; none
+is the first.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage impo
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, COLLECTIONS, MIGRATIONS, ONBOARDED, THROTTLES
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
+    CLAIMS,
+    COLLECTIONS,
+    MIGRATIONS,
+    ONBOARDED,
+    THROTTLES,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, plan_present
 
 from .conftest import A, B, Small
@@ -42,7 +50,11 @@ def set_format(small: Small, collection: str, name: str, number: Any) -> None:
 def content(small: Small) -> dict[str, Any]:
     documents = [document for collection in COLLECTIONS for document in small.store.list(collection)]
     participants = [(participant.state, participant.epoch) for participant in small.participants]
-    return {"store": documents, "participants": participants, "routers": [(router.epochs, dict(router.blocks)) for router in small.routers]}
+    return {
+        "store": documents,
+        "participants": participants,
+        "routers": [(router.epochs, dict(router.blocks)) for router in small.routers],
+    }
 
 
 def prepared(small: Small, command: str) -> None:
@@ -58,7 +70,9 @@ def prepared(small: Small, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("collection", "name"), PATHS, ids=["/".join(path) for path in PATHS])
 @pytest.mark.parametrize("number", [FORMAT + 1, "next"])
-def test_a_newer_document_is_refused_before_anything_is_touched(small: Small, command: str, collection: str, name: str, number: object) -> None:
+def test_a_newer_document_is_refused_before_anything_is_touched(
+    small: Small, command: str, collection: str, name: str, number: object
+) -> None:
     prepared(small, command)
     set_format(small, collection, name, number)
     before = content(small)
@@ -96,7 +110,9 @@ def test_a_newer_claim_is_not_given_back(small: Small) -> None:
 def test_what_is_written_has_a_number(small: Small) -> None:
     small.cutover().switch(B, lambda: 0)
     for collection in (MIGRATIONS, CLAIMS, ONBOARDED):
-        assert [document.body["format"] for document in small.store.list(collection)] == [FORMAT] * len(small.store.list(collection))
+        assert [document.body["format"] for document in small.store.list(collection)] == [FORMAT] * len(
+            small.store.list(collection)
+        )
 
 
 @pytest.mark.parametrize(("number", "limit"), [(None, 7), (FORMAT, 7), (FORMAT + 1, 0)])
@@ -105,7 +121,9 @@ def test_limits_of_a_newer_format_are_told_and_ignored(small: Small, number: Any
     small.store.put(THROTTLES, "a--b", {"rows_per_second": 7, **({} if number is None else {"format": number})}, None)
     told: list[dict[str, Any]] = []
     throttle = Throttle(Limits(), small.store, "a--b", lambda: None, told.append)
-    throttle.wait(small.participants[0], {"participant": "bills", "table": "bill", "step": COPY, "rows": 0}, lambda: None)
+    throttle.wait(
+        small.participants[0], {"participant": "bills", "table": "bill", "step": COPY, "rows": 0}, lambda: None
+    )
     assert throttle.limits.rows_per_second == limit
     assert [entry["step"] for entry in told] == (["limits"] if limit else ["warning"])
     assert limit or "throttles/a--b has format 2" in told[0]["message"]

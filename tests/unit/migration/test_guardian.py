@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a guardian acts, how long it tries, and what it leaves when it gives up. Real kills are in tests/chaos/test_guardian.py."""
+"""When a guardian acts, how long it tries, and what it leaves when it gives up. Real kills are in
+tests/chaos/test_guardian.py.
+"""
 
 from __future__ import annotations
 
@@ -77,16 +79,28 @@ def recovered(small: Small, epoch: int, give_up_s: float = 5.0) -> None:
 )
 def test_it_acts_only_when_an_armed_parent_ends_without_a_goodbye(body: str, heard: str, tmp_path: Path) -> None:
     said = tmp_path / "said"
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(body=body), str(said)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(body=body), str(said)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     wait_until(lambda: not alive(int(done.stdout)), "the guardian ends")
     assert (said.read_text() if said.exists() else "") == heard
 
 
 @pytest.mark.parametrize(
     ("target", "operation", "live", "outcome"),
-    [("router-1", "close", A, "undone"), ("rating", "barrier", A, "undone"), ("rating", "turn", B, "finished"), ("router-2", "release", B, "finished")],
+    [
+        ("router-1", "close", A, "undone"),
+        ("rating", "barrier", A, "undone"),
+        ("rating", "turn", B, "finished"),
+        ("router-2", "release", B, "finished"),
+    ],
 )
-def test_it_undoes_before_the_commit_and_finishes_after_it(small: Small, target: str, operation: str, live: Tenant, outcome: str) -> None:
+def test_it_undoes_before_the_commit_and_finishes_after_it(
+    small: Small, target: str, operation: str, live: Tenant, outcome: str
+) -> None:
     recovered(small, died(small, target, operation))
     small.assert_agreed(live)
     end = small.journal().end

@@ -11,7 +11,11 @@ from dataclasses import replace
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import claim, resolve
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding, Preflight, refuse_unless_ok
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import (
+    Finding,
+    Preflight,
+    refuse_unless_ok,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, rewrite
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Block
@@ -105,7 +109,10 @@ def test_routers(small: Small, monkeypatch: pytest.MonkeyPatch, change_of: dict,
 def test_a_wrong_override_is_found_at_every_router(small: Small) -> None:
     for router in small.routers:
         router.overrides["guid-c"] = "guid-b"
-    assert [(finding.check, finding.object) for finding in bad(small)] == [("routing", "router-1"), ("routing", "router-2")]
+    assert [(finding.check, finding.object) for finding in bad(small)] == [
+        ("routing", "router-1"),
+        ("routing", "router-2"),
+    ]
 
 
 def test_another_migrations_window_does_not_matter(small: Small) -> None:
@@ -125,18 +132,31 @@ def test_a_router_or_database_that_does_not_answer(small: Small) -> None:
 def test_refusals_of_a_table_and_health(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     inspect = MemoryParticipant.inspect
     refusal = Refusal("bills.line", "not classified", "Classify it.")
-    monkeypatch.setattr(MemoryParticipant, "inspect", lambda self, *args: replace(inspect(self, *args), refusals=(refusal,) if self.name == "bills" else ()))
+    monkeypatch.setattr(
+        MemoryParticipant,
+        "inspect",
+        lambda self, *args: replace(inspect(self, *args), refusals=(refusal,) if self.name == "bills" else ()),
+    )
     red = Finding("health", False, "http://bills/health", "bills is red", "Look.")
-    preflight = Preflight(small.store, small.fleet, small.participants, small.journal(), small.parties(), A, 20_000, lambda: [red])
+    preflight = Preflight(
+        small.store, small.fleet, small.participants, small.journal(), small.parties(), A, 20_000, lambda: [red]
+    )
     found = [finding for finding in preflight.run(for_window=False) if not finding.ok]
-    assert [(finding.check, finding.object) for finding in found] == [("health", "http://bills/health"), ("tables", "bills.line")]
+    assert [(finding.check, finding.object) for finding in found] == [
+        ("health", "http://bills/health"),
+        ("tables", "bills.line"),
+    ]
     with pytest.raises(Refused, match=r"bills is red Look. .tables. not classified Classify it"):
         refuse_unless_ok(found)
 
 
 def test_schema_drift_and_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     inspect = MemoryParticipant.inspect
-    monkeypatch.setattr(MemoryParticipant, "inspect", lambda self, *args: replace(inspect(self, *args), digest="other", window_ms=50_000))
+    monkeypatch.setattr(
+        MemoryParticipant,
+        "inspect",
+        lambda self, *args: replace(inspect(self, *args), digest="other", window_ms=50_000),
+    )
     assert [finding.check for finding in bad(small)] == ["drift", "budget"]
 
 
@@ -146,7 +166,13 @@ def test_a_stage_that_is_missing(small: Small) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "text"), [("x", "b", "x is not onboarded"), ("a", "a", "both a"), ("a\n", "b", "migrate_db_from_tenant"), ("a", "../b", "to_tenant")]
+    ("source", "target", "text"),
+    [
+        ("x", "b", "x is not onboarded"),
+        ("a", "a", "both a"),
+        ("a\n", "b", "migrate_db_from_tenant"),
+        ("a", "../b", "to_tenant"),
+    ],
 )
 def test_wrong_tenants(small: Small, source: str, target: str, text: str) -> None:
     with pytest.raises(InputError, match=text):

@@ -23,7 +23,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress i
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Progress, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    Inspection,
+    Move,
+    Progress,
+    TablePlan,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.plugin_utils.live import Follower
 
@@ -32,7 +37,13 @@ from .conftest import A, B, Small
 
 def plan_of(**rows: int) -> Plan:
     tables = tuple(TablePlan(table, "twin", "", count) for table, count in rows.items())
-    return Plan("a--b", (Inspection("bills", "postgresql", "17", (*tables, TablePlan("outbox", "in_place", "", 999))),), 1.0, 1.0, 2)
+    return Plan(
+        "a--b",
+        (Inspection("bills", "postgresql", "17", (*tables, TablePlan("outbox", "in_place", "", 999))),),
+        1.0,
+        1.0,
+        2,
+    )
 
 
 class Now:
@@ -69,7 +80,10 @@ def test_rate_and_time_left_per_table_and_in_sum() -> None:
     [ended, fact] = meter.facts(copied("line", 300))
     assert ended == {"participant": "bills", "table": "bill", "step": "copied", "rows": 200, "seconds": 11.0}
     assert (fact["of"], fact["all_rows"], fact["all_of"], fact["throttled"]) == (3000, 500, 3200, [])
-    assert [entry["step"] for entry in meter.facts({"participant": "bills", "step": "staged", "rows": 500})] == ["copied", "staged"]
+    assert [entry["step"] for entry in meter.facts({"participant": "bills", "step": "staged", "rows": 500})] == [
+        "copied",
+        "staged",
+    ]
 
 
 def test_the_rate_is_the_one_of_the_last_seconds() -> None:
@@ -101,7 +115,11 @@ def test_lines_for_people() -> None:
     now.time = 10.0
     [fact] = meter.facts(copied("bill", 12_000), ["latency"])
     line = shown({**fact, "limits": {"max_latency": "300ms"}})
-    assert line == "bills.bill: 12,000 of 50,000 rows, 1,200 rows/s, 32 s left; in all 12,000 of 50,000, 32 s left; throttled: latency (max_latency 300ms)"
+    assert (
+        line
+        == "bills.bill: 12,000 of 50,000 rows, 1,200 rows/s, 32 s left; in all 12,000 of 50,000, 32 s left; throttled:"
+        " latency (max_latency 300ms)"
+    )
     assert shown({"step": "barrier", "at_ms": 1234.5, "ms": 3.0}) == "   1,234.5 ms  barrier (3.0 ms)"
     assert shown({"step": "begin"}) == shown({"step": "end", "outcome": "ok"}) == ""
 
@@ -112,7 +130,10 @@ def test_a_purge_is_told_as_a_stage_is() -> None:
     now.time = 10.0
     purged = {"participant": "bills", "table": "bill", "step": "purge", "rows": 12_000, "of": 50_000}
     [fact] = meter.facts(purged)
-    assert shown(fact) == "bills.bill: 12,000 of 50,000 rows deleted, 1,200 rows/s, 32 s left; in all 12,000 of 50,000, 32 s left"
+    assert (
+        shown(fact)
+        == "bills.bill: 12,000 of 50,000 rows deleted, 1,200 rows/s, 32 s left; in all 12,000 of 50,000, 32 s left"
+    )
     now.time = 12.5
     lines = [shown(fact) for fact in meter.facts({"participant": "bills", "step": "finalized", "rows": 12_000})]
     assert lines == ["bills.bill: 12,000 rows deleted in 2.5 s", "bills: finalized, 12,000 rows deleted"]
@@ -127,7 +148,8 @@ def test_applied_keys_are_told_every_few_seconds() -> None:
     assert lines == [f"bills: {count},000 logged keys applied" for count in (2, 4, 6, 8, 10)]
 
 
-# -- audit log -----------------------------------------------------------------------------------------------------------
+# -- audit log
+# -----------------------------------------------------------------------------------------------------------
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -141,7 +163,13 @@ def test_a_line_says_who_when_where_and_what(small: Small, tmp_path: Path) -> No
         log.outcome({"changed": True})
     begin, verify, end = entries(log.path)
     assert (begin["step"], end["step"], end["outcome"], end["changed"]) == ("begin", "end", "ok", True)
-    assert (verify["run"], verify["migration"], verify["epoch"], verify["phase"], verify["command"]) == ("run7", "a--b", 1, "I", "tenant_data staged")
+    assert (verify["run"], verify["migration"], verify["epoch"], verify["phase"], verify["command"]) == (
+        "run7",
+        "a--b",
+        1,
+        "I",
+        "tenant_data staged",
+    )
     assert verify["host"] == os.uname().nodename
     assert verify["time"].endswith("Z")
     assert {"user", "pid"} < set(verify)
@@ -154,15 +182,18 @@ def test_a_failure_is_in_the_log(small: Small, tmp_path: Path) -> None:
     log = AuditLog(str(tmp_path), small.journal(), "x")
     with suppress(Timeout), log.run(needed=True):
         raise Timeout("Too slow.", "Again.")
-    assert entries(log.path)[-1] | {"outcome": "failed", "error": "Timeout", "message": "Too slow. Again."} == entries(log.path)[-1]
+    assert (
+        entries(log.path)[-1] | {"outcome": "failed", "error": "Timeout", "message": "Too slow. Again."}
+        == entries(log.path)[-1]
+    )
 
 
 def test_a_log_is_never_truncated_and_runs_append_side_by_side(small: Small, tmp_path: Path) -> None:
     code = (
-        "import sys; from ansible_collections.zdm.landscape.tests.unit.migration.conftest import FileStore, Journal, A, B;"
-        "from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog;"
-        "log = AuditLog(sys.argv[1], Journal(FileStore(sys.argv[2]), A, B), 'x', sys.argv[3]);\nwith log.run(needed=True):"
-        "\n  for number in range(500): assert log.write({'number': number, 'filler': 'y' * 300})"
+        "import sys; from ansible_collections.zdm.landscape.tests.unit.migration.conftest import FileStore, Journal, A,"
+        " B;from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog;log ="
+        " AuditLog(sys.argv[1], Journal(FileStore(sys.argv[2]), A, B), 'x', sys.argv[3]);\nwith log.run(needed=True):\n"
+        "  for number in range(500): assert log.write({'number': number, 'filler': 'y' * 300})"
     )
     store = str(small.store.path)
     command = [sys.executable, "-c", code, str(tmp_path / "log"), store]
@@ -244,7 +275,8 @@ def test_the_follower_shows_only_whole_new_lines_of_its_run(tmp_path: Path) -> N
     assert seen == ["Warning: 1", "Warning: 3"]
 
 
-# -- stage and window ----------------------------------------------------------------------------------------------------
+# -- stage and window
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_every_step_of_a_window_is_told_with_its_phase(small: Small, tmp_path: Path) -> None:
@@ -255,11 +287,17 @@ def test_every_step_of_a_window_is_told_with_its_phase(small: Small, tmp_path: P
         outcome = cutover.switch(B, lambda: 0)
     steps = [line for line in entries(log.path) if "at_ms" in line]
     assert [line["step"] for line in steps] == [step["step"] for step in outcome.timeline]
-    assert [line["phase"] for line in steps if line["step"] in ("journal_closed", "commit", "journal_idle")] == ["C", "K", "I"]
+    assert [line["phase"] for line in steps if line["step"] in ("journal_closed", "commit", "journal_idle")] == [
+        "C",
+        "K",
+        "I",
+    ]
     assert {line["epoch"] for line in steps} == {2}
 
 
-def test_a_stage_ends_between_two_chunks_when_a_signal_came_and_its_progress_is_in_the_status(small: Small, tmp_path: Path) -> None:
+def test_a_stage_ends_between_two_chunks_when_a_signal_came_and_its_progress_is_in_the_status(
+    small: Small, tmp_path: Path
+) -> None:
     remove(small.store, small.journal(), small.parties(), small.participants)
     seen: list[str] = []
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Superseded
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, RowRate, Throttle, lift, measurable
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import (
+    Limits,
+    RowRate,
+    Throttle,
+    lift,
+    measurable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from hypothesis import given
@@ -72,7 +78,9 @@ class Bench:
         """Write a chunk in no time; returns how long the next one had to wait."""
         self.rows += rows
         begin = self.clock.now
-        self.throttle.wait(self.participant, {"participant": "bills", "table": "t", "step": step, "rows": self.rows}, self.between)
+        self.throttle.wait(
+            self.participant, {"participant": "bills", "table": "t", "step": step, "rows": self.rows}, self.between
+        )
         return self.clock.now - begin
 
     def write(self, body: dict[str, Any]) -> None:
@@ -147,7 +155,11 @@ def test_the_store_changes_the_limits_within_a_second_of_waiting(store: FileStor
     bench = Bench(store, Limits(rows_per_second=10))
     bench.between = lambda: bench.write({"rows_per_second": 100_000}) if bench.clock.waits == 20 else None  # type: ignore[method-assign]
     assert bench.chunk(10_000) < 4
-    assert bench.told[-1] == {"step": "limits", "limits": {"rows_per_second": 100_000}, "source": f"config store (throttles/{KEY})"}
+    assert bench.told[-1] == {
+        "step": "limits",
+        "limits": {"rows_per_second": 100_000},
+        "source": f"config store (throttles/{KEY})",
+    }
     lift(store, KEY)
     bench.clock.now += 1
     bench.chunk(1)
@@ -160,7 +172,10 @@ def test_the_store_lifts_a_limit_of_the_policy(store: FileStore) -> None:
     assert bench.chunk(10_000) == 0
 
 
-@pytest.mark.parametrize("body", [{"rows_per_second": -1}, {"rows_per_second": "5"}, {"rows_per_second": True}, {"max_latency": "5"}, {"speed": 5}])
+@pytest.mark.parametrize(
+    "body",
+    [{"rows_per_second": -1}, {"rows_per_second": "5"}, {"rows_per_second": True}, {"max_latency": "5"}, {"speed": 5}],
+)
 def test_invalid_content_of_the_store_is_told_once_and_changes_nothing(store: FileStore, body: dict[str, Any]) -> None:
     bench = Bench(store, Limits(rows_per_second=1000))
     bench.write(body)

@@ -28,7 +28,9 @@ def live(small: Small) -> Small:
 
 
 def again(small: Small, **options: Any) -> Staged:
-    return stage(small.store, small.journal(), small.parties(), small.participants, small.plan, lambda _entry: None, **options)
+    return stage(
+        small.store, small.journal(), small.parties(), small.participants, small.plan, lambda _entry: None, **options
+    )
 
 
 def end(small: Small) -> dict[str, int]:
@@ -43,7 +45,8 @@ def written(small: Small) -> dict[str, Any]:
     return {str(file): file.read_bytes() for file in sorted(small.store.path.rglob("*.json"))}
 
 
-# -- the log --------------------------------------------------------------------------------------------------------------
+# -- the log
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("to", [A, B], ids=["before the switch", "in the transition"])
@@ -85,7 +88,10 @@ def test_a_signal_while_the_log_is_applied_opens_no_window_and_the_same_command_
     assert [participant.logged for participant in live.participants] == [0, 500]
     assert live.journal().phase == "I"
     assert not live.log.of("lease", "prelude")
-    assert catch_up(live.journal(), live.parties(), live.participants) == {"bills": 0, "rating": 500}, "nobody drives the migration any more"
+    assert catch_up(live.journal(), live.parties(), live.participants) == {
+        "bills": 0,
+        "rating": 500,
+    }, "nobody drives the migration any more"
     live.assert_agreed(B)
 
 
@@ -98,7 +104,9 @@ def test_the_log_is_not_applied_while_another_run_is_alive(live: Small) -> None:
     assert live.participants[0].logged == 500
 
 
-def test_the_log_is_not_applied_in_a_window_that_was_taken_over_by_force(live: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_not_applied_in_a_window_that_was_taken_over_by_force(
+    live: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
     live.participants[0].logged = 500
     driver, journal = live.journal(), live.journal()
     original = type(journal).take_over
@@ -128,7 +136,12 @@ def test_status_tells_what_is_left_and_what_a_reverse_costs(live: Small) -> None
     again(live)
     live.participants[0].logged = 10
     body = live.journal().body
-    live.store.put(MIGRATIONS, "a--b", {**body, "committed_at_ms": body["committed_at_ms"] - 12 * 86_400_000}, live.store.get(MIGRATIONS, "a--b").revision)
+    live.store.put(
+        MIGRATIONS,
+        "a--b",
+        {**body, "committed_at_ms": body["committed_at_ms"] - 12 * 86_400_000},
+        live.store.get(MIGRATIONS, "a--b").revision,
+    )
     over = status(live, transition_ms=10 * 86_400_000)
     assert over.transition["days_left"] == -2.0
     assert "over for 2.0 days" in over.verdict
@@ -136,7 +149,8 @@ def test_status_tells_what_is_left_and_what_a_reverse_costs(live: Small) -> None
     assert status(live).transition == {}
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------
+# -- the end
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_finalize_ends_the_transition(live: Small) -> None:
@@ -210,7 +224,9 @@ def test_nothing_is_begun_while_a_participant_is_down(live: Small) -> None:
 
 
 def die(small: Small, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finalize in a process that dies right before a write; the owner stays in the journal as a killed process leaves it."""
+    """Finalize in a process that dies right before a write; the owner stays in the journal as a killed process leaves
+    it.
+    """
     target, _colon, operation = place.partition(":")
     if operation:
         small.log.failures[target, operation] = [KeyboardInterrupt()]  # type: ignore[list-item]
@@ -236,9 +252,17 @@ def die(small: Small, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("place", "way_back"),
-    [("finalizing", True), ("bills:remove", False), ("rating:remove", False), ("finalized_at_ms", False), ("unclaim", False)],
+    [
+        ("finalizing", True),
+        ("bills:remove", False),
+        ("rating:remove", False),
+        ("finalized_at_ms", False),
+        ("unclaim", False),
+    ],
 )
-def test_finalize_goes_on_where_it_died(live: Small, monkeypatch: pytest.MonkeyPatch, place: str, way_back: bool) -> None:
+def test_finalize_goes_on_where_it_died(
+    live: Small, monkeypatch: pytest.MonkeyPatch, place: str, way_back: bool
+) -> None:
     die(live, place, monkeypatch)
     if way_back:
         live.assert_agreed(B)
@@ -259,7 +283,14 @@ def test_finalize_goes_on_where_it_died(live: Small, monkeypatch: pytest.MonkeyP
 
 def test_an_account_that_is_onboarded_in_between_needs_nothing(live: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     die(live, "rating:remove", monkeypatch)
-    body = {"id": "guid-d", "subdomain": "d", "datacenter": "us10", "channel": "stable", "mapToTenant": "b", "mapToTenantId": "guid-b"}
+    body = {
+        "id": "guid-d",
+        "subdomain": "d",
+        "datacenter": "us10",
+        "channel": "stable",
+        "mapToTenant": "b",
+        "mapToTenantId": "guid-b",
+    }
     live.store.put(ONBOARDED, "d", body, None)
     end(live)
     assert live.leads_to("d") == "b"

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tenant_config, tenant_mapping, tenant_mapping_info and landscape_health as Ansible runs them: check mode, diff, idempotence, failures."""
+"""tenant_config, tenant_mapping, tenant_mapping_info and landscape_health as Ansible runs them: check mode, diff,
+idempotence, failures.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.zdm.landscape.plugins.modules import landscape_health, tenant_config, tenant_mapping, tenant_mapping_info
+from ansible_collections.zdm.landscape.plugins.modules import (
+    landscape_health,
+    tenant_config,
+    tenant_mapping,
+    tenant_mapping_info,
+)
 
 Run = Callable[..., dict[str, Any]]
 DOCUMENT_A = {"id": "guidA", "subdomain": "venezia", "datacenter": "US10", "channel": "BETA"}
@@ -26,7 +33,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a module; the result is what it prints."""
 
     def call(module: ModuleType, check: bool = False, **args: Any) -> dict[str, Any]:
-        with patch_module_args({**args, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
+        with (
+            patch_module_args({**args, "_ansible_check_mode": check, "_ansible_diff": True}),
+            pytest.raises(SystemExit),
+        ):
             module.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
@@ -54,7 +64,9 @@ def test_a_mapping_is_predicted_made_and_kept(run: Run, store: dict[str, str], t
     assert content(tmp_path) == before
     made = run(tenant_mapping, **args)
     assert made["changed"]
-    assert made["tenant"] == predicted["tenant"] == json.loads((tmp_path / "store/onboarded-tenants/b.json").read_text())
+    assert (
+        made["tenant"] == predicted["tenant"] == json.loads((tmp_path / "store/onboarded-tenants/b.json").read_text())
+    )
     assert made["diff"]["before"] == {}
     assert made["diff"]["after"]["mapToTenantId"] == "guidA"
     again = run(tenant_mapping, **args)
@@ -71,7 +83,9 @@ def test_offboarding_is_idempotent(run: Run, store: dict[str, str], tmp_path: Pa
 
 
 def test_a_refusal_names_object_and_advice(run: Run, store: dict[str, str]) -> None:
-    result = run(tenant_mapping, store=store, subdomain="b", id="guidB", map_to_tenant="venezia", map_to_tenant_id="guidX")
+    result = run(
+        tenant_mapping, store=store, subdomain="b", id="guidB", map_to_tenant="venezia", map_to_tenant_id="guidX"
+    )
     assert result["failed"]
     assert result["error"] == "Refused"
     assert result["msg"].startswith("venezia has the id guidA, given is guidX.")
@@ -92,7 +106,13 @@ def test_a_name_that_is_none_is_refused(run: Run, store: dict[str, str], tmp_pat
         run(tenant_mapping, store=store, subdomain=name, id="x", datacenter="US10", channel="BETA"),
         run(tenant_mapping, store=store, subdomain="b", id=name, datacenter="US10", channel="BETA"),
         run(tenant_config, store=store, path=str(tmp_path / "tenants.json"), subdomain=name, decommissioned=True),
-        run(tenant_config, store=store, path=str(tmp_path / "tenants.json"), subdomain="b", **{**MAPPING, "onboard_with_mapping_to_tenant": name}),
+        run(
+            tenant_config,
+            store=store,
+            path=str(tmp_path / "tenants.json"),
+            subdomain="b",
+            **{**MAPPING, "onboard_with_mapping_to_tenant": name},
+        ),
         run(tenant_mapping_info, store=store, subdomain=name),
     ]
     assert all(result["failed"] for result in calls)

@@ -27,8 +27,17 @@ def _run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
         (folder / f"{name}.json").write_text(json.dumps({"id": f"guid-{name}", "subdomain": name}))
 
     def call(check: bool = False, **args: Any) -> dict[str, Any]:
-        options = {"store": {"path": str(tmp_path / "store")}, "source": "a", "target": "b", "log_dir": str(tmp_path / "log"), **args}
-        with patch_module_args({**options, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
+        options = {
+            "store": {"path": str(tmp_path / "store")},
+            "source": "a",
+            "target": "b",
+            "log_dir": str(tmp_path / "log"),
+            **args,
+        }
+        with (
+            patch_module_args({**options, "_ansible_check_mode": check, "_ansible_diff": True}),
+            pytest.raises(SystemExit),
+        ):
             tenant_throttle.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
@@ -64,7 +73,9 @@ def test_limits_are_predicted_set_kept_and_removed(run: Run, tmp_path: Path) -> 
         ({"rows_per_second": 5, "log_dir": "/dev/null/x"}, "log_dir"),
     ],
 )
-def test_what_is_wrong_is_refused_and_changes_nothing(run: Run, tmp_path: Path, args: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_is_refused_and_changes_nothing(
+    run: Run, tmp_path: Path, args: dict[str, Any], message: str
+) -> None:
     result = run(**args)
     assert result["failed"]
     assert message in result["msg"]

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Descriptors for tests: the reference application of the guide on zero-downtime maintenance, and one for every form of writing."""
+"""Descriptors for tests: the reference application of the guide on zero-downtime maintenance, and one for every form of
+writing.
+"""
 
 from __future__ import annotations
 
@@ -138,12 +140,15 @@ FORMS = {
     "windows lines": (HEAD + MODULE + SERVICE).replace("\n", "\r\n"),
     "byte order mark": "\ufeff" + HEAD + MODULE + SERVICE,
     "no newline at the end": HEAD + SERVICE + MODULE.rstrip("\n"),
-    "json": """\
+    "json": (
+        """\
 {"_schema-version": "3.1", "ID": "app", "version": "1.0.0",
- "modules": [{"name": "srv", "type": "nodejs", "provides": [{"name": "srv-api", "properties": {"srv-url": "${default-url}"}}]}],
+ "modules": [{"name": "srv", "type": "nodejs",
+   "provides": [{"name": "srv-api", "properties": {"srv-url": "${default-url}"}}]}],
  "resources": [{"name": "registry", "type": "org.cloudfoundry.managed-service", "requires": [{"name": "srv-api"}],
    "parameters": {"service": "xsuaa", "config": {"urls": ["~{srv-api/srv-url}/a", {"b": "~{srv-api/srv-url}"}]}}}]}
-""",
+"""
+    ),
     "lists, strings and blocks": HEAD
     + MODULE
     + SERVICE
@@ -292,8 +297,9 @@ modules:
       srv-live: ${default-live-url}
 """
     + SERVICE.replace("/callback", "/callback ~{srv-api/srv-live}"),
-    "own routes": HEAD
-    + """\
+    "own routes": (
+        HEAD
+        + """\
 modules:
 - name: srv
   type: nodejs
@@ -313,7 +319,10 @@ modules:
   - name: other-api
     properties: {O: '~{other-url}'}
 """
-    + SERVICE.replace("/callback", " ~{other-api/other-url}").replace("  - name: srv-api", "  - name: srv-api\n  - name: other-api"),
+        + SERVICE.replace("/callback", " ~{other-api/other-url}").replace(
+            "  - name: srv-api", "  - name: srv-api\n  - name: other-api"
+        )
+    ),
     "routes that modules use": HEAD
     + """\
 modules:
@@ -334,9 +343,11 @@ modules:
 """
     + SERVICE,
     "directly": HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${default-url}"),
-    "approuter with nothing": HEAD
-    + SERVICE.replace("~{srv-api/srv-url}", "x").replace("xsuaa", "saas-registry")
-    + "modules:\n- name: approuter\n  requires:\n- {name: srv, provides: [{name: srv-api}]}\n",
+    "approuter with nothing": (
+        HEAD
+        + SERVICE.replace("~{srv-api/srv-url}", "x").replace("xsuaa", "saas-registry")
+        + "modules:\n- name: approuter\n  requires:\n- {name: srv, provides: [{name: srv-api}]}\n"
+    ),
     "approuter with empty lists": HEAD
     + """\
 resources: []

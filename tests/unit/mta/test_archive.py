@@ -10,15 +10,31 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import check_selection, fingerprint, opened_archive, read_archive, read_extensions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import (
+    check_selection,
+    fingerprint,
+    opened_archive,
+    read_archive,
+    read_extensions,
+)
 from ansible_collections.zdm.landscape.tests.cloud.mtar import write_mtar, zipped
 
-DESCRIPTOR: dict[str, Any] = {"ID": "shop", "version": "1.2.3", "modules": [{"name": "srv"}, {"name": "web"}], "resources": [{"name": "db"}]}
+DESCRIPTOR: dict[str, Any] = {
+    "ID": "shop",
+    "version": "1.2.3",
+    "modules": [{"name": "srv"}, {"name": "web"}],
+    "resources": [{"name": "db"}],
+}
 
 
 def test_an_archive_is_read(tmp_path: Path) -> None:
     archive = read_archive(str(write_mtar(tmp_path, DESCRIPTOR)))
-    assert (archive.mta_id, archive.version, archive.modules, archive.resources) == ("shop", "1.2.3", ("srv", "web"), ("db",))
+    assert (archive.mta_id, archive.version, archive.modules, archive.resources) == (
+        "shop",
+        "1.2.3",
+        ("srv", "web"),
+        ("db",),
+    )
     assert (archive.name, len(archive.digest), archive.md5) == ("shop_1.2.3.mtar", 64, archive.md5.upper())
     assert sorted(archive.facts()) == ["digest", "md5", "mta_id", "name", "path", "version"]
     with opened_archive(archive.path) as again:
@@ -54,7 +70,10 @@ def test_urls_are_shown_without_their_secrets() -> None:
     with pytest.raises(Unreachable) as away, opened_archive("http://me:secret@127.0.0.1:9/a.mtar?sig=secret"):
         pass
     assert "secret" not in str(away.value)
-    with pytest.raises(InputError, match="does not end with .mtar"), opened_archive("https://host.example/a.zip?x=.mtar"):
+    with (
+        pytest.raises(InputError, match="does not end with .mtar"),
+        opened_archive("https://host.example/a.zip?x=.mtar"),
+    ):
         pass
 
 
@@ -74,7 +93,11 @@ def test_extension_descriptors_are_a_chain(tmp_path: Path) -> None:
 
     first, second = extension("prod", "shop"), extension("eu", "prod")
     assert [found.id for found in read_extensions([first, second], "shop")] == ["prod", "eu"]
-    for paths, message in (([second], "extends prod, which is neither shop"), ([first, first], "the ID prod"), ([str(tmp_path / "no")], "can't be read")):
+    for paths, message in (
+        ([second], "extends prod, which is neither shop"),
+        ([first, first], "the ID prod"),
+        ([str(tmp_path / "no")], "can't be read"),
+    ):
         with pytest.raises(InputError, match=message):
             read_extensions(paths, "shop")
     (tmp_path / "bad.mtaext").write_text("ID: x\n")

@@ -36,7 +36,10 @@ def token(**said: Any) -> str:
 
 
 def test_the_deploy_service_follows_from_the_api() -> None:
-    assert deploy_service_url("https://api.cf.us10.hana.ondemand.com") == "https://deploy-service.cf.us10.hana.ondemand.com"
+    assert (
+        deploy_service_url("https://api.cf.us10.hana.ondemand.com")
+        == "https://deploy-service.cf.us10.hana.ondemand.com"
+    )
     with pytest.raises(InputError, match="cloud_foundry.deploy_service"):
         deploy_service_url("https://localhost")
 
@@ -46,7 +49,12 @@ def test_labels_are_md5_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "user"), [({"user_name": "ci@example.com", "client_id": "cf"}, "ci@example.com"), ({"client_id": "deployer"}, "deployer"), ({}, "")]
+    ("said", "user"),
+    [
+        ({"user_name": "ci@example.com", "client_id": "cf"}, "ci@example.com"),
+        ({"client_id": "deployer"}, "deployer"),
+        ({}, ""),
+    ],
 )
 def test_the_user_of_a_token(said: dict[str, str], user: str) -> None:
     assert cloud_tokens.user_of(token(**said)) == user
@@ -87,7 +95,9 @@ def test_the_login_of_the_cli_is_the_default_and_must_be_there(tmp_path: Path) -
 def test_a_token_of_the_cli_that_is_valid_is_used(tmp_path: Path) -> None:
     (tmp_path / ".cf").mkdir()
     valid = token(exp=time.time() + 600)
-    (tmp_path / ".cf" / "config.json").write_text(json.dumps({"Target": "https://api.x.example", "AccessToken": f"bearer {valid}"}))
+    (tmp_path / ".cf" / "config.json").write_text(
+        json.dumps({"Target": "https://api.x.example", "AccessToken": f"bearer {valid}"})
+    )
     login = cloud_tokens.CliLogin(Web(), str(tmp_path))
     assert login.token() == valid
     with pytest.raises(InputError, match="no refresh token"):
@@ -133,7 +143,15 @@ def test_the_pause_that_an_answer_asks_for() -> None:
     assert retry_after_s(answer(b"", Retry_After="Sun, 22 Nov 2026 08:00:00 GMT"), 1.5) == 1.5
 
 
-@pytest.mark.parametrize("text", ["2026-11-21T23:00:00.123Z[UTC]", "2026-11-21T23:00:00.123Z", "2026-11-22T00:00:00.123+01:00", "2026-11-21T23:00:00.123"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-21T23:00:00.123Z[UTC]",
+        "2026-11-21T23:00:00.123Z",
+        "2026-11-22T00:00:00.123+01:00",
+        "2026-11-21T23:00:00.123",
+    ],
+)
 def test_times_of_the_service(text: str) -> None:
     found = instant(text)
     assert found is not None
@@ -142,14 +160,21 @@ def test_times_of_the_service(text: str) -> None:
 
 
 def app(name: str, *hosts: str, module: str = "", shared: str = "") -> App:
-    routes = tuple(Route(host, host, f"https://{host}.example.com", frozenset({name, *([shared] if shared else [])})) for host in hosts)
+    routes = tuple(
+        Route(host, host, f"https://{host}.example.com", frozenset({name, *([shared] if shared else [])}))
+        for host in hosts
+    )
     return App(name, name, module or name.removesuffix("-idle").removesuffix("-live"), "STARTED", routes)
 
 
 def test_routes_are_live_or_idle() -> None:
     apps = [app("web-live", "web"), app("web-idle", "web-idle", "custom"), app("job-idle"), app("new-idle", "new")]
     routes = routes_by_module(apps)
-    assert routes["web"] == {"app": "web", "live": ["https://web.example.com"], "idle": ["https://web-idle.example.com", "https://custom.example.com"]}
+    assert routes["web"] == {
+        "app": "web",
+        "live": ["https://web.example.com"],
+        "idle": ["https://web-idle.example.com", "https://custom.example.com"],
+    }
     assert routes["job"] == {"app": "job", "live": [], "idle": []}
     assert routes["new"]["live"] == ["https://new.example.com"]
 
@@ -172,10 +197,14 @@ def test_only_what_serves_nobody_may_be_removed(apps: list[App], removable: list
     assert [leftover.app.name for leftover in leftovers_of(apps) if not leftover.kept] == removable
 
 
-names = st.builds(lambda base, suffix: base + suffix, st.sampled_from(["web", "api"]), st.sampled_from(["", "-live", "-idle"]))
+names = st.builds(
+    lambda base, suffix: base + suffix, st.sampled_from(["web", "api"]), st.sampled_from(["", "-live", "-idle"])
+)
 
 
-@given(st.dictionaries(names, st.lists(st.sampled_from(["web", "web-idle", "api", "api-idle"]), unique=True), max_size=6))
+@given(
+    st.dictionaries(names, st.lists(st.sampled_from(["web", "web-idle", "api", "api-idle"]), unique=True), max_size=6)
+)
 def test_no_removal_takes_a_live_route_or_the_last_application(routes: dict[str, list[str]]) -> None:
     apps = [app(name, *hosts) for name, hosts in routes.items()]
     gone = {leftover.app.name for leftover in leftovers_of(apps) if not leftover.kept}

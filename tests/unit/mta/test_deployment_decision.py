@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The decision: never two starts, never a step on somebody else's operation, whatever was lost and whenever a run was killed."""
+"""The decision: never two starts, never a step on somebody else's operation, whatever was lost and whenever a run was
+killed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 US, THEM, TYPE = "ci", "colleague", "BLUE_GREEN_DEPLOY"
-ATTEMPT = Attempt("print", {"name": "a.mtar"}, [], TYPE, US, NOW - timedelta(minutes=10), seen=frozenset({"old"}), operation="ours")
+ATTEMPT = Attempt(
+    "print", {"name": "a.mtar"}, [], TYPE, US, NOW - timedelta(minutes=10), seen=frozenset({"old"}), operation="ours"
+)
 ACTING = (to.WAIT, to.RESUME, to.RETRY, to.ABORT, to.SETTLE)
 
 
@@ -68,7 +72,12 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (TESTING, None, [operation("x", "ERROR", THEM, locked=False)], to.START),
         (TESTING, replace(ATTEMPT, operation=""), [operation("new", "RUNNING")], to.ADOPT),
         (TESTING, replace(ATTEMPT, operation=""), [operation("new", "ABORTED")], to.ADOPT),
-        (TESTING, replace(ATTEMPT, operation=""), [operation("old", "RUNNING"), operation("x", "RUNNING", THEM)], to.FORGET),
+        (
+            TESTING,
+            replace(ATTEMPT, operation=""),
+            [operation("old", "RUNNING"), operation("x", "RUNNING", THEM)],
+            to.FORGET,
+        ),
         (TESTING, replace(ATTEMPT, operation=""), [operation("ancient", "RUNNING", minutes=60)], to.FORGET),
         (TESTING, replace(ATTEMPT, operation=""), [operation("one", "RUNNING"), operation("two", "ERROR")], to.REFUSE),
         (TESTING, replace(ATTEMPT, operation="", at=NOW), [], to.LOOK),
@@ -86,7 +95,12 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (TESTING, replace(ATTEMPT, requested="abort", upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.DONE),
         # with one operation and no other
         (replace(DEPLOYED, operation="ours"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.RESUME),
-        (replace(DEPLOYED, operation="ours"), replace(ATTEMPT, ended=True, state="ABORTED"), [OURS["ABORTED"]], to.REFUSE),
+        (
+            replace(DEPLOYED, operation="ours"),
+            replace(ATTEMPT, ended=True, state="ABORTED"),
+            [OURS["ABORTED"]],
+            to.REFUSE,
+        ),
         (replace(DEPLOYED, operation="first"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.REFUSE),
         (replace(ABORTED, operation="first"), ATTEMPT, [OURS["ACTION_REQUIRED"]], to.REFUSE),
         (replace(ABORTED, operation="ours"), replace(ATTEMPT, ended=True, state="ABORTED"), [OURS["ABORTED"]], to.DONE),
@@ -110,8 +124,14 @@ def test_the_deadline_of_the_testing_phase(state: str) -> None:
     attempt = replace(ATTEMPT, testing_since=NOW - timedelta(hours=1, seconds=1))
     goal = Goal(state, "print")
     assert decide(goal, attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step == to.ABORT
-    assert decide(replace(goal, deadline_ms=7_200_000), attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step != to.ABORT
-    assert decide(replace(goal, abort_on_deadline=False), attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step != to.ABORT
+    assert (
+        decide(replace(goal, deadline_ms=7_200_000), attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step
+        != to.ABORT
+    )
+    assert (
+        decide(replace(goal, abort_on_deadline=False), attempt, [OURS["ACTION_REQUIRED"]], NOW, live=False).step
+        != to.ABORT
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +156,14 @@ def test_what_has_left_its_testing_phase_was_resumed_by_whomever(attempt: Attemp
 
 states = st.sampled_from(["RUNNING", "ACTION_REQUIRED", "ERROR", "FINISHED", "ABORTED"])
 operations_ = st.lists(
-    st.builds(operation, st.sampled_from(string.ascii_lowercase), states, st.sampled_from([US, THEM]), locked=st.booleans(), minutes=st.integers(0, 30)),
+    st.builds(
+        operation,
+        st.sampled_from(string.ascii_lowercase),
+        states,
+        st.sampled_from([US, THEM]),
+        locked=st.booleans(),
+        minutes=st.integers(0, 30),
+    ),
     max_size=5,
     unique_by=lambda found: found.id,
 )
@@ -170,7 +197,9 @@ goals = st.builds(
 
 @given(goals, attempts, operations_, st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_only_our_own_operation_is_acted_on(goal: Goal, attempt: Attempt | None, operations: list[Operation], live: bool) -> None:
+def test_only_our_own_operation_is_acted_on(
+    goal: Goal, attempt: Attempt | None, operations: list[Operation], live: bool
+) -> None:
     decision = decide(goal, attempt, operations, NOW, live=live)
     if decision.step in ACTING:
         assert attempt is not None
@@ -180,7 +209,11 @@ def test_only_our_own_operation_is_acted_on(goal: Goal, attempt: Attempt | None,
     if decision.step == to.START:
         assert attempt is None or attempt.ended
         assert goal.state != "aborted"
-        assert not [found for found in operations if found.state in ("RUNNING", "ACTION_REQUIRED") or (found.state == "ERROR" and found.locked)]
+        assert not [
+            found
+            for found in operations
+            if found.state in ("RUNNING", "ACTION_REQUIRED") or (found.state == "ERROR" and found.locked)
+        ]
     if decision.step in (to.RESUME, to.RETRY, to.WAIT) and goal.fingerprint and attempt:
         assert attempt.fingerprint == goal.fingerprint
     if decision.step == to.ABORT and attempt and goal.state != "aborted":
@@ -207,10 +240,17 @@ class Service:
         return identity
 
 
-@given(st.lists(st.sampled_from(["answered", "lost", "never sent", "killed before", "killed after"]), min_size=1, max_size=8), st.integers(0, 40))
+@given(
+    st.lists(
+        st.sampled_from(["answered", "lost", "never sent", "killed before", "killed after"]), min_size=1, max_size=8
+    ),
+    st.integers(0, 40),
+)
 @settings(max_examples=100, deadline=None)
 def test_never_two_operations_at_once(fates: list[str], pause_s: int) -> None:
-    """Runs follow each other, each with its fate at the start request and each going on from the document that the one before has left."""
+    """Runs follow each other, each with its fate at the start request and each going on from the document that the one
+    before has left.
+    """
     service, now = Service(), NOW
     attempt: Attempt | None = None
     goal = Goal("testing", "print")
@@ -218,7 +258,9 @@ def test_never_two_operations_at_once(fates: list[str], pause_s: int) -> None:
         for _step in range(6):
             decision = decide(goal, attempt, service.operations, now, live=False)
             if decision.step == to.START:
-                attempt = replace(ATTEMPT, at=now, seen=frozenset(found.id for found in service.operations), operation="", ended=False)
+                attempt = replace(
+                    ATTEMPT, at=now, seen=frozenset(found.id for found in service.operations), operation="", ended=False
+                )
                 identity = "" if fate in ("never sent", "killed before") else service.start(now)
                 if fate == "answered":
                     attempt = replace(attempt, operation=identity)

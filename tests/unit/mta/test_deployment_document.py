@@ -11,15 +11,25 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument, Place
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog, deployments_log, shown
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import (
+    Attempt,
+    DeploymentDocument,
+    Place,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import (
+    DeploymentLog,
+    deployments_log,
+    shown,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLACE = Place("0b9c7e2e-guid", "shop.mta_1", "")
 ARCHIVE, EXTENSIONS = {"name": "a.mtar", "version": "1.0.0"}, [{"name": "a.mtaext"}]
-ATTEMPT = Attempt("print", ARCHIVE, EXTENSIONS, "DEPLOY", "ci", NOW, lost_at=NOW, seen=frozenset({"b", "a"}), testing_since=NOW)
+ATTEMPT = Attempt(
+    "print", ARCHIVE, EXTENSIONS, "DEPLOY", "ci", NOW, lost_at=NOW, seen=frozenset({"b", "a"}), testing_since=NOW
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -75,7 +85,11 @@ def test_documents_that_can_not_be_used(tmp_path: Path) -> None:
     document.begin(ATTEMPT)
     file = tmp_path / "deployments" / "0b9c7e2e-guid" / "shop.mta_1.json"
     body = json.loads(file.read_text())
-    for change, error in (({"format": 2}, Refused), ({"mta_id": "other"}, Refused), ({"attempt": {"at": "x"}}, InputError)):
+    for change, error in (
+        ({"format": 2}, Refused),
+        ({"mta_id": "other"}, Refused),
+        ({"attempt": {"at": "x"}}, InputError),
+    ):
         file.write_text(json.dumps({**body, **change}))
         with pytest.raises(error):
             DeploymentDocument(store, PLACE).read()

@@ -27,7 +27,12 @@ def test_what_the_guide_s_descriptor_describes() -> None:
         "schema_version": "3.1",
         "extends": "incident-management",
         "modules": ["incident-management-mtx", "incident-management-srv", "approuter"],
-        "resources": ["incident-management-auth", "incident-management-portal", "incident-management-html5-repo-runtime", "incident-management-registry"],
+        "resources": [
+            "incident-management-auth",
+            "incident-management-portal",
+            "incident-management-html5-repo-runtime",
+            "incident-management-registry",
+        ],
         "approuters": ["approuter"],
     }
     assert (read.major, read.is_subscribed(), read.extends) == (3, True, "")
@@ -62,7 +67,8 @@ def test_what_the_guide_s_descriptor_describes() -> None:
         (HEAD + "resources:\n- name: a\n- name: a\n", "mta.yaml:6:9: the resource a is there twice, first in line 5"),
         ("[" * 200, "mta.yaml:1:101: more than 100 levels"),
         (
-            "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcde", "bcdef", strict=True)),
+            "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcde", "bcdef", strict=True)),
             "expand to more",
         ),
     ],
@@ -86,8 +92,17 @@ EXTENSION = "_schema-version: 3.3.0\nID: one\nextends: app\n"
 
 def test_extensions_are_laid_over_the_descriptor_in_their_order() -> None:
     base = descriptor(HEAD + MODULE + "parameters: {a: 1, b: 1, c: 1}\n")
-    one = descriptor(EXTENSION + "parameters: {b: 2, c: 2}\nmodules:\n- name: srv\n  provides:\n  - name: srv-api\n    properties: {more: x}\n", "one")
-    two = descriptor(EXTENSION.replace("extends: app", "extends: one").replace("ID: one", "ID: two") + "parameters: {c: 3, d: [1]}\n", "two")
+    one = descriptor(
+        EXTENSION
+        + "parameters: {b: 2, c: 2}\nmodules:\n- name: srv\n  provides:\n  - name: srv-api\n    properties: {more:"
+        " x}\n",
+        "one",
+    )
+    two = descriptor(
+        EXTENSION.replace("extends: app", "extends: one").replace("ID: one", "ID: two")
+        + "parameters: {c: 3, d: [1]}\n",
+        "two",
+    )
     merged = base.extended([two, one])
     assert (merged.id, merged.last) == ("app", "two")
     assert merged.root.plain()["parameters"] == {"a": 1, "b": 2, "c": 3, "d": [1]}
@@ -119,8 +134,13 @@ def test_values_are_those_of_a_yaml_library(form: str) -> None:
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b c", "d:", "'e'"]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b c", "d:", "'e'"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

@@ -29,8 +29,17 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Run a module on ``mta.yaml``; the result is what it prints."""
 
     def call(module: ModuleType, check: bool = False, **args: Any) -> dict[str, Any]:
-        options = {"path": str(tmp_path / "mta.yaml"), **args, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path)}
-        with patch_module_args({key: value for key, value in options.items() if value is not None}), pytest.raises(SystemExit):
+        options = {
+            "path": str(tmp_path / "mta.yaml"),
+            **args,
+            "_ansible_check_mode": check,
+            "_ansible_diff": True,
+            "_ansible_remote_tmp": str(tmp_path),
+        }
+        with (
+            patch_module_args({key: value for key, value in options.items() if value is not None}),
+            pytest.raises(SystemExit),
+        ):
             module.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
@@ -51,7 +60,12 @@ def test_it_is_predicted_made_and_kept(run: Run, file: Path) -> None:
     predicted = run(mta_descriptor, check=True, **wanted)
     assert (predicted["changed"], file.read_text()) == (True, GUIDE)
     made = run(mta_descriptor, **wanted)
-    assert (made["changed"], made["session_modules"], made["findings"], made["diff"]) == (True, ["approuter"], [], predicted["diff"])
+    assert (made["changed"], made["session_modules"], made["findings"], made["diff"]) == (
+        True,
+        ["approuter"],
+        [],
+        predicted["diff"],
+    )
     assert file.read_text() == made["diff"]["after"] != made["diff"]["before"] == GUIDE
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert made["mta"]["id"] == "incident-management"
@@ -80,13 +94,16 @@ def test_an_extension_with_its_descriptor(run: Run, file: Path, tmp_path: Path) 
     run(mta_descriptor)
     extension = tmp_path / "a.mtaext"
     extension.write_text(
-        '_schema-version: "3.1"\nID: a\nextends: incident-management\nresources:\n  - name: incident-management-registry\n'
-        "    parameters: {config: {appUrls: {getDependencies: '~{mtx-api/mtx-url}/x'}}}\n"
+        '_schema-version: "3.1"\nID: a\nextends: incident-management\nresources:\n  - name:'
+        " incident-management-registry\n    parameters: {config: {appUrls: {getDependencies:"
+        " '~{mtx-api/mtx-url}/x'}}}\n"
     )
     made = run(mta_descriptor, path=str(extension), base=str(file))
     assert (made["changed"], made["mta"]["id"]) == (True, "incident-management")
     assert "'~{mtx-api/mtx-live}/x'" in extension.read_text()
-    assert run(mta_descriptor, path=str(extension))["msg"].endswith("is an extension of incident-management. Give the descriptor that it extends as base.")
+    assert run(mta_descriptor, path=str(extension))["msg"].endswith(
+        "is an extension of incident-management. Give the descriptor that it extends as base."
+    )
     assert run(mta_descriptor_info, extensions=[str(extension)])["error_count"] == 1
 
 
@@ -94,8 +111,8 @@ def test_a_secret_in_an_extension_is_in_no_result(run: Run, file: Path, tmp_path
     run(mta_descriptor, sessions={})
     extension = tmp_path / "a.mtaext"
     extension.write_text(
-        '_schema-version: "3.1"\nID: a\nextends: incident-management\n'
-        f"modules:\n  - name: approuter\n    parameters:\n      session-secret: {SECRET}\n      keep-existing-routes: false\n"
+        '_schema-version: "3.1"\nID: a\nextends: incident-management\nmodules:\n  - name: approuter\n    parameters:\n'
+        f"      session-secret: {SECRET}\n      keep-existing-routes: false\n"
     )
     made = run(mta_descriptor, path=str(extension), base=str(file))
     assert made["changed"]
@@ -103,13 +120,20 @@ def test_a_secret_in_an_extension_is_in_no_result(run: Run, file: Path, tmp_path
     assert SECRET not in json.dumps(made)
 
 
-def test_a_host_without_the_yaml_library_is_told_what_to_install(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_the_yaml_library_is_told_what_to_install(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(descriptor_values, "HAS_RUAMEL", False)
-    assert run(mta_descriptor_info)["msg"] == "The Python package ruamel.yaml is missing. Install it where the module runs: pip install ruamel.yaml"
+    assert (
+        run(mta_descriptor_info)["msg"]
+        == "The Python package ruamel.yaml is missing. Install it where the module runs: pip install ruamel.yaml"
+    )
 
 
 def test_a_secret_in_the_descriptor_is_in_no_result(run: Run, file: Path) -> None:
-    file.write_text(GUIDE.replace("      TENANT", f"""      EXT_SESSION_MGT: '{{"sessionSecret": "{SECRET}"}}'\n      TENANT"""))
+    file.write_text(
+        GUIDE.replace("      TENANT", f"""      EXT_SESSION_MGT: '{{"sessionSecret": "{SECRET}"}}'\n      TENANT""")
+    )
     linted = run(mta_descriptor_info)
     assert "session-secret-in-descriptor" in [finding["rule"] for finding in linted["findings"]]
     made = run(mta_descriptor, sessions={})
@@ -135,7 +159,9 @@ def test_a_secret_in_the_descriptor_is_in_no_result(run: Run, file: Path) -> Non
         (GUIDE, {"base": "/nowhere"}, "/nowhere can't be read"),
     ],
 )
-def test_what_is_wrong_is_refused_and_changes_nothing(run: Run, file: Path, content: str, args: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_is_refused_and_changes_nothing(
+    run: Run, file: Path, content: str, args: dict[str, Any], message: str
+) -> None:
     file.write_text(content)
     result = run(mta_descriptor, **args)
     assert (result["failed"], result["error"]) == (True, "InputError")
@@ -149,7 +175,11 @@ def test_lint_fails_only_when_it_is_asked_to(run: Run, file: Path) -> None:
     assert (found["changed"], found["error_count"], found["warning_count"], "failed" in found) == (False, 4, 0, False)
     failed = run(mta_descriptor_info, fail_on="error")
     assert (failed["failed"], failed["findings"]) == (True, found["findings"])
-    assert failed["msg"].splitlines()[0].startswith(f"{file}:22:20: error live-property-missing: mtx-api/mtx-url is used by")
+    assert (
+        failed["msg"]
+        .splitlines()[0]
+        .startswith(f"{file}:22:20: error live-property-missing: mtx-api/mtx-url is used by")
+    )
     run(mta_descriptor, sessions={})
     file.write_text(file.read_text().replace("onSubscriptionAsync: true", "onSubscriptionAsync: false"))
     assert "failed" not in run(mta_descriptor_info, fail_on="error")

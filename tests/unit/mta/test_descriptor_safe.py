@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A descriptor is made safe line by line: what the guide adds is added, what it deletes is gone, all else keeps its bytes."""
+"""A descriptor is made safe line by line: what the guide adds is added, what it deletes is gone, all else keeps its
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,13 @@ def safe(text: str, **wanted: Any) -> str:
     want = Wanted(**wanted)
     result = make_safe(descriptor(text), want)
     assert make_safe(descriptor(result), want) == result
-    kinds = {"idle-url-in-service", "live-property-missing", "live-url-ignores-host", "live-routes-not-used", "tenant-routes-not-kept"}
+    kinds = {
+        "idle-url-in-service",
+        "live-property-missing",
+        "live-url-ignores-host",
+        "live-routes-not-used",
+        "tenant-routes-not-kept",
+    }
     assert not [str(finding) for finding in lint(descriptor(result)) if finding.rule in kinds]
     return result
 
@@ -72,9 +80,14 @@ def test_the_guide_s_application_gets_the_guide_s_lines() -> None:
 
 def test_the_idle_approuter_still_calls_the_idle_sidecar() -> None:
     result = descriptor(safe(GUIDE, sessions=GUIDE_SESSIONS))
-    wanted = {item["name"]: item.get("properties", {}).get("url") for item in result.modules["approuter"].plain()["requires"]}
+    wanted = {
+        item["name"]: item.get("properties", {}).get("url") for item in result.modules["approuter"].plain()["requires"]
+    }
     assert (wanted["mtx-api"], wanted["srv-api"]) == ("~{mtx-url}", "~{srv-url}")
-    assert result.root.plain()["modules"][0]["provides"][0]["properties"] == {"mtx-url": "${default-url}", "mtx-live": "${default-live-url}"}
+    assert result.root.plain()["modules"][0]["provides"][0]["properties"] == {
+        "mtx-url": "${default-url}",
+        "mtx-live": "${default-live-url}",
+    }
 
 
 def test_the_variable_is_strict_json_without_the_secret() -> None:
@@ -96,19 +109,34 @@ EXPECTED = {
     "byte order mark": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "hooks": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "directly": "      url: ${default-live-url}/callback",
-    "no newline at the end": "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}",
+    "no newline at the end": (
+        "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}"
+    ),
     "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-api/srv-live}",
     "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",
-    "anchors": "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url ~{srv-api/srv-live}/dependencies",
-    "own host": "      srv-live: ${protocol}://my-${space}.${default-live-domain}|      url: ~{srv-api/srv-live}/callback ~{srv-api/srv-live}",
-    "own routes": "    parameters:|      use-live-routes: true"
-    "|  - name: other-api-live|    properties:|      other-live: ${protocol}://${routes/0/route}|    parameters:|      use-live-routes: true"
-    "|  - name: other-api-live|      url: ~{srv-api/srv-url} ~{other-api-live/other-live}",
-    "routes that modules use": "  - name: srv-api-live|    properties:|      srv-live: https://${routes/0/route}|    parameters:|      use-live-routes: true"
-    "|  - name: srv-api-live|      url: ~{srv-api-live/srv-live}/callback",
-    "several providers": '        properties: {a-url: "${default-url}", a-uri: \'${default-uri}\', other: 1, a-live: "${default-live-url}", '
-    'a-uri-live: "${default-live-uri}"}|          url-live-2: ${default-live-url}/odata|          host-live: ${default-live-host}'
-    '|        all: "~{a-api/a-live} ~{a-api/a-uri-live} ~{b-api/url-live-2} ~{b-api/host-live} ~{b-more/elsewhere}"',
+    "anchors": (
+        "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url"
+        " ~{srv-api/srv-live}/dependencies"
+    ),
+    "own host": (
+        "      srv-live: ${protocol}://my-${space}.${default-live-domain}|      url: ~{srv-api/srv-live}/callback"
+        " ~{srv-api/srv-live}"
+    ),
+    "own routes": (
+        "    parameters:|      use-live-routes: true|  - name: other-api-live|    properties:|      other-live:"
+        " ${protocol}://${routes/0/route}|    parameters:|      use-live-routes: true|  - name: other-api-live|     "
+        " url: ~{srv-api/srv-url} ~{other-api-live/other-live}"
+    ),
+    "routes that modules use": (
+        "  - name: srv-api-live|    properties:|      srv-live: https://${routes/0/route}|    parameters:|     "
+        " use-live-routes: true|  - name: srv-api-live|      url: ~{srv-api-live/srv-live}/callback"
+    ),
+    "several providers": (
+        "        properties: {a-url: \"${default-url}\", a-uri: '${default-uri}', other: 1, a-live:"
+        ' "${default-live-url}", a-uri-live: "${default-live-uri}"}|          url-live-2: ${default-live-url}/odata|   '
+        '       host-live: ${default-live-host}|        all: "~{a-api/a-live} ~{a-api/a-uri-live} ~{b-api/url-live-2}'
+        ' ~{b-api/host-live} ~{b-more/elsewhere}"'
+    ),
 }
 
 
@@ -137,25 +165,50 @@ def test_whatever_is_missing_around_the_approuter_is_added(form: str) -> None:
     assert router["requires"] == [{"name": "app-session-management"}]
     assert router["parameters"]["keep-existing-routes"] is True
     assert json.loads(router["properties"]["EXT_SESSION_MGT"])["instanceName"] == "app-session-management"
-    assert result.resources["app-session-management"].plain()["parameters"] == {"service": "redis-cache", "service-plan": "development"}
+    assert result.resources["app-session-management"].plain()["parameters"] == {
+        "service": "redis-cache",
+        "service-plan": "development",
+    }
     assert not [str(finding) for finding in lint(result) if finding.rule.startswith("session")]
 
 
 def test_settings_that_are_right_stay_and_what_stops_the_approuter_goes() -> None:
     variable = '{"instanceName":"other","rejectUnauthorized":true,"keepAlive":1,"defaultRetryTimeout":"9"}'
-    text = GUIDE + "  - name: cache\n    type: org.cloudfoundry.managed-service\n    parameters: {service: redis-cache, service-name: my-redis}\n"
+    text = (
+        GUIDE + "  - name: cache\n    type: org.cloudfoundry.managed-service\n    parameters: {service: redis-cache,"
+        " service-name: my-redis}\n"
+    )
     text = text.replace("      TENANT_HOST_PATTERN", f"      EXT_SESSION_MGT: '{variable}'\n      TENANT_HOST_PATTERN")
-    text = text.replace("      - name: incident-management-portal\n", "      - name: incident-management-portal\n      - name: cache\n", 1)
+    text = text.replace(
+        "      - name: incident-management-portal\n",
+        "      - name: incident-management-portal\n      - name: cache\n",
+        1,
+    )
     result = descriptor(safe(text, sessions=Sessions(), namespace="blue"))
     environment = json.loads(result.modules["approuter"].plain()["properties"]["EXT_SESSION_MGT"])
-    assert list(environment) == ["instanceName", "rejectUnauthorized", "defaultRetryTimeout", "storageType", "sessionSecret", "backOffMultiplier"]
-    assert (environment["instanceName"], environment["rejectUnauthorized"], environment["defaultRetryTimeout"]) == ("blue-my-redis", True, 2000)
+    assert list(environment) == [
+        "instanceName",
+        "rejectUnauthorized",
+        "defaultRetryTimeout",
+        "storageType",
+        "sessionSecret",
+        "backOffMultiplier",
+    ]
+    assert (environment["instanceName"], environment["rejectUnauthorized"], environment["defaultRetryTimeout"]) == (
+        "blue-my-redis",
+        True,
+        2000,
+    )
     assert "incident-management-session-management" not in result.resources
 
 
-@pytest.mark.parametrize("style", ["'{}'", ">\n        {}", "|+\n        {}\n", ">-\n        {}", "&v '{}'", '!!str "{{}}"'])
+@pytest.mark.parametrize(
+    "style", ["'{}'", ">\n        {}", "|+\n        {}\n", ">-\n        {}", "&v '{}'", '!!str "{{}}"']
+)
 def test_a_variable_is_replaced_however_it_is_written(style: str) -> None:
-    text = GUIDE.replace("      TENANT_HOST_PATTERN", f"      EXT_SESSION_MGT: {style.format('{}')}\n      TENANT_HOST_PATTERN")
+    text = GUIDE.replace(
+        "      TENANT_HOST_PATTERN", f"      EXT_SESSION_MGT: {style.format('{}')}\n      TENANT_HOST_PATTERN"
+    )
     properties = descriptor(safe(text, sessions=Sessions())).modules["approuter"].plain()["properties"]
     assert properties["TENANT_HOST_PATTERN"] == "^(.*)-${default-uri}"
     assert json.loads(properties["EXT_SESSION_MGT"])["storageType"] == "redis"
@@ -163,7 +216,9 @@ def test_a_variable_is_replaced_however_it_is_written(style: str) -> None:
 
 @pytest.mark.parametrize("properties", [{"TENANT_HOST_PATTERN": "x"}, {"EXT_SESSION_MGT": "{}"}])
 def test_json_stays_json(properties: dict[str, str]) -> None:
-    text = json.dumps({"_schema-version": "3.1", "ID": "app", "version": "1", "modules": [{"name": "r", "properties": properties}]})
+    text = json.dumps(
+        {"_schema-version": "3.1", "ID": "app", "version": "1", "modules": [{"name": "r", "properties": properties}]}
+    )
     result = json.loads(safe(text, sessions=Sessions()))
     assert json.loads(result["modules"][0]["properties"]["EXT_SESSION_MGT"])["instanceName"] == "app-session-management"
     assert [resource["name"] for resource in result["resources"]] == ["app-session-management"]
@@ -204,30 +259,56 @@ resources:
 
 
 REFUSALS: dict[str, tuple[str, Wanted, str]] = {
-    "provider missing": (HEAD + SERVICE, Wanted(), r"mta\.yaml:12:12: registry refers to srv-api, which nothing provides\. Correct "),
-    "property missing": (HEAD + MODULE.replace("srv-url:", "x:") + SERVICE, Wanted(), "srv-api provides no property srv-url"),
-    "not required": (HEAD + MODULE + SERVICE.replace("- name: srv-api", "- name: other"), Wanted(), "does not require it. Add srv-api to requires of registry"),
-    "unknown module": (GUIDE, Wanted(sessions=Sessions(modules=("nobody",))), "has no module nobody. There are incident-management-mtx, "),
+    "provider missing": (
+        HEAD + SERVICE,
+        Wanted(),
+        r"mta\.yaml:12:12: registry refers to srv-api, which nothing provides\. Correct ",
+    ),
+    "property missing": (
+        HEAD + MODULE.replace("srv-url:", "x:") + SERVICE,
+        Wanted(),
+        "srv-api provides no property srv-url",
+    ),
+    "not required": (
+        HEAD + MODULE + SERVICE.replace("- name: srv-api", "- name: other"),
+        Wanted(),
+        "does not require it. Add srv-api to requires of registry",
+    ),
+    "unknown module": (
+        GUIDE,
+        Wanted(sessions=Sessions(modules=("nobody",))),
+        "has no module nobody. There are incident-management-mtx, ",
+    ),
     "no approuter": (HEAD + MODULE, Wanted(sessions=Sessions()), "has no application router"),
     "bad name": (GUIDE, Wanted(sessions=Sessions(resource="a b")), "sessions.resource 'a b' is not a name"),
-    "bad number": (GUIDE, Wanted(sessions=Sessions(back_off_multiplier=0)), "sessions.back_off_multiplier 0 is not a positive number"),
+    "bad number": (
+        GUIDE,
+        Wanted(sessions=Sessions(back_off_multiplier=0)),
+        "sessions.back_off_multiplier 0 is not a positive number",
+    ),
     "whole mapping": (
         HEAD + MODULE.replace("srv-url: ${default-url}", "srv-url: {a: '${default-url}'}") + SERVICE,
         Wanted(),
         "leads to an idle URL by way of srv-api",
     ),
     "no live form": (
-        HEAD + MODULE.replace("  provides", "  parameters: {no-hostname: true, domain: d.example}\n  provides") + SERVICE,
+        HEAD
+        + MODULE.replace("  provides", "  parameters: {no-hostname: true, domain: d.example}\n  provides")
+        + SERVICE,
         Wanted(),
         "has no live form of",
     ),
     "routes before schema 3": (
-        (HEAD + MODULE.replace("  provides", "  parameters: {routes: [{route: a.b}]}\n  provides") + SERVICE).replace("3.3.0", '"2.1"'),
+        (HEAD + MODULE.replace("  provides", "  parameters: {routes: [{route: a.b}]}\n  provides") + SERVICE).replace(
+            "3.3.0", '"2.1"'
+        ),
         Wanted(),
         "use-live-routes needs schema version 3",
     ),
     "shared with a module": (
-        HEAD + MODULE.replace("  provides", "  properties: {U: &u '~{srv-api/srv-url}'}\n  provides") + SERVICE.replace("~{srv-api/srv-url}/callback", "*u"),
+        HEAD
+        + MODULE.replace("  provides", "  properties: {U: &u '~{srv-api/srv-url}'}\n  provides")
+        + SERVICE.replace("~{srv-api/srv-url}/callback", "*u"),
         Wanted(),
         "a module uses this value by its anchor",
     ),
@@ -236,13 +317,23 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(),
         "others may use this by its anchor",
     ),
-    "in two pieces": (HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}/callback", '"~{srv-api/srv\\x2durl}"'), Wanted(), "is not written in one piece"),
+    "in two pieces": (
+        HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}/callback", '"~{srv-api/srv\\x2durl}"'),
+        Wanted(),
+        "is not written in one piece",
+    ),
     "a variable that is a mapping": (
-        GUIDE.replace("      TENANT_HOST_PATTERN", "      EXT_SESSION_MGT: {instanceName: a}\n      TENANT_HOST_PATTERN"),
+        GUIDE.replace(
+            "      TENANT_HOST_PATTERN", "      EXT_SESSION_MGT: {instanceName: a}\n      TENANT_HOST_PATTERN"
+        ),
         Wanted(sessions=Sessions()),
         "EXT_SESSION_MGT is a mapping",
     ),
-    "an extension alone": (HEAD.replace("version: 1.0.0\n", "extends: app\n"), Wanted(), "is an extension of app. Give the descriptor"),
+    "an extension alone": (
+        HEAD.replace("version: 1.0.0\n", "extends: app\n"),
+        Wanted(),
+        "is an extension of app. Give the descriptor",
+    ),
 }
 
 
@@ -266,11 +357,15 @@ def test_base_and_extension_belong_together() -> None:
 
 
 def resolved(text: str, idle: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the deploy service's stand-in makes of a descriptor: the configuration of services, and the environment of modules."""
+    """What the deploy service's stand-in makes of a descriptor: the configuration of services, and the environment of
+    modules.
+    """
     plain = descriptor(text).root.plain()
     phase = Resolved(plain, Surroundings("org", "space", "example.com", "me", idle))
     services = [entry["name"] for entry in plain.get("resources") or () if "config" in entry.get("parameters", {})]
-    return {name: phase.config(name) for name in services}, {entry["name"]: phase.environment(entry["name"]) for entry in plain["modules"]}
+    return {name: phase.config(name) for name in services}, {
+        entry["name"]: phase.environment(entry["name"]) for entry in plain["modules"]
+    }
 
 
 @pytest.mark.parametrize("form", sorted({*FORMS, "guide"} - {"directly", "approuter with empty lists"}))
@@ -288,7 +383,9 @@ def test_services_are_configured_the_same_in_both_phases_and_modules_are_not_cha
 def test_live_urls_are_those_of_the_live_routes() -> None:
     for form in ("own host", "own routes", "routes that modules use"):
         services, _environment = resolved(safe(FORMS[form]), True)
-        live = Resolved(descriptor(FORMS[form]).root.plain(), Surroundings("org", "space", "example.com", "me", idle=False)).hosts("srv")[0]
+        live = Resolved(
+            descriptor(FORMS[form]).root.plain(), Surroundings("org", "space", "example.com", "me", idle=False)
+        ).hosts("srv")[0]
         assert set(re.findall(r"https://([^/ ]+)", services["registry"]["url"])) == {live}
 
 
@@ -299,14 +396,20 @@ quotes = st.sampled_from(["{}", "'{}'", '"{}"'])
 
 @st.composite
 def descriptors(draw: st.DrawFn) -> str:
-    """A descriptor in a random way of writing: indentation, comments, quotes, blank lines, order, own hosts, newlines."""
+    """A descriptor in a random way of writing: indentation, comments, quotes, blank lines, order, own hosts,
+    newlines.
+    """
     step = draw(st.sampled_from([0, 2, 4]))
     pad = " " * step
     names = draw(st.lists(words, min_size=1, max_size=3, unique=True))
     modules = ["modules:"]
     for name in names:
         modules += [f"{pad}- name: {name}{draw(comments)}", f"{pad}  type: nodejs"]
-        modules += draw(st.sampled_from([[], [f"{pad}  parameters: {{host: h-{name}}}"], ["", f"{pad}  parameters:", f"{pad}     memory:   1G"]]))
+        modules += draw(
+            st.sampled_from(
+                [[], [f"{pad}  parameters: {{host: h-{name}}}"], ["", f"{pad}  parameters:", f"{pad}     memory:   1G"]]
+            )
+        )
         url = draw(quotes).format("${default-url}")
         modules += [
             f"{pad}  provides:",
@@ -314,10 +417,19 @@ def descriptors(draw: st.DrawFn) -> str:
             f"{pad}    properties:",
             f"{pad}         {name}-url:  {url}{draw(comments)}",
         ]
-        modules += draw(st.sampled_from([[], [f"{pad}         more: |", f"{pad}             text", ""], [f"{pad}         {name}-live: x"]]))
+        modules += draw(
+            st.sampled_from(
+                [[], [f"{pad}         more: |", f"{pad}             text", ""], [f"{pad}         {name}-live: x"]]
+            )
+        )
     resources = ["resources:"]
     for name in draw(st.lists(st.sampled_from(names), max_size=3, unique=True)):
-        resources += [f"{pad}- name: s-{name}", f"{pad}  type: org.cloudfoundry.managed-service", f"{pad}  requires:", f"{pad}  - {{name: {name}-api}}"]
+        resources += [
+            f"{pad}- name: s-{name}",
+            f"{pad}  type: org.cloudfoundry.managed-service",
+            f"{pad}  requires:",
+            f"{pad}  - {{name: {name}-api}}",
+        ]
         value = draw(quotes).format(f"~{{{name}-api/{name}-url}}/x")
         resources += [
             f"{pad}  parameters:",
@@ -327,7 +439,11 @@ def descriptors(draw: st.DrawFn) -> str:
             f"{pad}        url: {value}{draw(comments)}",
             f"{pad}      - plain",
         ]
-    parts = [["_schema-version: '3.1'", "ID: app", "version: 1.0.0", ""], modules, [*resources, ""] if len(resources) > 1 else ["# nothing"]]
+    parts = [
+        ["_schema-version: '3.1'", "ID: app", "version: 1.0.0", ""],
+        modules,
+        [*resources, ""] if len(resources) > 1 else ["# nothing"],
+    ]
     lines = [line for part in draw(st.permutations(parts)) for line in part]
     text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
     return text + draw(st.sampled_from(["", "\n" if "\r" not in text else "\r\n"]))
@@ -345,7 +461,9 @@ def test_however_it_is_written_only_the_intended_lines_change_and_once(text: str
     before, after = descriptor(text).root.plain(), descriptor(result).root.plain()
     for module in after["modules"]:
         for provided in module["provides"]:
-            provided["properties"] = {key: value for key, value in provided["properties"].items() if "live" not in str(value)}
+            provided["properties"] = {
+                key: value for key, value in provided["properties"].items() if "live" not in str(value)
+            }
     for one, other in zip(before.get("resources", []), after.get("resources", []), strict=True):
         one["parameters"]["config"]["all"][0]["url"] = other["parameters"]["config"]["all"][0]["url"]
     assert before == after
@@ -364,7 +482,15 @@ def approuters(draw: st.DrawFn) -> str:
             "\n      <<: *base",
             "\n      keep-existing-routes: no\n      # last\n",
         ],
-        "requires": ["", " null", " []", " [{name: a}]", " [ ]  # none", "\n    - name: a", "\n      - name: a\n        group: x\n\n      # - name: b\n"],
+        "requires": [
+            "",
+            " null",
+            " []",
+            " [{name: a}]",
+            " [ ]  # none",
+            "\n    - name: a",
+            "\n      - name: a\n        group: x\n\n      # - name: b\n",
+        ],
         "properties": [
             " {TENANT_HOST_PATTERN: a}",
             "\n      TENANT_HOST_PATTERN: |\n        a\n",
@@ -372,11 +498,22 @@ def approuters(draw: st.DrawFn) -> str:
             "\n        TENANT_HOST_PATTERN: 'a\n\n          b'",
         ],
     }
-    parts = [f"    {key}:{draw(st.sampled_from(forms))}\n" for key, forms in written.items() if key == "properties" or draw(st.booleans())]
+    parts = [
+        f"    {key}:{draw(st.sampled_from(forms))}\n"
+        for key, forms in written.items()
+        if key == "properties" or draw(st.booleans())
+    ]
     module = "modules:\n  - name: router\n" + "".join(draw(st.permutations(parts)))
     resources = draw(
         st.sampled_from(
-            ["", "resources:\n", "resources: []\n", "resources: [{name: a}]\n", "resources:\n- name: a\n  # end\n", "resources:\n    - {name: a}\n"]
+            [
+                "",
+                "resources:\n",
+                "resources: []\n",
+                "resources: [{name: a}]\n",
+                "resources:\n- name: a\n  # end\n",
+                "resources:\n    - {name: a}\n",
+            ]
         )
     )
     text = "x: &base {disk: 1G}\n" + HEAD + "".join(draw(st.permutations([module, resources, "parameters: {p: 1}\n"])))

@@ -30,8 +30,10 @@ def found(text: str, longest: int = 0, namespace: str = "") -> list[str]:
 def router(variable: str, more: str = "", requires: str = "[{name: redis}]") -> str:
     """A descriptor with an application router and a Redis; the variable's line is 9."""
     return (
-        f"{HEAD}modules:\n- name: approuter\n  requires: {requires}\n{'  parameters: {' + more + '}' if more else '  type: x'}\n  properties:\n"
-        f"    EXT_SESSION_MGT: {variable}\nresources:\n- name: redis\n  type: org.cloudfoundry.managed-service\n  parameters: {{service: redis-cache}}\n"
+        f"{HEAD}modules:\n- name: approuter\n  requires:"
+        f" {requires}\n{'  parameters: {' + more + '}' if more else '  type: x'}\n  properties:\n    EXT_SESSION_MGT:"
+        f" {variable}\nresources:\n- name: redis\n  type: org.cloudfoundry.managed-service\n  parameters: {{service:"
+        " redis-cache}\n"
     )
 
 
@@ -41,7 +43,9 @@ def variable(**changed: object) -> str:
 
 
 def test_the_guide_s_application_before_and_after() -> None:
-    before = GUIDE.replace("      keep-existing-routes: true\n", "").replace("          onSubscriptionAsync: true\n", "")
+    before = GUIDE.replace("      keep-existing-routes: true\n", "").replace(
+        "          onSubscriptionAsync: true\n", ""
+    )
     assert found(before, longest=600_000) == [
         "live-property-missing:22",
         "session-store-missing:33",
@@ -75,17 +79,24 @@ HOOK = "  hooks:\n  - name: h\n    type: task\n    phases: [deploy.application.b
 
 CASES: dict[str, tuple[str, list[str]]] = {
     "unknown provider": (HEAD + SERVICE, ["unknown-reference:12"]),
-    "unknown property": (HEAD + MODULE + "  requires: [{name: srv-api, properties: {A: '~{nothing}'}}]\n", ["unknown-reference:11"]),
+    "unknown property": (
+        HEAD + MODULE + "  requires: [{name: srv-api, properties: {A: '~{nothing}'}}]\n",
+        ["unknown-reference:11"],
+    ),
     "not required": (HEAD + MODULE + "  properties: {A: '~{srv-api/srv-url}'}\n", ["unknown-reference:11"]),
     "a property of a cross-MTA reference is not known here": (
         HEAD + SERVICE + "- name: srv-api\n  type: configuration\n  parameters: {provider-nid: mta}\n",
         [],
     ),
-    "an existing service is not configured": (HEAD + MODULE + SERVICE.replace("managed-service", "existing-service"), []),
+    "an existing service is not configured": (
+        HEAD + MODULE + SERVICE.replace("managed-service", "existing-service"),
+        [],
+    ),
     "by way of a resource": (
         HEAD
         + MODULE
-        + "resources:\n- name: via\n  type: configuration\n  requires: [{name: srv-api}]\n  properties: {u: '~{srv-api/srv-url}'}\n"
+        + "resources:\n- name: via\n  type: configuration\n  requires: [{name: srv-api}]\n  properties: {u:"
+        " '~{srv-api/srv-url}'}\n"
         + SERVICE.replace("resources:\n", "").replace("srv-api/srv-url", "via/u").replace("srv-api", "via"),
         ["idle-url-in-service:23"],
     ),
@@ -93,7 +104,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD + MODULE.replace("  provides", OWN).replace("default-url", "default-live-url") + SERVICE,
         ["live-url-ignores-host:11"],
     ),
-    "routes": (HEAD + MODULE.replace("  provides", ROUTES).replace("default-url", "routes/0/route") + SERVICE, ["live-routes-not-used:11"]),
+    "routes": (
+        HEAD + MODULE.replace("  provides", ROUTES).replace("default-url", "routes/0/route") + SERVICE,
+        ["live-routes-not-used:11"],
+    ),
     "live routes": (
         HEAD
         + MODULE.replace("  provides", ROUTES)
@@ -107,7 +121,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["live-routes-not-used:11"],
     ),
     "idle calls live": (
-        HEAD + MODULE.replace("default-url", "default-live-url") + "- name: ui\n  requires: [{name: srv-api, properties: {A: '~{srv-url}'}}]\n",
+        HEAD
+        + MODULE.replace("default-url", "default-live-url")
+        + "- name: ui\n  requires: [{name: srv-api, properties: {A: '~{srv-url}'}}]\n",
         ["idle-calls-live:12"],
     ),
     "idle calls a live route": (
@@ -119,7 +135,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["idle-calls-live:14"],
     ),
     "routes of tenants": (
-        HEAD + "modules:\n- name: r\n  parameters:\n    keep-existing-routes: false\n  properties: {TENANT_HOST_PATTERN: x}\n",
+        HEAD
+        + "modules:\n- name: r\n  parameters:\n    keep-existing-routes: false\n  properties: {TENANT_HOST_PATTERN:"
+        " x}\n",
         ["session-store-missing:5", "tenant-routes-not-kept:7"],
     ),
     "no tenants": (router(variable()), []),
@@ -129,25 +147,42 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "not a number": (router("'{\"instanceName\": NaN}'"), ["session-not-json:9"]),
     "keys": (router("'{}'"), ["session-key-missing:9", "session-key-missing:9", "session-key-missing:9"]),
     "a key that is empty": (router(variable(instanceName="")), ["session-key-missing:9"]),
-    "types": (router(variable(instanceName=7, defaultRetryTimeout="2000", backOffMultiplier=True)), ["session-value-wrong:9"] * 3),
+    "types": (
+        router(variable(instanceName=7, defaultRetryTimeout="2000", backOffMultiplier=True)),
+        ["session-value-wrong:9"] * 3,
+    ),
     "numbers by parameters": (router(variable(defaultRetryTimeout="x").replace('"x"', "${retry}"), "retry: 5"), []),
     "numbers by extensions": (router(variable(defaultRetryTimeout="x").replace('"x"', "${retry}")), []),
     "another storage": (router(variable(storageType="mongo")), ["session-value-wrong:9"]),
     "another storage with its driver": (router(variable(storageType="mongo", externalStoreFilePath="./x.js")), []),
-    "keys that stop it": (router(variable(keepAlive=1, connectTimeout=2)), ["session-key-crashes:9", "session-key-crashes:9"]),
+    "keys that stop it": (
+        router(variable(keepAlive=1, connectTimeout=2)),
+        ["session-key-crashes:9", "session-key-crashes:9"],
+    ),
     "secret": (router(variable(sessionSecret=SECRET)), ["session-secret-in-descriptor:9"]),
-    "short secret": (router(variable(sessionSecret="abc")), ["session-secret-in-descriptor:9", "session-secret-short:9"]),
+    "short secret": (
+        router(variable(sessionSecret="abc")),
+        ["session-secret-in-descriptor:9", "session-secret-short:9"],
+    ),
     "secret in a parameter": (router(variable(), f"session-secret: {SECRET}"), ["session-secret-in-descriptor:7"]),
     "secret from a parameter of an extension": (router(variable(), "session-secret: '${other}'"), []),
     "another instance": (router(variable(instanceName="other")), ["session-service-not-bound:9"]),
     "not bound": (router(variable(), requires="[]"), ["session-service-not-bound:9"]),
-    "not async": (HEAD + MODULE + REGISTRY.replace("Async: true", "Async: false\n        callbackTimeoutMillis: 1"), ["callback-not-async:21"]),
+    "not async": (
+        HEAD + MODULE + REGISTRY.replace("Async: true", "Async: false\n        callbackTimeoutMillis: 1"),
+        ["callback-not-async:21"],
+    ),
     "unsubscription not async": (
-        HEAD + MODULE + REGISTRY.replace("Async: true", "Async: true\n        onUnSubscription: x\n        callbackTimeoutMillis: 1"),
+        HEAD
+        + MODULE
+        + REGISTRY.replace("Async: true", "Async: true\n        onUnSubscription: x\n        callbackTimeoutMillis: 1"),
         ["callback-not-async:20"],
     ),
     "no timeout": (HEAD + MODULE + REGISTRY, ["callback-timeout-missing:20"]),
-    "timeout by a parameter": (HEAD + "parameters: {t: 9}\n" + MODULE + REGISTRY + "        callbackTimeoutMillis: ${t}\n", []),
+    "timeout by a parameter": (
+        HEAD + "parameters: {t: 9}\n" + MODULE + REGISTRY + "        callbackTimeoutMillis: ${t}\n",
+        [],
+    ),
     "timeout by an extension": (HEAD + MODULE + REGISTRY + "        callbackTimeoutMillis: ${t}\n", []),
     "hooks of plain deployments": (HEAD + MODULE + HOOK.format(""), ["hook-not-in-blue-green:14"]),
     "hooks of both": (HEAD + MODULE + HOOK.format(", blue-green.application.before-stop.live"), []),
@@ -162,7 +197,10 @@ def test_a_rule_finds_what_it_is_for_and_only_that(name: str) -> None:
 
 def test_every_rule_is_tested_and_documented() -> None:
     tested = {rule.partition(":")[0] for _text, rules in CASES.values() for rule in rules}
-    assert set(RULES) - tested == {"idle-url-in-service", "live-property-missing", "session-store-missing", "callback-timeout-short"} - tested
+    assert (
+        set(RULES) - tested
+        == {"idle-url-in-service", "live-property-missing", "session-store-missing", "callback-timeout-short"} - tested
+    )
     rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \|", DOCUMENTATION.read_text(), re.MULTILINE)
     assert dict(rows) == RULES
 
@@ -171,9 +209,10 @@ def test_a_timeout_is_compared_with_the_longest_upgrade() -> None:
     text = HEAD + MODULE + REGISTRY + "        callbackTimeoutMillis: '60000'\n"
     assert found(text, longest=60_000) == []
     (finding,) = lint(descriptor(text), 60_001)
-    assert str(finding) == (
-        "mta.yaml:22:32: error callback-timeout-short: The registry waits 1m for a callback of registry, the longest upgrade takes 60001ms. "
-        "Set callbackTimeoutMillis: 60001."
+    assert (
+        str(finding)
+        == "mta.yaml:22:32: error callback-timeout-short: The registry waits 1m for a callback of registry, the longest"
+        " upgrade takes 60001ms. Set callbackTimeoutMillis: 60001."
     )
 
 
@@ -189,26 +228,40 @@ def test_a_timeout_is_compared_with_the_longest_upgrade() -> None:
         ("service: redis-cache, service-name: '${space}-mine'", "whatever", "", True),
     ],
 )
-def test_the_instance_has_the_name_that_the_deployment_gives_it(resource: str, instance: str, namespace: str, right: bool) -> None:
+def test_the_instance_has_the_name_that_the_deployment_gives_it(
+    resource: str, instance: str, namespace: str, right: bool
+) -> None:
     text = router(variable(instanceName=instance)).replace("service: redis-cache", resource)
     assert found(text, namespace=namespace) == ([] if right else ["session-service-not-bound:9"])
 
 
 def test_no_finding_shows_a_secret() -> None:
-    for text in (router(variable(sessionSecret=SECRET)), router(variable(sessionSecret="s3cretshort")), router(variable(), f"session-secret: {SECRET}")):
+    for text in (
+        router(variable(sessionSecret=SECRET)),
+        router(variable(sessionSecret="s3cretshort")),
+        router(variable(), f"session-secret: {SECRET}"),
+    ):
         findings = lint(descriptor(text))
         assert findings
         assert "s3cret" not in as_json(findings) + as_junit(findings, "mta.yaml")
 
 
 def test_extensions_count_with_their_own_places() -> None:
-    extension = f"_schema-version: 3.3.0\nID: x\nextends: app\nmodules:\n- name: approuter\n  parameters:\n    session-secret: {SECRET}\n"
+    extension = (
+        "_schema-version: 3.3.0\nID: x\nextends: app\nmodules:\n- name: approuter\n  parameters:\n    session-secret:"
+        f" {SECRET}\n"
+    )
     base = descriptor(router(variable()))
     assert lint(base.extended([descriptor(extension, "x.mtaext")])) == []
     (finding,) = lint(base.extended([descriptor(extension.replace(SECRET, "short"), "x.mtaext")]))
     assert (finding.rule, finding.file, finding.line, finding.column) == ("session-secret-short", "x.mtaext", 7, 21)
-    wrong = "_schema-version: 3.3.0\nID: x\nextends: app\nresources:\n- name: registry\n  parameters: {config: {more: '~{srv-api/srv-url}'}}\n"
-    findings = lint(descriptor(make_safe(descriptor(HEAD + MODULE + SERVICE), Wanted())).extended([descriptor(wrong, "x.mtaext")]))
+    wrong = (
+        "_schema-version: 3.3.0\nID: x\nextends: app\nresources:\n- name: registry\n  parameters: {config: {more:"
+        " '~{srv-api/srv-url}'}}\n"
+    )
+    findings = lint(
+        descriptor(make_safe(descriptor(HEAD + MODULE + SERVICE), Wanted())).extended([descriptor(wrong, "x.mtaext")])
+    )
     assert [(one.rule, one.file, one.line) for one in findings] == [("idle-url-in-service", "x.mtaext", 6)]
     with pytest.raises(InputError, match=r"x\.mtaext is an extension of app\. Give the descriptor as path"):
         lint(descriptor(wrong, "x.mtaext"))
@@ -221,14 +274,26 @@ def test_rules_can_be_ignored_if_they_exist() -> None:
 
 
 def test_reports_for_ci_servers() -> None:
-    findings = lint(descriptor(HEAD + MODULE + SERVICE + "\n" + HOOK.format("").replace("  hooks", "modules-more:\n  hooks")))
+    findings = lint(
+        descriptor(HEAD + MODULE + SERVICE + "\n" + HOOK.format("").replace("  hooks", "modules-more:\n  hooks"))
+    )
     report = json.loads(as_json(findings))
     assert (report["error_count"], report["warning_count"], len(report["findings"])) == (2, 0, 2)
     assert report["findings"][0]["rule"] == "live-property-missing"
-    suite = ElementTree.fromstring(as_junit(lint(descriptor(CASES["hooks of plain deployments"][0] + SERVICE)), "a\x00 <b>.yaml", ignore=["unknown-reference"]))
+    suite = ElementTree.fromstring(
+        as_junit(
+            lint(descriptor(CASES["hooks of plain deployments"][0] + SERVICE)),
+            "a\x00 <b>.yaml",
+            ignore=["unknown-reference"],
+        )
+    )
     assert (suite.get("failures"), suite.get("tests"), suite.get("name")) == ("2", str(len(RULES) - 1), "a� <b>.yaml")
     (warning,) = [case for case in suite if case.find("system-out") is not None]
-    assert (warning.get("classname"), warning.get("file"), warning.get("line")) == ("hook-not-in-blue-green", "mta.yaml", "14")
+    assert (warning.get("classname"), warning.get("file"), warning.get("line")) == (
+        "hook-not-in-blue-green",
+        "mta.yaml",
+        "14",
+    )
     failures = [case.find("failure") for case in suite if case.find("failure") is not None]
     assert [failure.get("type") for failure in failures if failure is not None] == ["error", "error"]
     assert all(failure.text and failure.get("message") in failure.text for failure in failures if failure is not None)

@@ -10,7 +10,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.routes import route_url
 
 ROUTES = {
-    "srv": {"app": "srv", "live": ["https://srv.example.com/", "https://alias.example.com"], "idle": ["https://srv-idle.example.com"]},
+    "srv": {
+        "app": "srv",
+        "live": ["https://srv.example.com/", "https://alias.example.com"],
+        "idle": ["https://srv-idle.example.com"],
+    },
     "job": {"app": "job", "live": [], "idle": []},
 }
 

@@ -11,7 +11,11 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.zdm.landscape.plugins.filter.session_extension import FilterModule
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import SECRET_LENGTH, Sessions, masked
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import (
+    SECRET_LENGTH,
+    Sessions,
+    masked,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import GUIDE, descriptor
@@ -20,12 +24,17 @@ from hypothesis import strategies as st
 
 session_extension = FilterModule().filters()["session_extension"]
 SECRET = "VqO446NAgSd795NiBW7SXPvuKKH4pDso3qVcWC1GyLa2Zq6XASh0FNZ3b26ePlZe"
-PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp", "Zs"]) | st.just(" "), min_size=SECRET_LENGTH, max_size=80)
+PRINTABLE = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp", "Zs"]) | st.just(" "),
+    min_size=SECRET_LENGTH,
+    max_size=80,
+)
 
 
 def test_the_extension_gives_every_module_the_parameter() -> None:
-    assert session_extension("app", 3.1, ["approuter", "second"], SECRET, extension_id="mine") == (
-        '_schema-version: "3.1"\nID: "mine"\nextends: "app"\nmodules:\n'
+    assert (
+        session_extension("app", 3.1, ["approuter", "second"], SECRET, extension_id="mine")
+        == '_schema-version: "3.1"\nID: "mine"\nextends: "app"\nmodules:\n'
         f'  - name: "approuter"\n    parameters:\n      "session-secret": "{SECRET}"\n'
         f'  - name: "second"\n    parameters:\n      "session-secret": "{SECRET}"\n'
     )
@@ -33,10 +42,14 @@ def test_the_extension_gives_every_module_the_parameter() -> None:
 
 def test_the_approuter_gets_strict_json_with_the_secret() -> None:
     base = descriptor(make_safe(descriptor(GUIDE), Wanted(sessions=Sessions(parameter="my-secret"))))
-    extension = descriptor(session_extension(base.id, base.schema_version, base.approuters(), SECRET, "my-secret"), "s.mtaext")
+    extension = descriptor(
+        session_extension(base.id, base.schema_version, base.approuters(), SECRET, "my-secret"), "s.mtaext"
+    )
     assert lint(base.extended([extension])) == []
     deployed = merged(base.root.plain(), [extension.root.plain()])
-    environment = Resolved(deployed, Surroundings("org", "space", "example.com", "me", idle=True)).environment("approuter")
+    environment = Resolved(deployed, Surroundings("org", "space", "example.com", "me", idle=True)).environment(
+        "approuter"
+    )
     assert json.loads(environment["EXT_SESSION_MGT"]) == {
         "instanceName": "incident-management-session-management",
         "storageType": "redis",
@@ -57,7 +70,9 @@ def test_every_secret_that_is_taken_arrives_as_it_is(secret: str) -> None:
     text = session_extension("app", "3", ["approuter"], secret)
     value = descriptor(text).modules["approuter"].plain()["parameters"]["session-secret"]
     assert value == secret
-    assert json.loads('{"sessionSecret": "${session-secret}"}'.replace("${session-secret}", value)) == {"sessionSecret": secret}
+    assert json.loads('{"sessionSecret": "${session-secret}"}'.replace("${session-secret}", value)) == {
+        "sessionSecret": secret
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,7 +93,9 @@ def test_every_secret_that_is_taken_arrives_as_it_is(secret: str) -> None:
 )
 def test_what_would_not_work_is_refused_without_the_secret(change: dict[str, object], message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message) as caught:
-        session_extension(**{"mta_id": "app", "schema_version": "3.1", "modules": "approuter", "secret": SECRET, **change})
+        session_extension(
+            **{"mta_id": "app", "schema_version": "3.1", "modules": "approuter", "secret": SECRET, **change}
+        )
     assert SECRET[1:40] not in str(caught.value)
 
 

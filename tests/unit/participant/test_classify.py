@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import SAFETY, SMALL_MS, classify
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Engine, ForeignKey, Note, Rate, TableFacts, UniqueKey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
+    Column,
+    Engine,
+    ForeignKey,
+    Note,
+    Rate,
+    TableFacts,
+    UniqueKey,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +42,9 @@ def child(name: str, parent: str, rows: int = 1000, **changes: Any) -> TableFact
     return table(name, rows, foreign_keys=(key,))
 
 
-def run(*facts: TableFacts, engine: Engine = BOTH, budget_ms: int = BUDGET, rates: Any = None, **options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def run(
+    *facts: TableFacts, engine: Engine = BOTH, budget_ms: int = BUDGET, rates: Any = None, **options: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Plans by table, and reasons of refusals by object."""
     plans, refusals = classify(facts, options, engine, rates or {}, budget_ms)
     assert all(refusal.reason and refusal.advice for refusal in refusals)
@@ -176,7 +186,19 @@ def test_several_tenant_columns_change_in_place() -> None:
     assert "several tenant columns" in refusals["a"]
 
 
-@pytest.mark.parametrize("kind", ["uuid", "TEXT", "varchar(36)", "character varying(36)", "character(36)", "VARCHAR(36) COLLATE x", "citext", "longtext"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "uuid",
+        "TEXT",
+        "varchar(36)",
+        "character varying(36)",
+        "character(36)",
+        "VARCHAR(36) COLLATE x",
+        "citext",
+        "longtext",
+    ],
+)
 def test_types_that_hold_a_tenant_id(kind: str) -> None:
     _plans, refusals = run(table("a", columns=(Column("tenant_id", kind), Column("id", "integer"))))
     assert not refusals
@@ -215,13 +237,17 @@ def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
 
 def test_unclassified_tables_are_refused_not_skipped() -> None:
     lost = TableFacts("lost", (Column("id", "integer"),), ("id",))
-    line = TableFacts("line", (Column("bill", "integer"),), ("bill",), foreign_keys=(ForeignKey("f", ("bill",), "mid", ("id",)),))
+    line = TableFacts(
+        "line", (Column("bill", "integer"),), ("bill",), foreign_keys=(ForeignKey("f", ("bill",), "mid", ("id",)),)
+    )
     mid = TableFacts("mid", (Column("id", "integer"),), ("id",), foreign_keys=(ForeignKey("f", ("id",), "a", ("id",)),))
     plans, refusals = run(table("a"), lost, line, mid)
     assert set(plans) == {"a", "lost", "line", "mid"}
     assert set(refusals) == {"lost", "line", "mid"}
     assert "hangs on a by" in refusals["line"]
-    plans, refusals = run(table("a"), lost, line, mid, tables={name: {"ignore": "no tenant data"} for name in ("lost", "line", "mid")})
+    plans, refusals = run(
+        table("a"), lost, line, mid, tables={name: {"ignore": "no tenant data"} for name in ("lost", "line", "mid")}
+    )
     assert not refusals
     assert (plans["lost"].strategy, plans["lost"].why) == (IGNORE, "no tenant data")
 
@@ -247,7 +273,9 @@ def test_a_wrong_pattern_is_named() -> None:
 
 
 def test_a_column_that_refers_to_a_tenant_column_must_be_one() -> None:
-    owner = TableFacts("owner", (Column("org", "uuid"),), ("org",), foreign_keys=(ForeignKey("f", ("org",), "a", ("tenant_id",)),))
+    owner = TableFacts(
+        "owner", (Column("org", "uuid"),), ("org",), foreign_keys=(ForeignKey("f", ("org",), "a", ("tenant_id",)),)
+    )
     _plans, refusals = run(table("a"), owner, tables={"owner": {"ignore": "mine"}})
     assert "Column org of owner refers to tenant column tenant_id" in refusals["owner"]
 
@@ -294,7 +322,10 @@ def schemas(draw: Any) -> list[TableFacts]:
     result = []
     for index, name in enumerate(NAMES[: draw(st.integers(1, len(NAMES)))]):
         parents = draw(st.sets(st.sampled_from(NAMES[:index]), max_size=2)) if index else set()
-        keys = tuple(ForeignKey(f"{name}_{parent}", ("tenant_id", "parent"), parent, ("tenant_id", "id")) for parent in sorted(parents))
+        keys = tuple(
+            ForeignKey(f"{name}_{parent}", ("tenant_id", "parent"), parent, ("tenant_id", "id"))
+            for parent in sorted(parents)
+        )
         unique = (UniqueKey("u", ("id",)),) if draw(st.integers(0, 4)) == 0 else ()
         facts = table(name, draw(st.integers(0, 300_000)), foreign_keys=keys, unique_keys=unique)
         if draw(st.integers(0, 5)) == 0:
@@ -302,12 +333,22 @@ def schemas(draw: Any) -> list[TableFacts]:
         result.append(facts)
     tenant = {facts.name for facts in result if facts.columns[0].name == "tenant_id"}
     return [
-        TableFacts(f.name, f.columns, f.primary_key, f.unique_keys, tuple(key for key in f.foreign_keys if key.table in tenant), rows=f.rows) for f in result
+        TableFacts(
+            f.name,
+            f.columns,
+            f.primary_key,
+            f.unique_keys,
+            tuple(key for key in f.foreign_keys if key.table in tenant),
+            rows=f.rows,
+        )
+        for f in result
     ]
 
 
 @given(schemas(), st.randoms(), st.booleans(), st.integers(100, 30_000))
-def test_every_table_is_planned_or_refused(facts: list[TableFacts], random: Any, declared: bool, budget_ms: int) -> None:
+def test_every_table_is_planned_or_refused(
+    facts: list[TableFacts], random: Any, declared: bool, budget_ms: int
+) -> None:
     options = {"no_cross_tenant_readers": declared}
     plans, refusals = classify(facts, options, BOTH, {}, budget_ms)
     shuffled = list(facts)
@@ -316,7 +357,11 @@ def test_every_table_is_planned_or_refused(facts: list[TableFacts], random: Any,
 
     by_name = {plan.table: plan for plan in plans}
     assert set(by_name) == {table.name for table in facts}
-    assert all(table.name in {refusal.object for refusal in refusals} for table in facts if table.columns[0].name != "tenant_id")
+    assert all(
+        table.name in {refusal.object for refusal in refusals}
+        for table in facts
+        if table.columns[0].name != "tenant_id"
+    )
     position = {plan.table: index for index, plan in enumerate(plans)}
     for facts_of in facts:
         for key in facts_of.foreign_keys:

@@ -59,14 +59,29 @@ def test_the_worker_of_another_migration_is_not_exempt() -> None:
     ("grants", "everywhere", "here"),
     [
         (
-            ["GRANT USAGE ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*1'", "GRANT SELECT, CREATE TEMPORARY TABLES ON `x`.* TO `u`@`%`"],
+            [
+                "GRANT USAGE ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*1'",
+                "GRANT SELECT, CREATE TEMPORARY TABLES ON `x`.* TO `u`@`%`",
+            ],
             {"USAGE"},
             {"SELECT", "CREATE TEMPORARY TABLES"},
         ),
         (["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"], {"ALL PRIVILEGES"}, set()),
         (["GRANT SELECT ON `my\\_db`.* TO `u`@`%`"], set(), set()),
-        (["GRANT SELECT ON `%`.* TO `u`@`%`", "GRANT INSERT ON `_`.* TO `u`@`%`", "GRANT UPDATE ON `xy`.* TO `u`@`%`"], set(), {"SELECT", "INSERT"}),
-        (["GRANT SELECT ON `x`.`bill` TO `u`@`%`", "GRANT `role` TO `u`@`%`", "GRANT PROXY ON ''@'%' TO `u`@`%`"], set(), set()),
+        (
+            [
+                "GRANT SELECT ON `%`.* TO `u`@`%`",
+                "GRANT INSERT ON `_`.* TO `u`@`%`",
+                "GRANT UPDATE ON `xy`.* TO `u`@`%`",
+            ],
+            set(),
+            {"SELECT", "INSERT"},
+        ),
+        (
+            ["GRANT SELECT ON `x`.`bill` TO `u`@`%`", "GRANT `role` TO `u`@`%`", "GRANT PROXY ON ''@'%' TO `u`@`%`"],
+            set(),
+            set(),
+        ),
     ],
 )
 def test_rights(grants: list[str], everywhere: set[str], here: set[str]) -> None:

@@ -14,8 +14,19 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.state im
 from hypothesis import given
 from hypothesis import strategies as st
 
-KEYS = st.integers(1, 3).flatmap(lambda size: st.tuples(*(st.lists(st.integers(0, 2), min_size=size, max_size=size) for _key in range(2))))
-TABLE = Planned("bill", ("tenant_id",), strategy="twin", index="PRIMARY", key=("id",), key_types=("int(11)",), copied=("id", "note"), texts=("note",))
+KEYS = st.integers(1, 3).flatmap(
+    lambda size: st.tuples(*(st.lists(st.integers(0, 2), min_size=size, max_size=size) for _key in range(2)))
+)
+TABLE = Planned(
+    "bill",
+    ("tenant_id",),
+    strategy="twin",
+    index="PRIMARY",
+    key=("id",),
+    key_types=("int(11)",),
+    copied=("id", "note"),
+    texts=("note",),
+)
 
 
 def state(live: str) -> State:
@@ -23,7 +34,9 @@ def state(live: str) -> State:
 
 
 @given(KEYS, st.sampled_from([("<", "<"), ("<", "<="), (">", ">")]))
-def test_a_key_comparison_written_out_is_that_of_tuples(keys: tuple[list[int], list[int]], operators: tuple[str, str]) -> None:
+def test_a_key_comparison_written_out_is_that_of_tuples(
+    keys: tuple[list[int], list[int]], operators: tuple[str, str]
+) -> None:
     key, bound = map(tuple, keys)
     compare, last = operators
     expected = key > bound if compare == ">" else key < bound or (last == "<=" and key == bound)

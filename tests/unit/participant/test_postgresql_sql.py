@@ -9,9 +9,28 @@ import json
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED, STAGING, TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import FENCE, LOG, Scheme, Work, quote, shifts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
+    FENCE,
+    LOG,
+    Scheme,
+    Work,
+    quote,
+    shifts,
+)
 
-WORK = Work(3, "order", "public", "order", TWIN, ("tenant_id",), ("uuid",), ("Id",), ("integer",), ("tenant_id", "Id"), ("Id", "user"))
+WORK = Work(
+    3,
+    "order",
+    "public",
+    "order",
+    TWIN,
+    ("tenant_id",),
+    ("uuid",),
+    ("Id",),
+    ("integer",),
+    ("tenant_id", "Id"),
+    ("Id", "user"),
+)
 SCHEME = Scheme("a--b", "A", "B", [WORK])
 
 

@@ -38,7 +38,9 @@ def test_an_endpoint_is_a_socket_or_mutual_tls(options: dict[str, Any], message:
         HAProxyRouter("r", **options)
 
 
-@given(st.text().filter(lambda text: not text or not text[0].isascii() or any(letter in text for letter in " \n;\\<=|/")))
+@given(
+    st.text().filter(lambda text: not text or not text[0].isascii() or any(letter in text for letter in " \n;\\<=|/"))
+)
 def test_no_text_becomes_a_command(text: str) -> None:
     router = HAProxyRouter("r", socket="/nonexistent")
     calls: list[Callable[[], object]] = [
@@ -62,7 +64,14 @@ def test_a_lease_is_long_enough_to_come_into_force(lease_ms: int) -> None:
 
 
 def state(name: str = "r", **changes: Any) -> RouterState:
-    known: dict[str, Any] = {"onboarded": {}, "subdomains": {}, "overrides": {}, "blocks": {}, "decommissioned": frozenset(), "epochs": {}}
+    known: dict[str, Any] = {
+        "onboarded": {},
+        "subdomains": {},
+        "overrides": {},
+        "blocks": {},
+        "decommissioned": frozenset(),
+        "epochs": {},
+    }
     return RouterState(name=name, version="1", ready=True, clock_ms=1, old_workers=0, **{**known, **changes})
 
 
@@ -132,7 +141,9 @@ maps = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz"))
 
 
 @given(wanted=maps, there=maps, blocked=st.booleans())
-def test_the_late_load_makes_a_router_what_the_store_says(wanted: dict[str, str], there: dict[str, str], blocked: bool) -> None:
+def test_the_late_load_makes_a_router_what_the_store_says(
+    wanted: dict[str, str], there: dict[str, str], blocked: bool
+) -> None:
     blocks = {"a": Block(HOLD, FAR_MS, "m")} if blocked else {}
     changes = differences(Maps(override=wanted, epochs={"m": "3"}), state(overrides=there, blocks=blocks))
     result = {**there, **changes.pop("override", {})}
@@ -148,14 +159,20 @@ def installation(home: Path, **files: str) -> Installation:
 
 def test_files_are_compared_by_content_and_mode_and_strangers_are_removed(tmp_path: Path) -> None:
     wanted = installation(tmp_path, lua_zdm_lua="-- one\n")
-    assert [change.path for change in wanted.changes() if not change.path.endswith("/")] == ["haproxy.cfg", "lua/zdm.lua"]
+    assert [change.path for change in wanted.changes() if not change.path.endswith("/")] == [
+        "haproxy.cfg",
+        "lua/zdm.lua",
+    ]
     wanted.apply()
     assert wanted.changes() == []
     assert (tmp_path / "haproxy.cfg").read_text() == "str(Z2VoZWlt),b64dec\n"
     (tmp_path / "lua" / "old.lua").write_text("-- old\n")
     (tmp_path / "haproxy.cfg").chmod(0o644)
     changes = wanted.changes()
-    assert [(change.path, change.after) for change in changes] == [("haproxy.cfg", "str(********),b64dec\n"), ("lua/old.lua", None)]
+    assert [(change.path, change.after) for change in changes] == [
+        ("haproxy.cfg", "str(********),b64dec\n"),
+        ("lua/old.lua", None),
+    ]
     assert "Z2VoZWlt" not in repr(changes)
     wanted.apply()
     assert wanted.changes() == []
@@ -170,9 +187,26 @@ def test_only_what_haproxy_reads_needs_a_reload(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../x", "lua/../../x", "lua/a b", "lua/a\nb", "lua//a", "lua/.x", "lua/-x", "keys/0/a'b.pem", "run/pid",
-     "run/master.sock", "maps/block.map", "haproxy.cfg/x", "lua", "x", "", "lua/" + "x" * 300],
-)  # fmt: skip
+    [
+        "/etc/passwd",
+        "../x",
+        "lua/../../x",
+        "lua/a b",
+        "lua/a\nb",
+        "lua//a",
+        "lua/.x",
+        "lua/-x",
+        "keys/0/a'b.pem",
+        "run/pid",
+        "run/master.sock",
+        "maps/block.map",
+        "haproxy.cfg/x",
+        "lua",
+        "x",
+        "",
+        "lua/" + "x" * 300,
+    ],
+)
 def test_what_is_no_file_of_a_router_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="is no file of a router") as caught:
         Installation(tmp_path, {"haproxy.cfg": "", path: ""}, [], "/nonexistent")
@@ -217,7 +251,11 @@ def test_rights_of_folders_are_differences_and_are_repaired(tmp_path: Path) -> N
     wanted.apply()
     for name, mode in (("maps", 0o755), ("run", 0o777), ("keys", 0o777)):
         (tmp_path / name).chmod(mode)
-    assert [(change.path, change.after) for change in wanted.changes()] == [("keys/", "mode 0700\n"), ("maps/", "mode 0700\n"), ("run/", "mode 0711\n")]
+    assert [(change.path, change.after) for change in wanted.changes()] == [
+        ("keys/", "mode 0700\n"),
+        ("maps/", "mode 0700\n"),
+        ("run/", "mode 0711\n"),
+    ]
     wanted.apply()
     assert wanted.changes() == []
 

@@ -9,20 +9,42 @@ import threading
 from collections.abc import Iterable, Mapping
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Refused,
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import FAR_MS, HOLD, Block, Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 
 
 def state(name: str, **changes: object) -> RouterState:
-    known = {"version": "1", "ready": True, "clock_ms": 1000, "old_workers": 0, "epochs": {}, "blocks": {}, "overrides": {}, "onboarded": {}, "subdomains": {}}
+    known = {
+        "version": "1",
+        "ready": True,
+        "clock_ms": 1000,
+        "old_workers": 0,
+        "epochs": {},
+        "blocks": {},
+        "overrides": {},
+        "onboarded": {},
+        "subdomains": {},
+    }
     return RouterState(**{"name": name, **known, "decommissioned": frozenset(), **changes})  # type: ignore[arg-type]
 
 
 class Fake(Router):
     """Fails with *error*, meets others at *barrier*, counts down *flights*."""
 
-    def __init__(self, name: str, error: ZdmError | None = None, barrier: threading.Barrier | None = None, flights: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        error: ZdmError | None = None,
+        barrier: threading.Barrier | None = None,
+        flights: list[int] | None = None,
+    ) -> None:
         self.name, self.error, self.barrier, self.flights = name, error, barrier, flights or [0]
         self.calls: list[tuple[object, ...]] = []
 
@@ -69,9 +91,14 @@ def test_every_verb_reaches_every_router_with_all_ids() -> None:
     assert [known.name for known in fleet.states(usage=True)] == ["one", "two"]
     assert routers[0].calls == routers[1].calls
     assert routers[0].calls == [
-        ("take_over", "m", 1), ("lease", "m", 1, ["a", "b"], 5, HOLD), ("close", "m", 1, ["a", "b"], HOLD), ("map", "m", 1, {"a": "b"}),
-        ("release", "m", 1, ["a", "b"]), ("in_flight", ["a", "b"]), ("state", True),
-    ]  # fmt: skip
+        ("take_over", "m", 1),
+        ("lease", "m", 1, ["a", "b"], 5, HOLD),
+        ("close", "m", 1, ["a", "b"], HOLD),
+        ("map", "m", 1, {"a": "b"}),
+        ("release", "m", 1, ["a", "b"]),
+        ("in_flight", ["a", "b"]),
+        ("state", True),
+    ]
 
 
 def test_routers_are_asked_at_the_same_time() -> None:
@@ -95,7 +122,9 @@ def test_errors_are_put_together(errors: list[ZdmError | None], kind: type[ZdmEr
     with pytest.raises(kind) as caught:
         Fleet(routers).release("m", 1, ["x"])
     assert caught.value.message == message
-    assert [len(router.calls) for router in routers] == [1] * len(errors), "no router is left out because another failed"
+    assert [len(router.calls) for router in routers] == [1] * len(errors), (
+        "no router is left out because another failed"
+    )
 
 
 def test_drain_waits_for_all_and_names_who_is_late() -> None:
@@ -126,7 +155,10 @@ def test_equal_routers_do_not_differ() -> None:
         ({"onboarded": {"b": "us10/x"}}, "the home of b: one has nothing, two has us10/x"),
         ({"subdomains": {"sub": "b"}}, "the subdomain of sub: one has nothing, two has b"),
         ({"decommissioned": frozenset({"b"})}, "the decommissioning of b: one has nothing, two has yes"),
-        ({"blocks": {"b": Block(HOLD, FAR_MS, "m")}}, "the block of b: one has nothing, two has hold by m until released"),
+        (
+            {"blocks": {"b": Block(HOLD, FAR_MS, "m")}},
+            "the block of b: one has nothing, two has hold by m until released",
+        ),
     ],
 )
 def test_differences_are_named(changes: dict[str, object], words: str) -> None:

@@ -26,9 +26,16 @@ def tenant(name: str, leads_to: str | None = None, **changes: Any) -> dict[str, 
 
 def journal(phase: str, canonical: str = A, **changes: Any) -> dict[str, Any]:
     return {
-        "format": 1, "migration": KEY, "source": {"subdomain": "a", "id": A}, "target": {"subdomain": "b", "id": B}, "epoch": 4, "phase": phase,
-        "canonical": canonical, "aliases": [C], **changes,
-    }  # fmt: skip
+        "format": 1,
+        "migration": KEY,
+        "source": {"subdomain": "a", "id": A},
+        "target": {"subdomain": "b", "id": B},
+        "epoch": 4,
+        "phase": phase,
+        "canonical": canonical,
+        "aliases": [C],
+        **changes,
+    }
 
 
 BEFORE = {"a": tenant("a"), "b": tenant("b", "a"), "c": tenant("c", "a")}
@@ -57,7 +64,11 @@ def test_the_journal_counts_and_not_the_documents(phase: str, canonical: str, do
 @pytest.mark.parametrize(
     ("documents", "left", "said"),
     [
-        ({"a": tenant("a"), "b": tenant("b", "x")}, {A}, "onboarded-tenants/b is left out: it leads to guid-x, which is not onboarded."),
+        (
+            {"a": tenant("a"), "b": tenant("b", "x")},
+            {A},
+            "onboarded-tenants/b is left out: it leads to guid-x, which is not onboarded.",
+        ),
         (
             {"a": tenant("a"), "b": tenant("b", "a"), "c": tenant("c", "b")},
             {A, B},
@@ -65,7 +76,9 @@ def test_the_journal_counts_and_not_the_documents(phase: str, canonical: str, do
         ),
     ],
 )
-def test_a_document_that_leads_to_nobody_or_on_is_left_out(documents: dict[str, Any], left: set[str], said: str) -> None:
+def test_a_document_that_leads_to_nobody_or_on_is_left_out(
+    documents: dict[str, Any], left: set[str], said: str
+) -> None:
     maps = render(Documents(onboarded=documents))
     assert maps.problems == [said]
     assert maps.onboarded.keys() == set(maps.subdomains.values()) == left
@@ -83,7 +96,9 @@ def test_what_is_no_document_is_named(collection: str, body: Any) -> None:
     if collection == "onboarded":
         assert "onboarded-tenants/odd is left out" in render(documents).problems[0]
     else:
-        with pytest.raises(InputError, match=f"{collection}/odd can't be read: it is {type(body).__name__}, not an object"):
+        with pytest.raises(
+            InputError, match=f"{collection}/odd can't be read: it is {type(body).__name__}, not an object"
+        ):
             render(documents)
 
 
@@ -151,7 +166,13 @@ def test_an_account_that_was_mapped_in_the_window_follows_to_the_live_id() -> No
 
 
 def test_two_migrations_do_not_mix() -> None:
-    other = {**journal("C", "guid-x"), "source": {"subdomain": "x", "id": "guid-x"}, "target": {"subdomain": "y", "id": "guid-y"}, "aliases": [], "epoch": 9}
+    other = {
+        **journal("C", "guid-x"),
+        "source": {"subdomain": "x", "id": "guid-x"},
+        "target": {"subdomain": "y", "id": "guid-y"},
+        "aliases": [],
+        "epoch": 9,
+    }
     onboarded = {**BEFORE, "x": tenant("x"), "y": tenant("y", "x")}
     maps = render(Documents(onboarded=onboarded, migrations={KEY: journal("W"), "x--y": other}))
     assert set(maps.block) == {"guid-x", "guid-y"}
@@ -159,9 +180,14 @@ def test_two_migrations_do_not_mix() -> None:
     assert maps.epochs == {KEY: "4", "x--y": "9"}
 
 
-@pytest.mark.parametrize(("value", "expected"), [("true", True), (True, True), ("True", True), ("false", False), (False, False), (None, False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("true", True), (True, True), ("True", True), ("false", False), (False, False), (None, False), ("", False)],
+)
 def test_decommissioned_tenants(value: object, expected: bool) -> None:
-    maps = render(Documents(tenants={"a": {"decommissioned": value}, "gone": {"decommissioned": "true"}}, onboarded=BEFORE))
+    maps = render(
+        Documents(tenants={"a": {"decommissioned": value}, "gone": {"decommissioned": "true"}}, onboarded=BEFORE)
+    )
     assert maps.decommissioned == ({A: "1"} if expected else {})
 
 
@@ -216,23 +242,37 @@ def test_documents_without_a_format_have_the_first_one(phase: str) -> None:
     def numbered(bodies: dict[str, Any]) -> dict[str, Any]:
         return {name: {**body, "format": 1} for name, body in bodies.items()}
 
-    old, new = (render(Documents(onboarded=form(BEFORE), migrations=form({KEY: journal(phase, B)}), claims=form(CLAIMS))) for form in (without, numbered))
+    old, new = (
+        render(Documents(onboarded=form(BEFORE), migrations=form({KEY: journal(phase, B)}), claims=form(CLAIMS)))
+        for form in (without, numbered)
+    )
     assert old == new
 
 
 names = st.sampled_from("abcdef")
 
 
-@given(mappings=st.dictionaries(names, names), phase=st.sampled_from(PHASES), canonical=st.sampled_from([A, B]), aliases=st.lists(names, max_size=3))
-def test_every_id_leads_to_one_that_leads_nowhere(mappings: dict[str, str], phase: str, canonical: str, aliases: list[str]) -> None:
+@given(
+    mappings=st.dictionaries(names, names),
+    phase=st.sampled_from(PHASES),
+    canonical=st.sampled_from([A, B]),
+    aliases=st.lists(names, max_size=3),
+)
+def test_every_id_leads_to_one_that_leads_nowhere(
+    mappings: dict[str, str], phase: str, canonical: str, aliases: list[str]
+) -> None:
     onboarded = {name: tenant(name, mappings.get(name)) for name in "abcdef"}
     ids = [f"guid-{name}" for name in aliases]
-    maps = render(Documents(onboarded=onboarded, migrations={KEY: journal(phase, canonical, aliases=ids)}, claims=CLAIMS))
+    maps = render(
+        Documents(onboarded=onboarded, migrations={KEY: journal(phase, canonical, aliases=ids)}, claims=CLAIMS)
+    )
     assert not set(maps.override.values()) & set(maps.override) or has_cycle(mappings, {A, B, *ids})
     assert all(maps.override.get(tenant_id, tenant_id) == canonical for tenant_id in (A, B, *ids))
     assert set(maps.block) == ({A, B, *ids} if phase in CLOSED else set())
     for entries in maps.files().values():
-        assert all(" " not in key + value and "\n" not in key + value and key and value for key, value in entries.items())
+        assert all(
+            " " not in key + value and "\n" not in key + value and key and value for key, value in entries.items()
+        )
 
 
 def has_cycle(mappings: dict[str, str], settled: set[str]) -> bool:

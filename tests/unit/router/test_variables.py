@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""No text from outside becomes configuration: every printable character in every variable and every file name of the role."""
+"""No text from outside becomes configuration: every printable character in every variable and every file name of the
+role.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,30 @@ EVERYTHING: dict[str, Any] = {
     "control_ca": "/keys/ca.pem",
     "control_group": "operators",
     "issuers": [
-        {"issuer": "https://*.auth.example.com/token", "algorithm": "RS256", "keys_dir": "/keys/xsuaa", "audience": "rc!b1", "tenant_claim": "a.zid"},
-        {"issuer": "https://api.yaas.example", "algorithm": "HS256", "secret": "s" * 32, "audience": "rc", "tenant_claim_is": "subdomain"},
+        {
+            "issuer": "https://*.auth.example.com/token",
+            "algorithm": "RS256",
+            "keys_dir": "/keys/xsuaa",
+            "audience": "rc!b1",
+            "tenant_claim": "a.zid",
+        },
+        {
+            "issuer": "https://api.yaas.example",
+            "algorithm": "HS256",
+            "secret": "s" * 32,
+            "audience": "rc",
+            "tenant_claim_is": "subdomain",
+        },
     ],
-    "backends": [{"name": "bills", "path": "/bills", "servers": ["bills-1:8080", "[::1]:8080"], "datacenter": "us10", "channel": "stable"}],
+    "backends": [
+        {
+            "name": "bills",
+            "path": "/bills",
+            "servers": ["bills-1:8080", "[::1]:8080"],
+            "datacenter": "us10",
+            "channel": "stable",
+        }
+    ],
     "store": {"kind": "file", "path": "/var/lib/zdm/store"},
     "upgrades": ["websocket"],
     "hold_max": "10s",
@@ -95,10 +117,14 @@ def changed(path: Path_, value: Any) -> dict[str, Any]:
 
 def named(path: Path_) -> str:
     """A variable's place as a problem names it."""
-    return "landscape_router_" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    return "landscape_router_" + "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in path
+    ).removeprefix(".")
 
 
-ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined)
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined
+)
 ENVIRONMENT.filters["zdm.landscape.haproxy_word"] = FilterModule().filters()["haproxy_word"]
 ENVIRONMENT.filters["comment"] = lambda text: f"# {text}"
 ENVIRONMENT.filters["regex_replace"] = lambda text, pattern, by: re.sub(pattern, by, text)
@@ -150,13 +176,17 @@ PLAIN_SHAPE = shape(PLAIN[0])
 
 
 def assert_only_words_differ(rendered: list[str], text: str) -> None:
-    """The configuration has the same lines and words, and those that differ carry *text*; the other files have the same lines."""
+    """The configuration has the same lines and words, and those that differ carry *text*; the other files have the same
+    lines.
+    """
     lines = shape(rendered[0])
     assert [len(line) for line in lines] == [len(line) for line in PLAIN_SHAPE]
     pattern = re.escape(text)
     for line, plain in zip(lines, PLAIN_SHAPE, strict=True):
         for word, before in zip(line, plain, strict=True):
-            assert word == before or text in word or pattern.replace(r"\*", "") in word or issuer_pattern(text) == word, (word, before)
+            assert (
+                word == before or text in word or pattern.replace(r"\*", "") in word or issuer_pattern(text) == word
+            ), (word, before)
     for file, plain in zip(rendered[1:], PLAIN[1:], strict=True):
         assert len(file.splitlines()) == len(plain.splitlines())
 
@@ -165,7 +195,9 @@ def test_the_variables_here_are_all_of_the_role() -> None:
     specified = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     given = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["__landscape_router_given"]
-    assert full(EVERYTHING).keys() == specified.keys() == defaults.keys() == given.keys() == full(dict(VARIABLES)).keys()
+    assert (
+        full(EVERYTHING).keys() == specified.keys() == defaults.keys() == given.keys() == full(dict(VARIABLES)).keys()
+    )
     assert problems(full(EVERYTHING)) == []
 
 
@@ -207,8 +239,14 @@ def test_every_character_in_a_file_name(character: str) -> None:
 def test_a_key_id_is_never_an_option_or_a_second_one(kid: str) -> None:
     if problems(full(EVERYTHING), [f"0/{kid}.pem"]):
         return
-    lines = [line for line in shape(render(full(EVERYTHING), (f"0/{kid}.pem",))[0]) if "set-var(txn.valid)" in line and "by_0" in line]
-    assert [line[line.index("--") :] for line in lines] == [["--", kid, "}", "{", f"var(txn.token),jwt_verify(RS256,keys/0/{kid}.pem)", "-m", "int", "1", "}"]]
+    lines = [
+        line
+        for line in shape(render(full(EVERYTHING), (f"0/{kid}.pem",))[0])
+        if "set-var(txn.valid)" in line and "by_0" in line
+    ]
+    assert [line[line.index("--") :] for line in lines] == [
+        ["--", kid, "}", "{", f"var(txn.token),jwt_verify(RS256,keys/0/{kid}.pem)", "-m", "int", "1", "}"]
+    ]
 
 
 @given(st.text())
@@ -223,7 +261,11 @@ def test_a_word_is_the_text_itself_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("issuer", "good", "bad"),
     [
-        ("https://*.x.y/t", ["https://a.x.y/t", "https://a-1_b.x.y/t"], ["https://.x.y/t", "https://a.b.x.y/t", "https://a..x.y/t", "https://-a.x.y/t"]),
+        (
+            "https://*.x.y/t",
+            ["https://a.x.y/t", "https://a-1_b.x.y/t"],
+            ["https://.x.y/t", "https://a.b.x.y/t", "https://a..x.y/t", "https://-a.x.y/t"],
+        ),
         ("https://x.y", ["https://x.y"], ["https://xay", "https://x.y\n", "https://x.y/", "xhttps://x.y"]),
         ("https://x/*/t", ["https://x/a/t"], ["https://x//t", "https://x/a/b/t"]),
     ],
@@ -244,21 +286,48 @@ SHALLOW = re.compile(shallow_pattern().replace(r"\z", r"\Z"))
 
 @pytest.mark.parametrize(
     ("text", "fits"),
-    [("", True), ("{}", True), ('{"a":[1,{"b":"]]]]]]]]]"}]}', True), ("[" * 8 + "]" * 8, True), ("[" * 9 + "]" * 9, False), ("{" * 5000, False)],
+    [
+        ("", True),
+        ("{}", True),
+        ('{"a":[1,{"b":"]]]]]]]]]"}]}', True),
+        ("[" * 8 + "]" * 8, True),
+        ("[" * 9 + "]" * 9, False),
+        ("{" * 5000, False),
+    ],
 )
 def test_depth(text: str, fits: bool) -> None:
-    """What calls itself is only asked about text that this one accepts; what it accepts is shown with real tokens on real routers."""
+    """What calls itself is only asked about text that this one accepts; what it accepts is shown with real tokens on
+    real routers.
+    """
     assert bool(SHALLOW.match(text)) is fits
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"control_cert": ""}, "landscape_router_control_port is 9443, without landscape_router_control_cert and landscape_router_control_ca; expected both"),
-        ({"user": ""}, "landscape_router_user is '', and systemd starts the router as root; expected an unprivileged user"),
-        ({"user": "root"}, "landscape_router_user is 'root', and systemd starts the router as root; expected an unprivileged user"),
-        ({"group": "root"}, "landscape_router_group is 'root'; expected an unprivileged group, or landscape_router_allow_root: true"),
-        ({"issuers": [EVERYTHING["issuers"][1]] * 2}, "landscape_router_issuers[1].issuer is 'https://api.yaas.example', as landscape_router_issuers[0]"),
+        (
+            {"control_cert": ""},
+            (
+                "landscape_router_control_port is 9443, without landscape_router_control_cert and"
+                " landscape_router_control_ca; expected both"
+            ),
+        ),
+        (
+            {"user": ""},
+            "landscape_router_user is '', and systemd starts the router as root; expected an unprivileged user",
+        ),
+        (
+            {"user": "root"},
+            "landscape_router_user is 'root', and systemd starts the router as root; expected an unprivileged user",
+        ),
+        (
+            {"group": "root"},
+            "landscape_router_group is 'root'; expected an unprivileged group, or landscape_router_allow_root: true",
+        ),
+        (
+            {"issuers": [EVERYTHING["issuers"][1]] * 2},
+            "landscape_router_issuers[1].issuer is 'https://api.yaas.example', as landscape_router_issuers[0]",
+        ),
         ({"dir": "/tmp/router"}, "landscape_router_dir is '/tmp/router', which the unit can't see"),
         ({"store": {"path": "/var/tmp/x"}}, "landscape_router_store.path is '/var/tmp/x', which the unit can't see"),
     ],

@@ -95,7 +95,10 @@ def _increment(path: str, times: int) -> None:
 
 def test_concurrent_processes_lose_no_update(store: FileStore, tmp_path: Path) -> None:
     store.put(ONBOARDED, "counter", {"n": 0}, None)
-    workers = [multiprocessing.get_context("spawn").Process(target=_increment, args=(str(tmp_path), 25)) for _worker in range(3)]
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=_increment, args=(str(tmp_path), 25))
+        for _worker in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -12,13 +12,32 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, TENANTS, Document
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
+    CLAIMS,
+    MIGRATIONS,
+    ONBOARDED,
+    TENANTS,
+    Document,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
-from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Change, Wanted, apply, plan_absent, plan_present, problems
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import (
+    Change,
+    Wanted,
+    apply,
+    plan_absent,
+    plan_present,
+    problems,
+)
 
 A, B = Tenant("venezia", "guidA"), Tenant("venezia-scp", "guidB")
 DOCUMENT_A = {"id": "guidA", "subdomain": "venezia", "datacenter": "US10", "channel": "BETA"}
-DOCUMENT_B = {**DOCUMENT_A, "id": "guidB", "subdomain": "venezia-scp", "mapToTenant": "venezia", "mapToTenantId": "guidA"}
+DOCUMENT_B = {
+    **DOCUMENT_A,
+    "id": "guidB",
+    "subdomain": "venezia-scp",
+    "mapToTenant": "venezia",
+    "mapToTenantId": "guidA",
+}
 JOURNAL = {
     "format": 1,
     "migration": "venezia--venezia-scp",
@@ -59,7 +78,12 @@ def test_a_mapped_tenant_is_onboarded_in_the_datacenter_of_the_other(store: File
 
 
 def test_the_mapping_comes_from_the_configuration(store: FileStore) -> None:
-    put(store, TENANTS, "venezia-scp", {"onboardWithMappingToTenant": "venezia", "onboardWithMappingToTenantId": "guidA"})
+    put(
+        store,
+        TENANTS,
+        "venezia-scp",
+        {"onboardWithMappingToTenant": "venezia", "onboardWithMappingToTenantId": "guidA"},
+    )
     apply(store, plan_present(store, wanted(map_to=None)))
     assert body(store, "venezia-scp") == DOCUMENT_B
 
@@ -72,7 +96,13 @@ def test_a_tenant_is_onboarded_without_a_mapping(store: FileStore) -> None:
 def test_unknown_fields_of_a_document_are_kept(store: FileStore) -> None:
     put(store, ONBOARDED, "venezia-scp", {**DOCUMENT_B, "plan": "gold", "migration": "x--y", "epoch": 7})
     apply(store, plan_present(store, wanted(channel="STABLE")))
-    assert body(store, "venezia-scp") == {**DOCUMENT_B, "plan": "gold", "migration": "x--y", "epoch": 7, "channel": "STABLE"}
+    assert body(store, "venezia-scp") == {
+        **DOCUMENT_B,
+        "plan": "gold",
+        "migration": "x--y",
+        "epoch": 7,
+        "channel": "STABLE",
+    }
 
 
 REFUSED: list[tuple[str, dict[str, dict[str, Any]], dict[str, Any], str]] = [
@@ -80,7 +110,12 @@ REFUSED: list[tuple[str, dict[str, dict[str, Any]], dict[str, Any], str]] = [
     ("unknown", {}, {"map_to": Tenant("nobody", "guidN")}, "nobody is not onboarded"),
     ("wrong id of the other", {}, {"map_to": Tenant("venezia", "guidX")}, "venezia has the id guidA, given is guidX"),
     ("same id", {}, {"id": "guidA"}, "The id guidA belongs to venezia already"),
-    ("other id", {"onboarded-tenants/venezia-scp": DOCUMENT_B}, {"id": "guidX"}, "venezia-scp is onboarded with the id guidB, given is guidX"),
+    (
+        "other id",
+        {"onboarded-tenants/venezia-scp": DOCUMENT_B},
+        {"id": "guidX"},
+        "venezia-scp is onboarded with the id guidB, given is guidX",
+    ),
     ("datacenter", {}, {"datacenter": "EU10"}, "venezia-scp is in datacenter EU10, venezia in US10"),
     (
         "chain forward",
@@ -90,7 +125,15 @@ REFUSED: list[tuple[str, dict[str, dict[str, Any]], dict[str, Any], str]] = [
     ),
     (
         "chain backward",
-        {"onboarded-tenants/napoli": {**DOCUMENT_A, "id": "guidN", "subdomain": "napoli", "mapToTenant": "venezia-scp", "mapToTenantId": "guidB"}},
+        {
+            "onboarded-tenants/napoli": {
+                **DOCUMENT_A,
+                "id": "guidN",
+                "subdomain": "napoli",
+                "mapToTenant": "venezia-scp",
+                "mapToTenantId": "guidB",
+            }
+        },
         {},
         "napoli is mapped to venezia-scp, so venezia-scp can't be mapped itself",
     ),
@@ -112,10 +155,25 @@ REFUSED: list[tuple[str, dict[str, dict[str, Any]], dict[str, Any], str]] = [
         {},
         r"but tenants/venezia-scp says roma \(guidR\)",
     ),
-    ("decommissioned", {"tenants/venezia-scp": {"decommissioned": "true"}}, {}, "venezia-scp is decommissioned in tenants/venezia-scp"),
-    ("the other decommissioned", {"tenants/venezia": {"decommissioned": "true"}}, {}, "venezia is decommissioned in tenants/venezia"),
+    (
+        "decommissioned",
+        {"tenants/venezia-scp": {"decommissioned": "true"}},
+        {},
+        "venezia-scp is decommissioned in tenants/venezia-scp",
+    ),
+    (
+        "the other decommissioned",
+        {"tenants/venezia": {"decommissioned": "true"}},
+        {},
+        "venezia is decommissioned in tenants/venezia",
+    ),
     *(
-        (f"held in phase {phase}", {"migrations/venezia--venezia-scp": {**JOURNAL, "phase": phase}}, {}, f"holds venezia, venezia-scp .phase {phase}")
+        (
+            f"held in phase {phase}",
+            {"migrations/venezia--venezia-scp": {**JOURNAL, "phase": phase}},
+            {},
+            f"holds venezia, venezia-scp .phase {phase}",
+        )
         for phase in "WCUVKR"
     ),
     (
@@ -143,8 +201,12 @@ REFUSED: list[tuple[str, dict[str, dict[str, Any]], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("documents", "changes", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_what_could_lead_to_other_data_is_refused(store: FileStore, documents: dict[str, dict[str, Any]], changes: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(
+    ("documents", "changes", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_what_could_lead_to_other_data_is_refused(
+    store: FileStore, documents: dict[str, dict[str, Any]], changes: dict[str, Any], message: str
+) -> None:
     for path, content in documents.items():
         put(store, *path.split("/"), content)
     before = {file: file.read_bytes() for file in store.path.rglob("*.json")}
@@ -191,7 +253,12 @@ class OpensAWindow(FileStore):
     def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
         written = super().put(collection, name, body, revision)
         if collection == ONBOARDED and self.get(MIGRATIONS, "venezia--roma") is None:
-            journal = {**JOURNAL, "migration": "venezia--roma", "target": {"subdomain": "roma", "id": "guidR"}, "phase": "W"}
+            journal = {
+                **JOURNAL,
+                "migration": "venezia--roma",
+                "target": {"subdomain": "roma", "id": "guidR"},
+                "phase": "W",
+            }
             super().put(MIGRATIONS, "venezia--roma", journal, None)
         return written
 
@@ -241,7 +308,12 @@ def test_a_tenant_in_a_window_stays(store: FileStore) -> None:
 
 def test_problems_of_documents_are_found() -> None:
     def document(name: str, **changes: Any) -> Document:
-        return Document(ONBOARDED, name, json.loads(json.dumps({**DOCUMENT_A, "subdomain": name, "id": f"id-{name}", **changes})), "1")
+        return Document(
+            ONBOARDED,
+            name,
+            json.loads(json.dumps({**DOCUMENT_A, "subdomain": name, "id": f"id-{name}", **changes})),
+            "1",
+        )
 
     found = problems(
         [

@@ -42,7 +42,11 @@ def test_an_entry_is_removed_with_its_comma(name: str) -> None:
     expected = json.loads(ODD)
     del expected[name]
     assert json.loads(text) == expected
-    assert all(line in text for line in ODD.splitlines() if name not in line and not line.strip().startswith(("3]", '"a.b"', '"zürich"', '"venezia"')))
+    assert all(
+        line in text
+        for line in ODD.splitlines()
+        if name not in line and not line.strip().startswith(("3]", '"a.b"', '"zürich"', '"venezia"'))
+    )
 
 
 def test_a_file_is_begun() -> None:
@@ -92,5 +96,7 @@ def test_any_edit_of_any_file_does_what_it_says(
     entries: dict[str, dict[str, int | str]], name: str, value: dict[str, int | str] | None, indent: int | str | None
 ) -> None:
     before = json.dumps(entries, indent=indent)
-    expected = {**entries, name: value} if value is not None else {key: entry for key, entry in entries.items() if key != name}
+    expected = (
+        {**entries, name: value} if value is not None else {key: entry for key, entry in entries.items() if key != name}
+    )
     assert json.loads(TenantsFile(before, "tenants.json").replaced(name, value)) == expected

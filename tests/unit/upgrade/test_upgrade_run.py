@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run of upgrades against a way that does what the test says: who is upgraded when, and what is told when it goes wrong."""
+"""A run of upgrades against a way that does what the test says: who is upgraded when, and what is told when it goes
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Timeout, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    OutcomeUnknown,
+    Refused,
+    Timeout,
+    Unreachable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
     FAILED,
     PLANNED,
@@ -47,7 +55,9 @@ class ScriptedJob(Job):
 
 
 class FakeWay(Way):
-    """Keeps what was started; ``script`` gives the answers of the job of a batch, ``lost`` the first starts that are not answered."""
+    """Keeps what was started; ``script`` gives the answers of the job of a batch, ``lost`` the first starts that are
+    not answered.
+    """
 
     def __init__(self, script: Callable[[Sequence[str]], Sequence[Answer]] = lambda batch: ()) -> None:
         self.script, self.started, self.lost = script, [], 0
@@ -86,7 +96,9 @@ def run(way: FakeWay, told: list[str] | None = None, **args: Any) -> Outcome:
     clock = Clock()
     who = plan(way.tenants(), args.get("tenants"), args.get("canary", ""), args.get("batch_size", 2))
     lines: list[str] = [] if told is None else told
-    return Run(way, who, args.get("timeout_ms", 10_000), 10, args.get("go_on", False), lines.append, clock.time, clock.sleep).carry_out()
+    return Run(
+        way, who, args.get("timeout_ms", 10_000), 10, args.get("go_on", False), lines.append, clock.time, clock.sleep
+    ).carry_out()
 
 
 def ended(**states: TenantState) -> Progress:
@@ -123,7 +135,9 @@ def test_no_batch_is_smaller_than_one(size: int) -> None:
 
 def settle(way: FakeWay, timeout_ms: int = 10_000) -> Outcome:
     clock = Clock()
-    return Run(way, plan(way.tenants(), None, "", 2), timeout_ms, 10, False, [].append, clock.time, clock.sleep).settle()
+    return Run(
+        way, plan(way.tenants(), None, "", 2), timeout_ms, 10, False, [].append, clock.time, clock.sleep
+    ).settle()
 
 
 def test_what_is_under_way_is_followed_to_its_end_and_nobody_is_upgraded() -> None:
@@ -161,7 +175,10 @@ def test_failures_stop_or_not() -> None:
     assert went_on.problem.message == "Not upgraded: t1 (no space left)"
     assert went_on.of(UPGRADED) == ["t2", "t3", "t4"]
     canary = run(FakeWay(lambda batch: [ended(t1=BROKEN)]), canary="t1", go_on=True)
-    assert (canary.of(PLANNED), str(canary.problem).partition(":")[0]) == (["t2", "t3", "t4"], "The canary could not be upgraded")
+    assert (canary.of(PLANNED), str(canary.problem).partition(":")[0]) == (
+        ["t2", "t3", "t4"],
+        "The canary could not be upgraded",
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    OutcomeUnknown,
+    Refused,
+    Unreachable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
-from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import FAILED, RUNNING, UNKNOWN, UPGRADED, TenantState, Way
+from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.base import (
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    UPGRADED,
+    TenantState,
+    Way,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.run import Run, plan
 from ansible_collections.zdm.landscape.plugins.module_utils.upgrade.ways import build_way
-from ansible_collections.zdm.landscape.tests.cloud.registries import IN_PROCESS, SUBSCRIBED, RegistryStandIn, SaasRegistryStandIn, SubscriptionManagerStandIn
+from ansible_collections.zdm.landscape.tests.cloud.registries import (
+    IN_PROCESS,
+    SUBSCRIBED,
+    RegistryStandIn,
+    SaasRegistryStandIn,
+    SubscriptionManagerStandIn,
+)
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 from ansible_collections.zdm.landscape.tests.cloud.xsuaa import Client, Xsuaa
 from ansible_collections.zdm.landscape.tests.landscape.keys import Certificates
@@ -70,7 +88,10 @@ def test_the_reason_of_a_failure_is_the_tenants(server: Server) -> None:
     error = "CDS compilation failed\n<recompile>.csn:41: Error: Dropping elements"
     found = polled(server, job("FAILED", {"t1": {"status": "FAILED", "error": error}, "t2": {"status": "FINISHED"}}))
     assert found.ended
-    assert found.tenants == {"t1": TenantState(FAILED, "CDS compilation failed <recompile>.csn:41: Error: Dropping elements"), "t2": TenantState(UPGRADED)}
+    assert found.tenants == {
+        "t1": TenantState(FAILED, "CDS compilation failed <recompile>.csn:41: Error: Dropping elements"),
+        "t2": TenantState(UPGRADED),
+    }
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
@@ -81,7 +102,9 @@ def test_a_job_that_ended_with_tenants_that_have_not(server: Server, status: str
     assert set(found.tenants) == {"t1", "t2"}
 
 
-@pytest.mark.parametrize("answer", [Answer(404, {"error": {"message": "No job found"}}), job("TIMEOUT", {}), job("CANCELLED", {})])
+@pytest.mark.parametrize(
+    "answer", [Answer(404, {"error": {"message": "No job found"}}), job("TIMEOUT", {}), job("CANCELLED", {})]
+)
 def test_jobs_that_are_lost(server: Server, answer: Answer) -> None:
     found = polled(server, answer)
     assert (found.ended, bool(found.lost)) == (True, True)
@@ -140,13 +163,24 @@ def test_questions_are_repeated_while_the_sidecar_is_busy(server: Server) -> Non
 
 def test_a_gateway_that_gave_up_does_not_tell_whether_an_update_began(server: Server) -> None:
     """A tenant of which it is not known has not failed: it may still be upgraded."""
-    listed = {"subscriptions": [{"consumerTenantId": tenant, "state": "SUBSCRIBED"} for tenant in ("t1", "t2")], "morePages": False}
-    updates = [Answer(504, "gateway timeout"), Answer(202, None, {"Location": "/jobs/1"}), Answer(504, "gateway timeout")]
+    listed = {
+        "subscriptions": [{"consumerTenantId": tenant, "state": "SUBSCRIBED"} for tenant in ("t1", "t2")],
+        "morePages": False,
+    }
+    updates = [
+        Answer(504, "gateway timeout"),
+        Answer(202, None, {"Location": "/jobs/1"}),
+        Answer(504, "gateway timeout"),
+    ]
     server.pages = lambda request: Answer(200, listed) if request.method == "GET" else updates.pop(0)
     way = way_of({"via": "saas_registry", "app_name": "app", "url": server.url, "token": "given"})
     with pytest.raises(OutcomeUnknown, match="504"):
         way.start(["t1", "t2"])
-    server.pages = lambda request: Answer(200, {"state": "SUCCEEDED"} if "/jobs/" in request.path else listed) if request.method == "GET" else updates.pop(0)
+    server.pages = lambda request: (
+        Answer(200, {"state": "SUCCEEDED"} if "/jobs/" in request.path else listed)
+        if request.method == "GET"
+        else updates.pop(0)
+    )
     found = way.start(["t1", "t2"]).poll()
     assert {tenant: state.status for tenant, state in found.tenants.items()} == {"t1": UPGRADED, "t2": UNKNOWN}
 
@@ -159,7 +193,12 @@ def _xsuaa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xsuaa]:
 
 
 def with_client(xsuaa: Xsuaa) -> dict[str, Any]:
-    return {"token_url": f"{xsuaa.url}/oauth/token", "client_id": APP.id, "client_secret": APP.secret, "ca_file": str(xsuaa.certificates.authority)}
+    return {
+        "token_url": f"{xsuaa.url}/oauth/token",
+        "client_id": APP.id,
+        "client_secret": APP.secret,
+        "ca_file": str(xsuaa.certificates.authority),
+    }
 
 
 def test_a_token_that_is_refused_is_renewed_once(server: Server, xsuaa: Xsuaa) -> None:
@@ -220,8 +259,13 @@ class Application(StandIn):
 def _registry(request: pytest.FixtureRequest, xsuaa: Xsuaa) -> Iterator[tuple[RegistryStandIn, Application, Way]]:
     with ExitStack() as stack:
         application = stack.enter_context(Application())
-        urls = {"getDependencies": f"{application.url}/dependencies", "onSubscription": f"{application.url}/tenant/{{tenantId}}"}
-        registry = stack.enter_context(request.param(xsuaa, "app", urls, {f"t{number}": f"sub{number}" for number in range(5)}, APP.id))
+        urls = {
+            "getDependencies": f"{application.url}/dependencies",
+            "onSubscription": f"{application.url}/tenant/{{tenantId}}",
+        }
+        registry = stack.enter_context(
+            request.param(xsuaa, "app", urls, {f"t{number}": f"sub{number}" for number in range(5)}, APP.id)
+        )
         registry.page_size = 2
         application.registry = registry
         via = "saas_registry" if request.param is SaasRegistryStandIn else "subscription_manager"
@@ -254,7 +298,9 @@ def test_a_subscription_in_process_is_waited_for(registry: tuple[RegistryStandIn
     assert jobs[0].poll().ended
 
 
-def test_a_tenant_that_is_in_process_or_gone_when_its_turn_comes(registry: tuple[RegistryStandIn, Application, Way]) -> None:
+def test_a_tenant_that_is_in_process_or_gone_when_its_turn_comes(
+    registry: tuple[RegistryStandIn, Application, Way],
+) -> None:
     there, _application, way = registry
     there.subscribers["t1"].state = IN_PROCESS
     del there.subscribers["t2"]
@@ -264,11 +310,19 @@ def test_a_tenant_that_is_in_process_or_gone_when_its_turn_comes(registry: tuple
     assert "not subscribed any more" in found.tenants["t2"].error
 
 
-def test_the_wrong_application_and_jobs_that_vanish(registry: tuple[RegistryStandIn, Application, Way], xsuaa: Xsuaa, tmp_path: Path) -> None:
+def test_the_wrong_application_and_jobs_that_vanish(
+    registry: tuple[RegistryStandIn, Application, Way], xsuaa: Xsuaa, tmp_path: Path
+) -> None:
     there, _application, way = registry
     with pytest.raises(Refused, match="unknown application other"):
-        way_of({"via": "saas_registry" if isinstance(there, SaasRegistryStandIn) else "subscription_manager", "url": there.url,
-                   "app_name": "other", **with_client(xsuaa)}).tenants()
+        way_of(
+            {
+                "via": "saas_registry" if isinstance(there, SaasRegistryStandIn) else "subscription_manager",
+                "url": there.url,
+                "app_name": "other",
+                **with_client(xsuaa),
+            }
+        ).tenants()
     started = way.start(["t0"])
     del there.subscribers["t0"]
     assert "404" in started.poll().lost

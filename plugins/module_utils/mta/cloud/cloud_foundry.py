@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cloud Foundry's API v3, as much as a deployment needs: organisation and space by name, an MTA's applications and their routes."""
+"""Cloud Foundry's API v3, as much as a deployment needs: organisation and space by name, an MTA's applications and
+their routes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.durations impor
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed, Tokens
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import CliLogin, chosen_source, token_source, user_of
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import (
+    CliLogin,
+    chosen_source,
+    token_source,
+    user_of,
+)
 
 IDLE, LIVE = "-idle", "-live"
 _GONE = 404
@@ -70,7 +77,9 @@ class App:
 
 @dataclass(frozen=True)
 class Leftover:
-    """An application that an aborted deployment has left. ``kept`` says why it must stay; empty when it may be removed."""
+    """An application that an aborted deployment has left. ``kept`` says why it must stay; empty when it may be
+    removed.
+    """
 
     app: App
     kept: str = ""
@@ -89,7 +98,9 @@ def deploy_service_url(api: str) -> str:
     parts = urlsplit(api)
     _first, dot, rest = parts.netloc.rpartition("@")[2].partition(".")
     if not dot:
-        raise InputError(f"The deploy service's URL does not follow from {api}.", "Give it in cloud_foundry.deploy_service.")
+        raise InputError(
+            f"The deploy service's URL does not follow from {api}.", "Give it in cloud_foundry.deploy_service."
+        )
     return f"https://deploy-service.{rest}"
 
 
@@ -116,17 +127,23 @@ class CloudFoundry:
         org, space = _names(options, login)
         guid = self._space(org, space)
         service = str(options.get("deploy_service") or deploy_service_url(api)).rstrip("/")
-        self.target = Target(api, _https(service, "cloud_foundry.deploy_service"), org, space, guid, user_of(self.tokens.token()))
+        self.target = Target(
+            api, _https(service, "cloud_foundry.deploy_service"), org, space, guid, user_of(self.tokens.token())
+        )
 
     def apps(self, mta_id: str, namespace: str = "") -> list[App]:
         """The MTA's applications by their label, sorted by name."""
-        label = f"mta_id={md5_label(mta_id)}," + (f"mta_namespace={md5_label(namespace)}" if namespace else "!mta_namespace")
+        label = f"mta_id={md5_label(mta_id)}," + (
+            f"mta_namespace={md5_label(namespace)}" if namespace else "!mta_namespace"
+        )
         query = urlencode({"space_guids": self.target.space_guid, "label_selector": label, "per_page": 100})
         found = list(self._pages(f"/v3/apps?{query}"))
         routes: list[Route] = []
         for start in range(0, len(found), _BATCH):
             guids = ",".join(str(body["guid"]) for body in found[start : start + _BATCH])
-            routes += [_route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")]
+            routes += [
+                _route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")
+            ]
         return sorted((_app(body, routes) for body in found), key=lambda app: app.name)
 
     def remove(self, leftovers: Iterable[Leftover]) -> list[str]:
@@ -149,11 +166,16 @@ class CloudFoundry:
         answer = self.web.ask("GET", f"{api}/", {"Accept": "application/json"})
         body = answer.json() if answer.ok else None
         if not isinstance(body, dict) or not (_link(body, "login") or _link(body, "uaa")):
-            raise InputError(f"{api} is no API of Cloud Foundry: GET / answers with status {answer.status}.", "Correct cloud_foundry.api.")
+            raise InputError(
+                f"{api} is no API of Cloud Foundry: GET / answers with status {answer.status}.",
+                "Correct cloud_foundry.api.",
+            )
         return body
 
     def _space(self, org: str, space: str) -> str:
-        org_guid = self._guid("organization", org, f"/v3/organizations?{urlencode({'names': org})}", "/v3/organizations?per_page=10")
+        org_guid = self._guid(
+            "organization", org, f"/v3/organizations?{urlencode({'names': org})}", "/v3/organizations?per_page=10"
+        )
         of_org = {"organization_guids": org_guid}
         named = f"/v3/spaces?{urlencode({'names': space, **of_org})}"
         return self._guid("space", space, named, f"/v3/spaces?{urlencode({**of_org, 'per_page': 10})}")
@@ -164,8 +186,14 @@ class CloudFoundry:
         user = user_of(self.tokens.token()) or "this user"
         seen = [str(body["name"]) for body in self._page(all_of_them)["resources"]]
         if not seen:
-            raise InputError(f"{user} can't see any {kind}, so {kind} {name!r} neither.", f"Give {user} a role there, or correct api and credentials.")
-        advice = f"Correct cloud_foundry.{'org' if kind == 'organization' else 'space'}, or give {user} the role SpaceDeveloper there."
+            raise InputError(
+                f"{user} can't see any {kind}, so {kind} {name!r} neither.",
+                f"Give {user} a role there, or correct api and credentials.",
+            )
+        advice = (
+            f"Correct cloud_foundry.{'org' if kind == 'organization' else 'space'}, or give {user} the role"
+            " SpaceDeveloper there."
+        )
         raise InputError(f"There is no {kind} {name!r} that {user} can see; there are: {', '.join(seen)}.", advice)
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
@@ -194,19 +222,30 @@ class CloudFoundry:
             if state == "COMPLETE":
                 return
             if state == "FAILED" or time.monotonic() > ends:
-                raise Timeout(f"The {what} is not deleted: its job is {state}.", "Look at the job, delete it with the cf CLI, or run the command again.")
+                raise Timeout(
+                    f"The {what} is not deleted: its job is {state}.",
+                    "Look at the job, delete it with the cf CLI, or run the command again.",
+                )
             self.web.sleep(self.web.pause_s)
 
     def _expected(self, answer: Answer, what: str) -> Answer:
         if answer.status == 403:
-            raise Refused(f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}", "Give the user the role SpaceDeveloper.")
+            raise Refused(
+                f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}",
+                "Give the user the role SpaceDeveloper.",
+            )
         if not answer.ok:
-            raise Unreachable(f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}", "See Cloud Foundry's log, then run it again.")
+            raise Unreachable(
+                f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}",
+                "See Cloud Foundry's log, then run it again.",
+            )
         return answer
 
 
 def routes_by_module(apps: Iterable[App]) -> dict[str, dict[str, Any]]:
-    """The live and idle URLs of each module: a route is idle when only an idle application is behind it and it is named so, or another one is live."""
+    """The live and idle URLs of each module: a route is idle when only an idle application is behind it and it is named
+    so, or another one is live.
+    """
     apps = list(apps)
     standing = {app.guid for app in apps if not app.is_idle}
     served = {app.module for app in apps if not app.is_idle and app.routes}
@@ -265,18 +304,27 @@ def _link(body: Mapping[str, Any], name: str) -> str:
 
 
 def _api(options: Mapping[str, Any], login: CliLogin | None) -> str:
-    given, logged_in = str(options.get("api") or "").rstrip("/"), str(login.config["Target"]).rstrip("/") if login else ""
+    given, logged_in = (
+        str(options.get("api") or "").rstrip("/"),
+        str(login.config["Target"]).rstrip("/") if login else "",
+    )
     if not given and not logged_in:
         raise InputError("cloud_foundry.api is missing.", "Give the API's URL, or use the login of the cf CLI.")
     if given and logged_in and given != logged_in:
-        raise InputError(f"The cf CLI is logged in to {logged_in}, not to {given}.", "Log in there with cf login, or correct cloud_foundry.api.")
+        raise InputError(
+            f"The cf CLI is logged in to {logged_in}, not to {given}.",
+            "Log in there with cf login, or correct cloud_foundry.api.",
+        )
     return _https(given or logged_in, "cloud_foundry.api")
 
 
 def _https(url: str, what: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.username:
-        raise InputError(f"{what} {parts.scheme}://{parts.hostname} is not a URL of https.", "Write https:// and the host: it gets a token.")
+        raise InputError(
+            f"{what} {parts.scheme}://{parts.hostname} is not a URL of https.",
+            "Write https:// and the host: it gets a token.",
+        )
     return url.rstrip("/")
 
 

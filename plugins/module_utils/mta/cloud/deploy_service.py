@@ -74,7 +74,10 @@ class Operation:
 
     @property
     def shown(self) -> str:
-        return f"operation {self.id} ({self.type}, {self.state}, of {self.user or 'an unknown user'}, started {self.started_at or 'at an unknown time'})"
+        return (
+            f"operation {self.id} ({self.type}, {self.state}, of {self.user or 'an unknown user'}, started"
+            f" {self.started_at or 'at an unknown time'})"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,10 @@ class Part:
 
     def __init__(self, file: BinaryIO, boundary: str) -> None:
         name = Path(file.name).name.replace("\\", "_").replace('"', "_")
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type:'
+            " application/octet-stream\r\n\r\n"
+        )
         tail = f"\r\n--{boundary}--\r\n"
         self.length = len(head.encode()) + file.seek(0, os.SEEK_END) + len(tail)
         file.seek(0)
@@ -156,7 +162,11 @@ class DeployService:
         problem = ""
         for attempt in range(self._signed.web.attempts):
             for known in self._list(f"{self._space}/files{_namespace(namespace)}"):
-                if known.get("digest") == md5 and known.get("name") == Path(path).name and (known.get("namespace") or "") == namespace:
+                if (
+                    known.get("digest") == md5
+                    and known.get("name") == Path(path).name
+                    and (known.get("namespace") or "") == namespace
+                ):
                     return str(known["id"])
             try:
                 answer = self._upload(path, namespace)
@@ -168,7 +178,10 @@ class DeployService:
                 problem = f"it answers with status {answer.status}: {answer.reason}"
             if attempt + 1 < self._signed.web.attempts:
                 self._signed.web.sleep(self._signed.web.pause_s * 2**attempt)
-        raise Unreachable(f"{Path(path).name} can't be uploaded: {problem}", "Nothing was started, live is as it was: run the same command again.")
+        raise Unreachable(
+            f"{Path(path).name} can't be uploaded: {problem}",
+            "Nothing was started, live is as it was: run the same command again.",
+        )
 
     def start(self, body: Mapping[str, Any]) -> str:
         """Start an operation and return its id. Sent once only.
@@ -178,15 +191,21 @@ class DeployService:
         """
         answer = self._post(f"{self._space}/operations", json.dumps(body).encode())
         if answer.status in BUSY:
-            raise OutcomeUnknown(f"The deploy service answers to the start with status {answer.status}: {answer.reason}", "Look for the operation.")
+            raise OutcomeUnknown(
+                f"The deploy service answers to the start with status {answer.status}: {answer.reason}",
+                "Look for the operation.",
+            )
         location = str(self._expected(answer, "the start of the operation").headers.get("Location") or "")
         identity = location.partition("?")[0].rstrip("/").rpartition("/")[2]
         if not identity:
-            raise OutcomeUnknown("The deploy service does not say which operation it has started.", "Look for the operation.")
+            raise OutcomeUnknown(
+                "The deploy service does not say which operation it has started.", "Look for the operation."
+            )
         return identity
 
     def act(self, operation: str, action: str) -> bool:
-        """Abort, resume or retry; false when the operation's state does not allow it, or the answer was lost: read it again.
+        """Abort, resume or retry; false when the operation's state does not allow it, or the answer was lost: read it
+        again.
 
         :raises Refused: the user may not.
         """
@@ -212,7 +231,10 @@ class DeployService:
         logs = self._get(f"{self._space}/operations/{quote(operation)}/logs", missing=True)
         files = []
         for log in logs.json() if logs.ok else ():
-            content = self._get(f"{self._space}/operations/{quote(operation)}/logs/{quote(str(log['id']), safe='')}/content", missing=True)
+            content = self._get(
+                f"{self._space}/operations/{quote(operation)}/logs/{quote(str(log['id']), safe='')}/content",
+                missing=True,
+            )
             if content.ok:
                 file = folder / _SAFE.sub("_", operation) / _SAFE.sub("_", str(log["id"])).lstrip(".")
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -223,23 +245,37 @@ class DeployService:
     def _upload(self, path: str, namespace: str) -> Answer:
         url, boundary = f"{self._space}/files{_namespace(namespace)}", secrets.token_hex(16)
         with open(path, "rb") as file:
-            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(Part(file, boundary).length)}
-            return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S))
+            headers = {
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+                "Content-Length": str(Part(file, boundary).length),
+            }
+            return self._with_csrf(
+                lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S)
+            )
 
     def _post(self, url: str, body: bytes) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: body))
 
     def _with_csrf(self, send: Any) -> Answer:
-        """Send with a token against cross-site requests; one that is refused is fetched anew, and the request, which was not executed, repeated."""
+        """Send with a token against cross-site requests; one that is refused is fetched anew, and the request, which
+        was not executed, repeated.
+        """
         for fetched in (bool(self._csrf), False):
             if not fetched:
                 answer = self._get(f"{self._root}/api/v1/csrf-token", headers={"X-CSRF-TOKEN": "Fetch"})
-                self._csrf = {str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN"): str(answer.headers.get("X-CSRF-TOKEN") or "")}
+                self._csrf = {
+                    str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN"): str(
+                        answer.headers.get("X-CSRF-TOKEN") or ""
+                    )
+                }
             result: Answer = send(self._csrf)
             if result.status != 403 or str(result.headers.get("X-CSRF-TOKEN") or "").lower() != "required":
                 return result
-        raise Refused(f"{self._root} refuses its own token against cross-site requests.", "Check that a proxy before it keeps cookies.")
+        raise Refused(
+            f"{self._root} refuses its own token against cross-site requests.",
+            "Check that a proxy before it keeps cookies.",
+        )
 
     def _list(self, url: str) -> list[dict[str, Any]]:
         body = self._get(url).json()
@@ -252,16 +288,26 @@ class DeployService:
     def _expected(self, answer: Answer, what: str) -> Answer:
         target = self._cloud.target
         if answer.status == 403:
-            message = f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}: {answer.reason}"
+            message = (
+                f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}:"
+                f" {answer.reason}"
+            )
             raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
         if not answer.ok:
-            raise Refused(f"The deploy service refuses {what} with status {answer.status}: {answer.reason}", "Correct what it names; nothing was started.")
+            raise Refused(
+                f"The deploy service refuses {what} with status {answer.status}: {answer.reason}",
+                "Correct what it names; nothing was started.",
+            )
         return answer
 
 
 def latest(operations: Iterable[Operation]) -> Operation | None:
     """The operation that was started last."""
-    return max(operations, key=lambda operation: instant(operation.started_at) or datetime.min.replace(tzinfo=UTC), default=None)
+    return max(
+        operations,
+        key=lambda operation: instant(operation.started_at) or datetime.min.replace(tzinfo=UTC),
+        default=None,
+    )
 
 
 def _namespace(namespace: str) -> str:
@@ -270,12 +316,17 @@ def _namespace(namespace: str) -> str:
 
 def _uploaded(body: Any, path: str, md5: str) -> str:
     if not isinstance(body, dict) or not body.get("id") or str(body.get("digest") or md5).upper() != md5:
-        raise Unreachable(f"{Path(path).name} did not arrive as it was sent.", "Nothing was started: run the same command again.")
+        raise Unreachable(
+            f"{Path(path).name} did not arrive as it was sent.", "Nothing was started: run the same command again."
+        )
     return str(body["id"])
 
 
 def _operation(body: Mapping[str, Any]) -> Operation:
-    messages = tuple(Message(int(entry.get("id") or 0), str(entry.get("text") or ""), str(entry.get("type") or "")) for entry in body.get("messages") or ())
+    messages = tuple(
+        Message(int(entry.get("id") or 0), str(entry.get("text") or ""), str(entry.get("type") or ""))
+        for entry in body.get("messages") or ()
+    )
     return Operation(
         id=str(body.get("processId") or ""),
         type=str(body.get("processType") or ""),
@@ -294,4 +345,6 @@ def _operation(body: Mapping[str, Any]) -> Operation:
 def _deployed(body: Mapping[str, Any]) -> Deployed:
     about = body.get("metadata") or {}
     modules = tuple(str(module.get("moduleName") or "") for module in body.get("modules") or ())
-    return Deployed(str(about.get("id") or ""), str(about.get("version") or ""), str(about.get("namespace") or ""), modules)
+    return Deployed(
+        str(about.get("id") or ""), str(about.get("version") or ""), str(about.get("namespace") or ""), modules
+    )

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import GivenToken, Grant, Tokens, claims, fresh, grant
+from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import (
+    GivenToken,
+    Grant,
+    Tokens,
+    claims,
+    fresh,
+    grant,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 
 CLI_CLIENT = "cf"
@@ -24,7 +31,9 @@ _SOURCES = ("token", "client_id", "username", "cf_home")
 
 
 def user_of(token: str) -> str:
-    """How the deploy service calls the token's user: ``user_name``, or the client of client credentials; empty when unknown."""
+    """How the deploy service calls the token's user: ``user_name``, or the client of client credentials; empty when
+    unknown.
+    """
     said = claims(token)
     return str(said.get("user_name") or said.get("client_id") or "")
 
@@ -53,7 +62,10 @@ class CliLogin:
 
     def renewed(self) -> str:
         url = str(self.config.get("AuthorizationEndpoint") or self.config.get("UaaEndpoint") or "")
-        client, secret = str(self.config.get("UAAOAuthClient") or CLI_CLIENT), str(self.config.get("UAAOAuthClientSecret") or "")
+        client, secret = (
+            str(self.config.get("UAAOAuthClient") or CLI_CLIENT),
+            str(self.config.get("UAAOAuthClientSecret") or ""),
+        )
         refresh = str(self.config.get("RefreshToken") or "")
         if self.config.get("UAAGrantType") == "client_credentials":
             form = {"grant_type": "client_credentials"}
@@ -78,7 +90,10 @@ class CliLogin:
         except OSError as error:
             with suppress(OSError, UnboundLocalError):
                 os.unlink(scratch)
-            raise Refused(f"{self.file} can't be written: {error.strerror}.", "Make it writable: the cf CLI's login has a new refresh token.") from error
+            raise Refused(
+                f"{self.file} can't be written: {error.strerror}.",
+                "Make it writable: the cf CLI's login has a new refresh token.",
+            ) from error
 
 
 def login_file(home: str) -> Path:
@@ -98,7 +113,11 @@ def read_login(home: str) -> dict[str, Any]:
         raise InputError(f"There is no login of the cf CLI: {file} does not exist.", advice) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}.", "Log in with cf login again.") from error
-    if not isinstance(config, dict) or not config.get("Target") or not (config.get("AccessToken") or config.get("RefreshToken")):
+    if (
+        not isinstance(config, dict)
+        or not config.get("Target")
+        or not (config.get("AccessToken") or config.get("RefreshToken"))
+    ):
         raise InputError(f"{file} holds no login.", "Log in with cf login.")
     return config
 
@@ -113,9 +132,14 @@ def chosen_source(options: Mapping[str, Any]) -> str:
         raise InputError(f"cloud_foundry has {' and '.join(given)}.", "Give one source of tokens only.")
     for one, other in (("client_id", "client_secret"), ("username", "password")):
         if bool(options.get(one)) != bool(options.get(other)):
-            raise InputError(f"cloud_foundry.{one} and cloud_foundry.{other} belong together.", "Give both, or none of them.")
+            raise InputError(
+                f"cloud_foundry.{one} and cloud_foundry.{other} belong together.", "Give both, or none of them."
+            )
     if options.get("origin") and not options.get("username"):
-        raise InputError("cloud_foundry.origin is given without username.", "It names the identity provider of a user: give username and password.")
+        raise InputError(
+            "cloud_foundry.origin is given without username.",
+            "It names the identity provider of a user: give username and password.",
+        )
     return given[0] if given else "cf_home"
 
 

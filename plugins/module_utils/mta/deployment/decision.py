@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one legal next step of a deployment, decided from our document and the operations that the service shows. Nothing is done here."""
+"""The one legal next step of a deployment, decided from our document and the operations that the service shows. Nothing
+is done here.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import ERROR, RUNNING, TESTING, Operation, instant
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import UPGRADE_BEGUN, UPGRADE_DONE, Attempt
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    ERROR,
+    RUNNING,
+    TESTING,
+    Operation,
+    instant,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import (
+    UPGRADE_BEGUN,
+    UPGRADE_DONE,
+    Attempt,
+)
 
 START, ADOPT, LOOK, FORGET = "start", "adopt", "look", "forget"
 WAIT, RESUME, RETRY, ABORT = "wait", "resume", "retry", "abort"
@@ -39,7 +51,8 @@ class Goal:
     abort_upgraded: bool = False
     """Whether to abort although tenants are upgraded."""
     settle_ms: int = 20_000
-    """How long an operation may take to be seen after its start request was sent, or after the answer to it was lost."""
+    """How long an operation may take to be seen after its start request was sent, or after the answer to it was lost.
+    """
     upgrade: str = ""
     """What the caller knows of the upgrade of the tenants."""
     operation: str = ""
@@ -56,7 +69,9 @@ class Decision:
     advice: str = ""
 
 
-def decide(goal: Goal, attempt: Attempt | None, operations: Sequence[Operation], now: datetime, *, live: bool) -> Decision:
+def decide(
+    goal: Goal, attempt: Attempt | None, operations: Sequence[Operation], now: datetime, *, live: bool
+) -> Decision:
     """The next step.
 
     :param attempt: our last one in the document, ended or not.
@@ -67,15 +82,24 @@ def decide(goal: Goal, attempt: Attempt | None, operations: Sequence[Operation],
         return _without_operation(goal, attempt, operations, live)
     if not attempt.operation:
         return _lost_start(goal, attempt, operations, now)
-    own = next((operation for operation in operations if operation.id == attempt.operation), Operation(attempt.operation))
+    own = next(
+        (operation for operation in operations if operation.id == attempt.operation), Operation(attempt.operation)
+    )
     if not own.active:
         return Decision(SETTLE, own)
     if goal.operation and goal.operation != own.id:
         reason = f"Operation {goal.operation} has ended, and the {own.shown} is another one."
         return Decision(REFUSE, own, reason, "Run the whole command again: it tests that one.")
     if goal.fingerprint and goal.fingerprint != attempt.fingerprint:
-        advice = "Finish it first: deploy that archive with state deployed, or abort it with state aborted and its mta_id."
-        return Decision(REFUSE, own, f"Another archive or other extension descriptors ({attempt.archive.get('name')}) are in {own.shown}.", advice)
+        advice = (
+            "Finish it first: deploy that archive with state deployed, or abort it with state aborted and its mta_id."
+        )
+        return Decision(
+            REFUSE,
+            own,
+            f"Another archive or other extension descriptors ({attempt.archive.get('name')}) are in {own.shown}.",
+            advice,
+        )
     return _own(goal, attempt, own, now)
 
 
@@ -83,11 +107,15 @@ def seen(attempt: Attempt, own: Operation, now: datetime) -> Attempt:
     """The attempt with what is seen of its operation. One that has left its testing phase was resumed, by whomever."""
     since = attempt.testing_since or (now if own.state == TESTING else None)
     left = attempt.testing_since is not None and own.state in (RUNNING, ERROR) and attempt.requested != ABORT
-    return replace(attempt, started_at=own.started_at, state=own.state, testing_since=since, resumed=attempt.resumed or left)
+    return replace(
+        attempt, started_at=own.started_at, state=own.state, testing_since=since, resumed=attempt.resumed or left
+    )
 
 
 def candidates(attempt: Attempt, operations: Iterable[Operation]) -> list[Operation]:
-    """The operations that our start request may have started: of our user and type, unknown before it was sent, and not older."""
+    """The operations that our start request may have started: of our user and type, unknown before it was sent, and not
+    older.
+    """
     earliest = attempt.at - SKEW
     return [
         operation
@@ -110,9 +138,11 @@ def _without_operation(goal: Goal, attempt: Attempt | None, operations: Sequence
         other = foreign[0]
         advice = (
             f"Ask {other.user or 'its user'} to finish it, or end it yourself with the cf CLI: "
-            f"{', '.join(f'cf deploy -i {other.id} -a {action}' for action in ('resume', 'retry', 'abort') if action in _possible(other))}."
+            f"{', '.join(f'cf deploy -i {other.id} -a {action}' for action in _possible(other))}."
         )
-        return Decision(REFUSE, other, f"The {other.shown} holds the MTA {other.mta_id} and is not ours; it is not touched.", advice)
+        return Decision(
+            REFUSE, other, f"The {other.shown} holds the MTA {other.mta_id} and is not ours; it is not touched.", advice
+        )
     if goal.state == AS_ABORTED:
         return Decision(DONE)
     if live:
@@ -132,8 +162,16 @@ def _lost_start(goal: Goal, attempt: Attempt, operations: Sequence[Operation], n
     found = candidates(attempt, operations)
     if len(found) > 1:
         names = "; ".join(operation.shown for operation in found)
-        advice = "Look which of them is ours (its messages name the archive's version), end the others with the cf CLI, then run it again."
-        return Decision(REFUSE, found[0], f"The answer to our start request was lost and {len(found)} operations may be ours: {names}.", advice)
+        advice = (
+            "Look which of them is ours (its messages name the archive's version), end the others with the cf CLI, then"
+            " run it again."
+        )
+        return Decision(
+            REFUSE,
+            found[0],
+            f"The answer to our start request was lost and {len(found)} operations may be ours: {names}.",
+            advice,
+        )
     if found:
         return Decision(ADOPT, found[0])
     young = now - (attempt.lost_at or attempt.at) < timedelta(milliseconds=goal.settle_ms)
@@ -144,10 +182,23 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
     if goal.state == AS_ABORTED:
         if own.state == RUNNING and attempt.resumed:
             reason = f"Routes are being switched by {own.shown}; an abort now would leave both versions half live."
-            return Decision(REFUSE, own, reason, "Wait until it ends; when it stops with an error, retry it with state deployed and on_error retry.")
+            return Decision(
+                REFUSE,
+                own,
+                reason,
+                "Wait until it ends; when it stops with an error, retry it with state deployed and on_error retry.",
+            )
         if attempt.upgrade and not goal.abort_upgraded:
-            reason = f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their schema."
-            return Decision(REFUSE, own, reason, "Go on with state deployed; or, when live works for the upgraded tenants, abort with abort_upgraded.")
+            reason = (
+                f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their"
+                " schema."
+            )
+            return Decision(
+                REFUSE,
+                own,
+                reason,
+                "Go on with state deployed; or, when live works for the upgraded tenants, abort with abort_upgraded.",
+            )
         return Decision(ABORT, own, "it was asked for")
     if own.state == RUNNING:
         return Decision(WAIT, own)
@@ -161,12 +212,22 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
 
 
 def _testing(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
-    """No resume while a job may be upgrading tenants. What was asked for before is asked for again: it may be on its way."""
+    """No resume while a job may be upgrading tenants. What was asked for before is asked for again: it may be on its
+    way.
+    """
     if attempt.upgrade == UPGRADE_BEGUN and goal.upgrade != UPGRADE_DONE:
         if goal.state == AS_TESTING:
             return Decision(DONE, own)
-        reason = f"The upgrade of tenants for the version in {own.shown} has begun and is not known to be done; a job may still run."
-        return Decision(REFUSE, own, reason, "Upgrade the tenants again, which waits for such a job, then use state deployed with upgrade done.")
+        reason = (
+            f"The upgrade of tenants for the version in {own.shown} has begun and is not known to be done; a job may"
+            " still run."
+        )
+        return Decision(
+            REFUSE,
+            own,
+            reason,
+            "Upgrade the tenants again, which waits for such a job, then use state deployed with upgrade done.",
+        )
     if attempt.resumed:
         return Decision(RESUME, own)
     if attempt.requested == ABORT and not attempt.upgrade:

@@ -12,9 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
+    Refused,
+    Timeout,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Away
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry, Leftover, leftovers_of, routes_by_module
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+    CloudFoundry,
+    Leftover,
+    leftovers_of,
+    routes_by_module,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ABORTED,
     ERROR,
@@ -27,7 +37,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_ser
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import Decision, Goal, decide
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import UPGRADE_DONE, Attempt, DeploymentDocument, Place
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import (
+    UPGRADE_DONE,
+    Attempt,
+    DeploymentDocument,
+    Place,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import (
@@ -49,7 +64,9 @@ class Deployment:
     :param tell: gets what a person and the log should know, as it happens.
     """
 
-    def __init__(self, cloud: CloudFoundry, store: Store, wanted: Wanted, tell: Tell, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, cloud: CloudFoundry, store: Store, wanted: Wanted, tell: Tell, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._cloud, self._wanted, self._tell_all, self._sleep = cloud, wanted, tell, sleep
         self._service = DeployService(cloud)
         self._goal: Goal = wanted.goal
@@ -71,7 +88,8 @@ class Deployment:
 
         :raises Refused: a rule of safety forbids the next step; nothing was changed by it.
         :raises DeploymentFailed: the operation has stopped with an error, or somebody else has aborted it.
-        :raises Timeout: it takes longer than allowed; the same command goes on. Or the testing phase did, and was aborted.
+        :raises Timeout: it takes longer than allowed; the same command goes on. Or the testing phase did, and was
+            aborted.
         """
         self._begin()
         steps: dict[str, Callable[[Decision], Result | None]] = {
@@ -99,7 +117,11 @@ class Deployment:
                     return result
             if time.monotonic() > self._ends:
                 advice = "The operation goes on without us: run the same command again to go on."
-                raise Timeout(f"{self.place.mta_id} has not reached state {self._goal.state} in time.", advice, **self._details(self._seen))
+                raise Timeout(
+                    f"{self.place.mta_id} has not reached state {self._goal.state} in time.",
+                    advice,
+                    **self._details(self._seen),
+                )
 
     def predict(self) -> tuple[Result, str]:
         """What :meth:`run` would do first; nothing is changed.
@@ -115,10 +137,16 @@ class Deployment:
         result = self._result(self._goal.state, decision.operation or Operation(""))
         if decision.step == to.DONE:
             result.outcome = self._outcome(decision)
-            result.changed = self._goal.state == to.AS_ABORTED and self._removes() and any(not leftover.kept for leftover in self._leftovers())
+            result.changed = (
+                self._goal.state == to.AS_ABORTED
+                and self._removes()
+                and any(not leftover.kept for leftover in self._leftovers())
+            )
         elif decision.step in (to.START, to.FORGET) and self._before is None:
             result.outcome = "first_deployment"
-        text = PREDICTED.get(decision.step, "does nothing").format(decision.operation.shown if decision.operation else "")
+        text = PREDICTED.get(decision.step, "does nothing").format(
+            decision.operation.shown if decision.operation else ""
+        )
         return result, f"{self.place.mta_id}: {text}{f', as {decision.reason}' if decision.reason else ''}."
 
     def _begin(self) -> None:
@@ -126,7 +154,11 @@ class Deployment:
         self._before = next(iter(self._service.deployed(self.place.mta_id, self.place.namespace)), None)
 
     def _decide(self, *, note: bool = True) -> Decision:
-        operations = [operation for operation in self._service.operations(self.place.mta_id) if operation.namespace == self.place.namespace]
+        operations = [
+            operation
+            for operation in self._service.operations(self.place.mta_id)
+            if operation.namespace == self.place.namespace
+        ]
         attempt = self.document.attempt
         pending = attempt.operation if attempt and not attempt.ended else ""
         if pending and all(operation.id != pending for operation in operations):
@@ -151,7 +183,11 @@ class Deployment:
         if self._before is None or self._before.version != str(live["archive"].get("version")):
             return False
         ours = instant(str(live.get("started_at") or "")) or datetime.max.replace(tzinfo=UTC)
-        later = (operation for operation in operations if operation.state == FINISHED and operation.id != live.get("operation"))
+        later = (
+            operation
+            for operation in operations
+            if operation.state == FINISHED and operation.id != live.get("operation")
+        )
         return all((instant(operation.started_at) or ours) <= ours for operation in later)
 
     def _start(self, _decision: Decision) -> None:
@@ -161,12 +197,22 @@ class Deployment:
             raise ValueError("a start without an archive")
         if self._files is None:
             self._say(f"Uploading {wanted.archive.name}")
-            files = [(wanted.archive.path, wanted.archive.md5), *((extension.path, extension.md5) for extension in wanted.extensions)]
+            files = [
+                (wanted.archive.path, wanted.archive.md5),
+                *((extension.path, extension.md5) for extension in wanted.extensions),
+            ]
             self._files = [self._service.ensure_file(path, md5, wanted.namespace) for path, md5 in files]
             return
         seen = frozenset(operation.id for operation in self._operations)
-        facts = {"type": wanted.process_type, "cf_user": self._cloud.target.user, "seen": seen, "first": self._before is None}
-        self.document.begin(Attempt.of(wanted.goal.fingerprint, wanted.archive, wanted.extensions, datetime.now(UTC), **facts))
+        facts = {
+            "type": wanted.process_type,
+            "cf_user": self._cloud.target.user,
+            "seen": seen,
+            "first": self._before is None,
+        }
+        self.document.begin(
+            Attempt.of(wanted.goal.fingerprint, wanted.archive, wanted.extensions, datetime.now(UTC), **facts)
+        )
         self._joined = self._changed = True
         try:
             identity = self._service.start(wanted.request(self._files[0], self._files[1:]))
@@ -208,7 +254,9 @@ class Deployment:
         if decision.step == to.RETRY:
             self._goal = replace(self._goal, retries=self._goal.retries - 1)
         self.document.ask(decision.step, resumed=decision.step == to.RESUME)
-        self._say(f"{decision.step.capitalize()} of operation {own.id}{f': {decision.reason}' if decision.reason else ''}")
+        self._say(
+            f"{decision.step.capitalize()} of operation {own.id}{f': {decision.reason}' if decision.reason else ''}"
+        )
         if not self._service.act(own.id, decision.step):
             self._pause()
             return
@@ -231,7 +279,9 @@ class Deployment:
             self._aborted(own)
         elif self._joined:
             advice = "Look with cf mtas what is deployed, then run the same command again: it starts afresh."
-            raise OutcomeUnknown(f"The deploy service knows operation {own.id} no longer.", advice, **self._details(own))
+            raise OutcomeUnknown(
+                f"The deploy service knows operation {own.id} no longer.", advice, **self._details(own)
+            )
         return None
 
     def _aborted(self, own: Operation) -> None:
@@ -243,13 +293,21 @@ class Deployment:
         details = self._details(own)
         details["removed"] = self._remove()
         attempt = self.document.attempt
-        live = "Routes may be switched in part, so look which version answers" if attempt and attempt.resumed else "The live version was not touched"
+        live = (
+            "Routes may be switched in part, so look which version answers"
+            if attempt and attempt.resumed
+            else "The live version was not touched"
+        )
         advice = f"{live}{self._left(details)} The same command starts afresh."
         if "testing phase" in self._why:
             raise Timeout(f"Operation {own.id} is aborted: {self._why}.", advice, **details)
         if self._why:
-            raise DeploymentFailed(f"Operation {own.id} is aborted: {self._why}. {last_words(self._failed)}", advice, **details)
-        raise DeploymentFailed(f"Operation {own.id} was aborted by somebody else.", f"Ask who did it. {advice}", **details)
+            raise DeploymentFailed(
+                f"Operation {own.id} is aborted: {self._why}. {last_words(self._failed)}", advice, **details
+            )
+        raise DeploymentFailed(
+            f"Operation {own.id} was aborted by somebody else.", f"Ask who did it. {advice}", **details
+        )
 
     def _refuse(self, decision: Decision) -> None:
         own = decision.operation
@@ -261,8 +319,14 @@ class Deployment:
         logs = f" Logs: {', '.join(self._logs)}." if self._logs else ""
         attempt = self.document.attempt
         switching = attempt is not None and attempt.resumed
-        way = "Routes may be switched in part: mend the cause and use on_error retry; do not abort." if switching else ""
-        advice = way or "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then deploy what is mended."
+        way = (
+            "Routes may be switched in part: mend the cause and use on_error retry; do not abort." if switching else ""
+        )
+        advice = (
+            way
+            or "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then"
+            " deploy what is mended."
+        )
         kind = "" if own.error_type == "CONTENT" else f" ({own.error_type.lower()})" if own.error_type else ""
         raise DeploymentFailed(f"{decision.reason}{kind} {last_words(own)}{logs}", advice, **self._details(own))
 
@@ -337,7 +401,14 @@ class Deployment:
         """Delete the leftovers if that was asked for, and nobody has begun to use them meanwhile."""
         if not self._removes():
             return []
-        busy = next((found for found in self._service.operations(self.place.mta_id) if found.namespace == self.place.namespace and found.holds), None)
+        busy = next(
+            (
+                found
+                for found in self._service.operations(self.place.mta_id)
+                if found.namespace == self.place.namespace and found.holds
+            ),
+            None,
+        )
         if busy:
             self._say(f"Leftovers stay: {busy.shown} is under way.", "WARNING")
             return []
@@ -355,7 +426,11 @@ class Deployment:
             return facts
 
     def _left(self, details: Mapping[str, Any]) -> str:
-        names = [app["name"] for app in (details.get("leftovers") or {}).get("apps") or () if app["name"] not in details.get("removed", ())]
+        names = [
+            app["name"]
+            for app in (details.get("leftovers") or {}).get("apps") or ()
+            if app["name"] not in details.get("removed", ())
+        ]
         return f"; it has left {', '.join(names)}." if names else "."
 
     def _previous(self) -> dict[str, Any]:
@@ -364,8 +439,16 @@ class Deployment:
     def _result(self, outcome: str, own: Operation, removed: list[str] | None = None) -> Result:
         apps = self._cloud.apps(self.place.mta_id, self.place.namespace)
         archive = self._wanted.archive
-        now = next(iter(self._service.deployed(self.place.mta_id, self.place.namespace)), None) if archive is None else None
-        mta = {"id": self.place.mta_id, "version": archive.version if archive else now.version if now else "", "digest": archive.digest if archive else ""}
+        now = (
+            next(iter(self._service.deployed(self.place.mta_id, self.place.namespace)), None)
+            if archive is None
+            else None
+        )
+        mta = {
+            "id": self.place.mta_id,
+            "version": archive.version if archive else now.version if now else "",
+            "digest": archive.digest if archive else "",
+        }
         leftovers = [] if own.active else leftovers_of(apps)
         return Result(
             changed=self._changed,

@@ -1,9 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The document ``deployments/<space>/<mta>``: what we have asked the deploy service for, written before the request that asks for it.
+"""The document ``deployments/<space>/<mta>``: what we have asked the deploy service for, written before the request
+that asks for it.
 
-The service does not say which archive an operation uses and forgets operations after some days; this document remembers.
+The service does not say which archive an operation uses and forgets operations after some days; this document
+remembers.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Attempt:
     :param operation: its id, once it is known.
     :param requested: the last action that was asked for, written before the request.
     :param resumed: whether a resume was asked for: routes may be switched.
-    :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not fit them any more.
+    :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not
+        fit them any more.
     :param state: the operation's state as it was seen last.
     :param told: the id of the last of its messages that a run has told.
     """
@@ -64,7 +67,9 @@ class Attempt:
     ended: bool = False
 
     @classmethod
-    def of(cls, fingerprint: str, archive: Archive, extensions: Sequence[Extension], at: datetime, **facts: Any) -> Attempt:
+    def of(
+        cls, fingerprint: str, archive: Archive, extensions: Sequence[Extension], at: datetime, **facts: Any
+    ) -> Attempt:
         kept = [{"name": extension.name, "id": extension.id, "digest": extension.digest} for extension in extensions]
         return cls(fingerprint, archive.facts(), kept, at=at, by=whoami(), **facts)
 
@@ -86,7 +91,9 @@ class Place:
 
 
 class DeploymentDocument:
-    """Reads and writes the document; every write is a compare-and-set, so that of two runs at the same time one stops."""
+    """Reads and writes the document; every write is a compare-and-set, so that of two runs at the same time one
+    stops.
+    """
 
     def __init__(self, store: Store, place: Place) -> None:
         self._store, self.place = store, place
@@ -137,7 +144,9 @@ class DeploymentDocument:
         self._write()
 
     def went_live(self, state: str, started_at: str) -> None:
-        """The attempt's operation has finished: its archive is live. After a first deployment there is nobody to upgrade."""
+        """The attempt's operation has finished: its archive is live. After a first deployment there is nobody to
+        upgrade.
+        """
         before = self._present()
         upgrade = UPGRADE_DONE if before.first else before.upgrade
         attempt = self.attempt = replace(before, state=state, started_at=started_at, upgrade=upgrade, ended=True)
@@ -153,16 +162,28 @@ class DeploymentDocument:
 
     def body(self) -> dict[str, Any]:
         place = self.place
-        about = {"mta_id": place.mta_id, "namespace": place.namespace, "api": place.api, "org": place.org, "space": place.space}
+        about = {
+            "mta_id": place.mta_id,
+            "namespace": place.namespace,
+            "api": place.api,
+            "org": place.org,
+            "space": place.space,
+        }
         attempt = _attempt_body(self.attempt) if self.attempt else None
         return {"format": FORMAT, **about, "attempt": attempt, "live": self.live, "previous": self.previous}
 
     def _take(self, found: Document) -> None:
         body = found.body
         if body.get("format") != FORMAT:
-            raise Refused(f"{found.path} has format {body.get('format')}; this version knows {FORMAT}.", "Use the newer version of the collection.")
+            raise Refused(
+                f"{found.path} has format {body.get('format')}; this version knows {FORMAT}.",
+                "Use the newer version of the collection.",
+            )
         if (body.get("mta_id"), body.get("namespace")) != (self.place.mta_id, self.place.namespace):
-            raise Refused(f"{found.path} is of the MTA {body.get('mta_id')}.", "Restore the document from its backup, or remove it when nothing is deployed.")
+            raise Refused(
+                f"{found.path} is of the MTA {body.get('mta_id')}.",
+                "Restore the document from its backup, or remove it when nothing is deployed.",
+            )
         self.live, self.previous = dict(body.get("live") or {}), dict(body.get("previous") or {})
         self.attempt = _attempt(body["attempt"], found.path) if body.get("attempt") else None
 
@@ -186,16 +207,33 @@ def whoami() -> str:
 
 def _attempt_body(attempt: Attempt) -> dict[str, Any]:
     body = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-    times = {name: time.isoformat() if (time := getattr(attempt, name)) else None for name in ("at", "lost_at", "testing_since")}
+    times = {
+        name: time.isoformat() if (time := getattr(attempt, name)) else None
+        for name in ("at", "lost_at", "testing_since")
+    }
     return {**body, **times, "archive": dict(attempt.archive), "seen": sorted(attempt.seen)}
 
 
 def _attempt(body: Any, path: str) -> Attempt:
     try:
-        at, lost, since = instant(body["at"]), instant(str(body.get("lost_at") or "")), instant(str(body.get("testing_since") or ""))
+        at, lost, since = (
+            instant(body["at"]),
+            instant(str(body.get("lost_at") or "")),
+            instant(str(body.get("testing_since") or "")),
+        )
         if at is None:
             raise ValueError("at")
         known = {name: body[name] for name in Attempt.__dataclass_fields__ if name in body}
-        return Attempt(**{**known, "at": at.astimezone(UTC), "lost_at": lost, "testing_since": since, "seen": frozenset(body.get("seen") or ())})
+        return Attempt(
+            **{
+                **known,
+                "at": at.astimezone(UTC),
+                "lost_at": lost,
+                "testing_since": since,
+                "seen": frozenset(body.get("seen") or ()),
+            }
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} can't be understood: {error} is missing or wrong.", "Restore it from its backup.") from error
+        raise InputError(
+            f"{path} can't be understood: {error} is missing or wrong.", "Restore it from its backup."
+        ) from error

@@ -8,8 +8,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry, Leftover, leftovers_of, routes_by_module
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import ACTIVE, DeployService, Operation, instant
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+    CloudFoundry,
+    Leftover,
+    leftovers_of,
+    routes_by_module,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    ACTIVE,
+    DeployService,
+    Operation,
+    instant,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Store
 
 
@@ -30,10 +40,16 @@ def read_info(cloud: CloudFoundry, store: Store, mta_id: str, namespace: str) ->
     :param mta_id: empty for all MTAs of the space; *namespace* counts only when it is given.
     """
     service = DeployService(cloud)
-    found = [document.body for document in store.list(DEPLOYMENTS) if document.name.startswith(f"{cloud.target.space_guid}/")]
-    documents = [body for body in found if not mta_id or (body.get("mta_id"), body.get("namespace")) == (mta_id, namespace)]
+    found = [
+        document.body for document in store.list(DEPLOYMENTS) if document.name.startswith(f"{cloud.target.space_guid}/")
+    ]
+    documents = [
+        body for body in found if not mta_id or (body.get("mta_id"), body.get("namespace")) == (mta_id, namespace)
+    ]
     ours = {str((body.get("attempt") or {}).get("operation") or "") for body in found}
-    listed = [operation for operation in service.operations(mta_id, ACTIVE) if not mta_id or operation.namespace == namespace]
+    listed = [
+        operation for operation in service.operations(mta_id, ACTIVE) if not mta_id or operation.namespace == namespace
+    ]
     listed.sort(key=lambda operation: str(instant(operation.started_at)), reverse=True)
     info = Info(
         operations=[_facts(service, operation, ours) for operation in listed],
@@ -49,8 +65,14 @@ def read_info(cloud: CloudFoundry, store: Store, mta_id: str, namespace: str) ->
 
 def leftover_facts(leftovers: list[Leftover]) -> dict[str, Any]:
     """Leftovers as modules return them."""
-    apps = [{"name": entry.app.name, "guid": entry.app.guid, "module": entry.app.module, "kept": entry.kept} for entry in leftovers]
-    return {"apps": apps, "routes": sorted({route.url for entry in leftovers if entry.app.is_idle for route in entry.app.routes})}
+    apps = [
+        {"name": entry.app.name, "guid": entry.app.guid, "module": entry.app.module, "kept": entry.kept}
+        for entry in leftovers
+    ]
+    return {
+        "apps": apps,
+        "routes": sorted({route.url for entry in leftovers if entry.app.is_idle for route in entry.app.routes}),
+    }
 
 
 def _facts(service: DeployService, operation: Operation, ours: set[str]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run of a deployment tells: lines of JSON in ``deployments.jsonl``, appended and never truncated, which the action plugin shows as they come."""
+"""What a run of a deployment tells: lines of JSON in ``deployments.jsonl``, appended and never truncated, which the
+action plugin shows as they come.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ class DeploymentLog:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
-            raise Refused(f"The log {path} can't be opened: {error.strerror}.", "Correct its rights, or name another folder with log_dir.") from error
+            raise Refused(
+                f"The log {path} can't be opened: {error.strerror}.",
+                "Correct its rights, or name another folder with log_dir.",
+            ) from error
 
     def write(self, entry: Mapping[str, Any]) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

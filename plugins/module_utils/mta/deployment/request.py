@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a caller asks a deployment for: options that are checked before anything is touched, and the request that starts the operation."""
+"""What a caller asks a deployment for: options that are checked before anything is touched, and the request that starts
+the operation.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive, Extension, check_selection, fingerprint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import (
+    Archive,
+    Extension,
+    check_selection,
+    fingerprint,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import BLUE_GREEN, DEPLOY
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import AS_ABORTED, AS_TESTING, Goal
 
@@ -78,7 +85,10 @@ class Wanted:
         for option, field in _LIMITS.items():
             if params.get(option):
                 fields[field] = str(max(1, parse_ms(params[option], option) // 1000))
-        body: dict[str, Any] = {"processType": self.process_type, "parameters": {key: value for key, value in fields.items() if value}}
+        body: dict[str, Any] = {
+            "processType": self.process_type,
+            "parameters": {key: value for key, value in fields.items() if value},
+        }
         return {**body, "namespace": self.namespace} if self.namespace else body
 
 
@@ -90,15 +100,25 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     """
     state = params["state"]
     if archive is None and (state != AS_ABORTED or not params.get("mta_id")):
-        raise InputError("archive is missing." if state != AS_ABORTED else "archive and mta_id are missing.", "Only state aborted can do with mta_id alone.")
+        raise InputError(
+            "archive is missing." if state != AS_ABORTED else "archive and mta_id are missing.",
+            "Only state aborted can do with mta_id alone.",
+        )
     if archive is not None and params.get("mta_id") not in (None, "", archive.mta_id):
-        raise InputError(f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.", "Correct archive or mta_id.")
+        raise InputError(
+            f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.",
+            "Correct archive or mta_id.",
+        )
     if archive is None and extensions:
-        raise InputError("extensions are given without archive.", "Give the archive that they belong to, or mta_id alone.")
+        raise InputError(
+            "extensions are given without archive.", "Give the archive that they belong to, or mta_id alone."
+        )
     without = [name for name in ("skip_testing_phase", "skip_idle_start") if params.get(name)]
     if params.get("strategy") == "default":
         if without:
-            raise InputError(f"{without[0]} has no meaning with strategy default.", "Leave it out, or choose blue-green.")
+            raise InputError(
+                f"{without[0]} has no meaning with strategy default.", "Leave it out, or choose blue-green."
+            )
         without = ["strategy default"]
     if state == AS_TESTING and without:
         raise InputError(f"There is no testing phase with {without[0]}.", "Use state deployed, or leave it out.")

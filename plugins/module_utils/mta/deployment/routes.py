@@ -23,9 +23,15 @@ def route_url(routes: Mapping[str, Mapping[str, Any]], module: str, phase: str) 
     if phase not in PHASES:
         raise InputError(f"{phase!r} is no phase.", f"Use {' or '.join(PHASES)}.")
     if module not in routes:
-        raise InputError(f"Module {module} is not deployed; deployed are {', '.join(sorted(routes)) or 'none'}.", "Correct the module's name in the check.")
+        raise InputError(
+            f"Module {module} is not deployed; deployed are {', '.join(sorted(routes)) or 'none'}.",
+            "Correct the module's name in the check.",
+        )
     urls: Sequence[str] = routes[module].get(phase) or ()
     if not urls:
         others = ", ".join(f"{other} {url}" for other in PHASES for url in routes[module].get(other) or ())
-        raise InputError(f"Module {module} has no {phase} route; it has {others or 'none at all'}.", "Give the check a url of its own.")
+        raise InputError(
+            f"Module {module} has no {phase} route; it has {others or 'none at all'}.",
+            "Give the check a url of its own.",
+        )
     return str(urls[0]).rstrip("/")

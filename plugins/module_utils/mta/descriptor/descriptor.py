@@ -9,9 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source, Value, names, overlay, parse, read
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import (
+    Source,
+    Value,
+    names,
+    overlay,
+    parse,
+    read,
+)
 
-NOT_CREATED = ("configuration", "mta-provided", "org.cloudfoundry.existing-service", "org.cloudfoundry.existing-service-key")
+NOT_CREATED = (
+    "configuration",
+    "mta-provided",
+    "org.cloudfoundry.existing-service",
+    "org.cloudfoundry.existing-service-key",
+)
 """Types of resources whose configuration the deploy service writes to no service."""
 _APPROUTER_TYPES = ("approuter.nodejs", "com.sap.application.router")
 _APPROUTER_PROPERTIES = ("EXT_SESSION_MGT", "TENANT_HOST_PATTERN")
@@ -52,7 +64,9 @@ class Descriptor:
         """Check a descriptor's text; see :meth:`load`."""
         root = parse(source)
         if not isinstance(root.data, dict):
-            raise InputError(f"{root.place}: the descriptor is not a mapping.", "Begin with _schema-version, ID and version.")
+            raise InputError(
+                f"{root.place}: the descriptor is not a mapping.", "Begin with _schema-version, ID and version."
+            )
         return cls._of(source, root)
 
     @classmethod
@@ -62,8 +76,20 @@ class Descriptor:
         for key in required:
             if not head[key]:
                 raise InputError(f"{source.name} has no {key}.", f"Add the key {key} at the top of the descriptor.")
-        modules, resources = (_named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource")))
-        return cls(source, root, head["ID"], head["version"], head["_schema-version"], head["extends"], modules, resources, head["ID"])
+        modules, resources = (
+            _named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource"))
+        )
+        return cls(
+            source,
+            root,
+            head["ID"],
+            head["version"],
+            head["_schema-version"],
+            head["extends"],
+            modules,
+            resources,
+            head["ID"],
+        )
 
     @property
     def major(self) -> int:
@@ -72,9 +98,11 @@ class Descriptor:
         return int(first) if first.isdigit() else 0
 
     def extended(self, extensions: Sequence[Descriptor]) -> Descriptor:
-        """The descriptor as the deploy service merges it: extensions are a chain by what they extend, given in any order.
+        """The descriptor as the deploy service merges it: extensions are a chain by what they extend, given in any
+        order.
 
-        :raises InputError: an extension extends something else, has another schema, or names a module or resource that does not exist.
+        :raises InputError: an extension extends something else, has another schema, or names a module or resource that
+            does not exist.
         """
         result, waiting = self, list(extensions)
         while waiting:
@@ -82,17 +110,33 @@ class Descriptor:
             waiting.remove(extension)
             if extension.extends != result.last:
                 advice = f"Extensions are a chain: the next one extends {result.last}."
-                raise InputError(f"{extension.source.name} extends {extension.extends or 'nothing'}, not {result.last}.", advice)
+                raise InputError(
+                    f"{extension.source.name} extends {extension.extends or 'nothing'}, not {result.last}.", advice
+                )
             if extension.major != self.major:
                 advice = f"Write _schema-version: {self.schema_version} in the extension."
-                raise InputError(f"{extension.source.name} has schema version {extension.schema_version}, {self.id} has {self.schema_version}.", advice)
-            for kind, own, there in (("module", extension.modules, self.modules), ("resource", extension.resources, self.resources)):
+                raise InputError(
+                    f"{extension.source.name} has schema version {extension.schema_version}, {self.id} has"
+                    f" {self.schema_version}.",
+                    advice,
+                )
+            for kind, own, there in (
+                ("module", extension.modules, self.modules),
+                ("resource", extension.resources, self.resources),
+            ):
                 for name, value in own.items():
                     if name not in there:
-                        raise InputError(f"{value.place}: {self.id} has no {kind} {name}.", f"There are {', '.join(there) or 'none'}.")
+                        raise InputError(
+                            f"{value.place}: {self.id} has no {kind} {name}.",
+                            f"There are {', '.join(there) or 'none'}.",
+                        )
             root = overlay(result.root, extension.root)
-            modules, resources = (_named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource")))
-            result = Descriptor(self.source, root, self.id, self.version, self.schema_version, "", modules, resources, extension.id)
+            modules, resources = (
+                _named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource"))
+            )
+            result = Descriptor(
+                self.source, root, self.id, self.version, self.schema_version, "", modules, resources, extension.id
+            )
         return result
 
     def summary(self) -> dict[str, object]:
@@ -108,13 +152,19 @@ class Descriptor:
         }
 
     def approuters(self) -> list[str]:
-        """Names of the modules that are application routers: by type, by their environment, or by their name or path."""
+        """Names of the modules that are application routers: by type, by their environment, or by their name or
+        path.
+        """
         return [name for name, module in self.modules.items() if _is_approuter(name, module)]
 
     def services(self) -> dict[str, Value]:
         """The resources that become services, which the deploy service creates or updates with their configuration."""
         types = {name: resource.get("type") for name, resource in self.resources.items()}
-        return {name: self.resources[name] for name, kind in types.items() if kind and kind.text and kind.text not in NOT_CREATED}
+        return {
+            name: self.resources[name]
+            for name, kind in types.items()
+            if kind and kind.text and kind.text not in NOT_CREATED
+        }
 
     def is_subscribed(self) -> bool:
         """Whether tenants subscribe: a service of the SaaS registry or of the subscription manager."""
@@ -152,7 +202,10 @@ def _named(root: Value, key: str, what: str) -> dict[str, Value]:
         if name is None or not name.text:
             raise InputError(f"{item.place}: a {what} has no name.", f"Give every {what} a name.")
         if name.text in found:
-            raise InputError(f"{name.place}: the {what} {name.text} is there twice, first in line {found[name.text].line}.", "Rename or remove one.")
+            raise InputError(
+                f"{name.place}: the {what} {name.text} is there twice, first in line {found[name.text].line}.",
+                "Rename or remove one.",
+            )
         found[name.text] = item
     return found
 

@@ -81,7 +81,10 @@ class Edits:
         entry = parent.mapping.get(key)
         if entry is None or entry.merged:
             if entry and entry.value.mapping:
-                raise Refused(f"{parent.place}: {key} comes from an anchor that others may use.", f"Write {key} out there, then run again.")
+                raise Refused(
+                    f"{parent.place}: {key} comes from an anchor that others may use.",
+                    f"Write {key} out there, then run again.",
+                )
             self.put(parent, key, {child: tree})
         elif entry.value.data is None:
             self._fill(parent, entry, {child: tree})
@@ -110,14 +113,18 @@ class Edits:
             else:
                 self._lines(value.end, value.column - 1, _block([item], value.column - 1))
         else:
-            raise Refused(f"{entry.value.place}: nothing can be added to {key}.", f"Write {key} out as a list of its own.")
+            raise Refused(
+                f"{entry.value.place}: nothing can be added to {key}.", f"Write {key} out as a list of its own."
+            )
 
     def apply(self) -> str:
         """The changed text."""
         changes = [(start, end, 0, 0, text) for (start, end), text in self.replaced.items()]
         changes += [(at, at, -depth, number, text) for number, (at, depth, text) in enumerate(self.inserted)]
         parts, position = [], 0
-        for start, end, _depth, _number, text in sorted(changes, key=lambda change: (change[0], change[1] > change[0], *change[2:4])):
+        for start, end, _depth, _number, text in sorted(
+            changes, key=lambda change: (change[0], change[1] > change[0], *change[2:4])
+        ):
             if start < position:
                 raise Refused(f"{self.source.name}: two changes meet at one place.", "Make one of them by hand.")
             parts += [self.source.text[position:start], text]
@@ -129,7 +136,9 @@ class Edits:
         if entry.value.end > entry.value.start:
             self.set(entry.value, self.flow(tree))
         elif parent.flow:
-            raise Refused(f"{parent.place}: a key without a value in a mapping in braces.", "Write null, or the value, there.")
+            raise Refused(
+                f"{parent.place}: a key without a value in a mapping in braces.", "Write null, or the value, there."
+            )
         else:
             column = self._column(entry.key_start) + STEP
             self._lines(entry.key_end, column, _block(tree, column))
@@ -141,14 +150,19 @@ class Edits:
         """
         self._own(value)
         if value.alias_of:
-            raise Refused(f"{value.place}: the value comes from an anchor.", "Write the value out there, then run again.")
+            raise Refused(
+                f"{value.place}: the value comes from an anchor.", "Write the value out there, then run again."
+            )
         return re.sub(r"\A(?:[&!]\S*\s+)+", "", value.raw)
 
     def _check(self, value: Value) -> None:
         """Adding to a collection that an anchor names would add to every place that uses it."""
         self._own(value)
         if value.raw.startswith("&") or value.alias_of:
-            raise Refused(f"{value.place}: others may use this by its anchor.", "Write the value out where it has to differ, then run again.")
+            raise Refused(
+                f"{value.place}: others may use this by its anchor.",
+                "Write the value out where it has to differ, then run again.",
+            )
 
     def _own(self, value: Value) -> None:
         if value.source is not self.source:
@@ -160,7 +174,10 @@ class Edits:
     def _replace(self, start: int, end: int, text: str) -> None:
         if self.replaced.setdefault((start, end), text) != text:
             line = self.source.text.count("\n", 0, start) + 1
-            raise Refused(f"{self.source.name}:{line}: two different changes meet at one place.", "Write the shared value out at every place that uses it.")
+            raise Refused(
+                f"{self.source.name}:{line}: two different changes meet at one place.",
+                "Write the shared value out at every place that uses it.",
+            )
 
     def _insert(self, at: int, depth: int, text: str) -> None:
         if (at, depth, text) not in self.inserted:

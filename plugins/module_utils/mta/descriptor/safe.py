@@ -13,7 +13,13 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import STEP, Edits, scalar
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import VARIABLE, Sessions, instance_name, parse_environment, written
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import (
+    VARIABLE,
+    Sessions,
+    instance_name,
+    parse_environment,
+    written,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import (
     PLACEHOLDER,
     REFERENCE,
@@ -40,7 +46,8 @@ class Wanted:
     :ivar live_urls: services get live URLs.
     :ivar sessions: application routers keep their sessions in Redis; ``None`` leaves them alone.
     :ivar keep_existing_routes: application routers keep the routes of their tenants.
-    :ivar longest_upgrade_ms: the SaaS registry waits at least so long for an answer of a subscription; 0 leaves it alone.
+    :ivar longest_upgrade_ms: the SaaS registry waits at least so long for an answer of a subscription; 0 leaves it
+    alone.
     :ivar namespace: namespace of the deployment.
     """
 
@@ -54,16 +61,25 @@ class Wanted:
 def make_safe(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = None) -> str:
     """The descriptor's text, made safe; the same text when it is safe already.
 
-    :param base: the descriptor that an extension extends; needed when *descriptor* is an extension, only whose own lines change.
+    :param base: the descriptor that an extension extends; needed when *descriptor* is an extension, only whose own
+        lines change.
     :raises InputError: a module, provider or property that does not exist, or an extension without its descriptor.
     :raises Refused: a change that can't be made without touching something else; it says what to do by hand.
     """
     if descriptor.extends and base is None:
-        raise InputError(f"{descriptor.source.name} is an extension of {descriptor.extends}.", "Give the descriptor that it extends as base.")
+        raise InputError(
+            f"{descriptor.source.name} is an extension of {descriptor.extends}.",
+            "Give the descriptor that it extends as base.",
+        )
     if base is not None and not descriptor.extends:
-        raise InputError(f"{descriptor.source.name} is not an extension.", "Leave out base, or give an .mtaext as path.")
+        raise InputError(
+            f"{descriptor.source.name} is not an extension.", "Leave out base, or give an .mtaext as path."
+        )
     if base is not None and wanted.sessions is not None:
-        raise InputError("Sessions are set up in the descriptor, not in an extension.", f"Leave out sessions, and make {base.source.name} safe with them.")
+        raise InputError(
+            "Sessions are set up in the descriptor, not in an extension.",
+            f"Leave out sessions, and make {base.source.name} safe with them.",
+        )
     merged = base.extended([descriptor]) if base else descriptor
     edits = Edits(descriptor.source)
     if wanted.live_urls:
@@ -112,9 +128,15 @@ def check_link(link: Link, owner: str) -> None:
         advice = f"Correct {link.written}, or add an entry {link.name} to the provides of a module."
         raise InputError(f"{link.value.place}: {owner} refers to {link.name}, which nothing provides.", advice)
     if not link.required:
-        raise InputError(f"{link.value.place}: {owner} refers to {link.name} but does not require it.", f"Add {link.name} to requires of {owner}.")
+        raise InputError(
+            f"{link.value.place}: {owner} refers to {link.name} but does not require it.",
+            f"Add {link.name} to requires of {owner}.",
+        )
     if link.provider.is_module and link.target is None:
-        raise InputError(f"{link.value.place}: {link.name} provides no property {link.path}.", f"Correct {link.written}, or add the property.")
+        raise InputError(
+            f"{link.value.place}: {link.name} provides no property {link.path}.",
+            f"Correct {link.written}, or add the property.",
+        )
 
 
 class LivePlans:
@@ -131,10 +153,14 @@ class LivePlans:
     def unshared(self, value: Value) -> Value:
         """The value itself.
 
-        :raises Refused: a module uses the same text through an anchor; it has to call the idle version and would change, too.
+        :raises Refused: a module uses the same text through an anchor; it has to call the idle version and would
+            change, too.
         """
         if (value.source, value.written.start) in self.of_modules:
-            raise Refused(f"{value.place}: a module uses this value by its anchor.", "Write the value out in the service, then run again.")
+            raise Refused(
+                f"{value.place}: a module uses this value by its anchor.",
+                "Write the value out in the service, then run again.",
+            )
         return value
 
     def mend(self, link: Link, service: Value) -> None:
@@ -150,7 +176,10 @@ class LivePlans:
             raise Refused(f"{link.value.place}: {link.written} leads to an idle URL by way of {link.name}.", advice)
         without = [wrong.placeholder for wrong in wrongs if wrong.live is None]
         if without:
-            raise Refused(f"{target.place}: the deploy service has no live form of {without[0]} here.", "Give the module routes, or write the live URL out.")
+            raise Refused(
+                f"{target.place}: the deploy service has no live form of {without[0]} here.",
+                "Give the module routes, or write the live URL out.",
+            )
         kinds = {wrong.kind for wrong in wrongs}
         if kinds == {"live"} and all(wrong.placeholder in target.text for wrong in wrongs):
             self._in_place(target, provider, wrongs)
@@ -190,17 +219,26 @@ class LivePlans:
         self.edits.replace_in(self.unshared(link.value), link.written, f"~{{{prefix}{key}}}")
 
     def _entry_of_its_own(self, link: Link, text: str, provider: Provider, service: Value) -> str:
-        """``use-live-routes`` is for a whole entry of ``provides``: where modules use its routes, the live one gets its own entry."""
+        """``use-live-routes`` is for a whole entry of ``provides``: where modules use its routes, the live one gets its
+        own entry.
+        """
         if link.in_requires is not None:
             raise Refused(f"{link.value.place}: modules use routes of {provider.name}, too.", _OWN_ENTRY)
         name = f"{provider.name}-live"
         if (name, text) in self.created:
             key = self.created[(name, text)]
         elif name in self.provided.providers:
-            raise Refused(f"{link.value.place}: {name} is provided already, without the live URL.", f"Add the live URL to {name} and refer to it.")
+            raise Refused(
+                f"{link.value.place}: {name} is provided already, without the live URL.",
+                f"Add the live URL to {name} and refer to it.",
+            )
         else:
             key = self.created[(name, text)] = _free_name(link.path, set())
-            self.edits.append(provider.owner, "provides", {"name": name, "properties": {key: text}, "parameters": {USE_LIVE_ROUTES: True}})
+            self.edits.append(
+                provider.owner,
+                "provides",
+                {"name": name, "properties": {key: text}, "parameters": {USE_LIVE_ROUTES: True}},
+            )
         if name not in required(service):
             self.edits.append(service, "requires", {"name": name})
         return name
@@ -232,7 +270,10 @@ class LivePlans:
         if provider.uses_live_routes or provider.name in self.with_routes:
             return
         if self.provided.descriptor.major < 3:
-            raise Refused(f"{provider.entry.place}: {USE_LIVE_ROUTES} needs schema version 3.", "Raise _schema-version, or write the live URL out.")
+            raise Refused(
+                f"{provider.entry.place}: {USE_LIVE_ROUTES} needs schema version 3.",
+                "Raise _schema-version, or write the live URL out.",
+            )
         self.with_routes.add(provider.name)
         set_flag(self.edits, provider.entry, USE_LIVE_ROUTES)
 
@@ -277,12 +318,19 @@ def external_sessions(descriptor: Descriptor, sessions: Sessions, namespace: str
             edits.append(module, "requires", {"name": name})
     if resource is None:
         parameters = {"service": sessions.service, "service-plan": sessions.plan}
-        edits.append(descriptor.root, "resources", {"name": name, "type": "org.cloudfoundry.managed-service", "parameters": parameters})
+        edits.append(
+            descriptor.root,
+            "resources",
+            {"name": name, "type": "org.cloudfoundry.managed-service", "parameters": parameters},
+        )
 
 
 def _set_environment(edits: Edits, value: Value, environment: dict[str, Any]) -> None:
     if isinstance(value.data, dict):
-        raise Refused(f"{value.place}: {VARIABLE} is a mapping and not as wanted.", "Remove it, then run again: it is written as strict JSON.")
+        raise Refused(
+            f"{value.place}: {VARIABLE} is a mapping and not as wanted.",
+            "Remove it, then run again: it is written as strict JSON.",
+        )
     if edits.is_json:
         edits.set(value, edits.flow(written(environment)))
         return
@@ -300,7 +348,11 @@ def keeps_routes(module: Value) -> bool:
 def routes_of_tenants(descriptor: Descriptor) -> list[str]:
     """Application routers to which every tenant has a route of its own."""
     subscribed = descriptor.is_subscribed()
-    return [name for name in descriptor.approuters() if subscribed or descriptor.modules[name].get("properties", "TENANT_HOST_PATTERN")]
+    return [
+        name
+        for name in descriptor.approuters()
+        if subscribed or descriptor.modules[name].get("properties", "TENANT_HOST_PATTERN")
+    ]
 
 
 def keep_routes(descriptor: Descriptor, edits: Edits) -> None:

@@ -86,7 +86,9 @@ class Providers:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
-        self.providers: dict[str, Provider] = {name: Provider(name, resource, resource, False) for name, resource in descriptor.resources.items()}
+        self.providers: dict[str, Provider] = {
+            name: Provider(name, resource, resource, False) for name, resource in descriptor.resources.items()
+        }
         for module in descriptor.modules.values():
             for name, entry in names(module.get("provides")).items():
                 self.providers[name] = Provider(name, module, entry, True)
@@ -110,18 +112,26 @@ class Providers:
                     yield Link(string, match[0], name, path, True, self.providers.get(name), requirement)
 
     def expand(self, text: str, provider: Provider) -> str:
-        """Replace placeholders of parameters that the descriptor itself sets, but not the hosts and routes that an idle application has instead."""
+        """Replace placeholders of parameters that the descriptor itself sets, but not the hosts and routes that an idle
+        application has instead.
+        """
         for _round in range(_DEPTH):
             before = text
             for match in PLACEHOLDER.finditer(before):
-                parameter = "" if _IDLE.fullmatch(match[1]) or _LIVE.fullmatch(match[1]) else self._parameter(match[1], provider)
+                parameter = (
+                    ""
+                    if _IDLE.fullmatch(match[1]) or _LIVE.fullmatch(match[1])
+                    else self._parameter(match[1], provider)
+                )
                 text = text.replace(match[0], parameter or match[0])
             if text == before or len(text) > _LONGEST:
                 break
         return text
 
     def live_text(self, text: str, provider: Provider, depth: int = _DEPTH) -> str:
-        """A text of a provider with live placeholders, and with what of its parameters needs them; all else stays as it is written."""
+        """A text of a provider with live placeholders, and with what of its parameters needs them; all else stays as it
+        is written.
+        """
         lives = {wrong.placeholder: wrong.live for wrong in self.wrong(text, provider)}
 
         def written(match: re.Match[str]) -> str:
@@ -135,7 +145,11 @@ class Providers:
 
     def _parameter(self, name: str, provider: Provider) -> str:
         """The text of a parameter that is set for a provider; empty when the descriptor does not set it."""
-        scopes = [provider.entry.get("parameters"), provider.owner.get("parameters"), self.descriptor.root.get("parameters")]
+        scopes = [
+            provider.entry.get("parameters"),
+            provider.owner.get("parameters"),
+            self.descriptor.root.get("parameters"),
+        ]
         found = next((scope.get(name) for scope in scopes if scope and scope.get(name)), None)
         return found.text if found else ""
 
@@ -149,7 +163,9 @@ class Providers:
             elif live and has_own_host(provider.owner):
                 found[match[0]] = Wrong(match[0], "live", live_form(provider.owner, live[1]))
             elif route and not provider.uses_live_routes:
-                found[match[0]] = Wrong(match[0], "routes", match[0] if _has_route(provider.owner, int(route[1])) else None)
+                found[match[0]] = Wrong(
+                    match[0], "routes", match[0] if _has_route(provider.owner, int(route[1])) else None
+                )
         return list(found.values())
 
     def wrong_in(self, value: Value, provider: Provider, depth: int = _DEPTH) -> list[Wrong]:
@@ -221,4 +237,8 @@ def _first(module: Value, key: str, default: str) -> str | None:
 def _has_route(module: Value, number: int) -> bool:
     routes = module.get("parameters", "routes")
     route = routes.items[number].get("route") if routes and number < len(routes.items) else None
-    return route is not None and bool(route.text) and not any(_IDLE.fullmatch(match[1]) for match in PLACEHOLDER.finditer(route.text))
+    return (
+        route is not None
+        and bool(route.text)
+        and not any(_IDLE.fullmatch(match[1]) for match in PLACEHOLDER.finditer(route.text))
+    )

@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML that a person owns: every value with the place where it is written, so that single lines can be changed and named."""
+"""YAML that a person owns: every value with the place where it is written, so that single lines can be changed and
+named.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,17 @@ else:
 _MAX_WEIGHT = 200_000
 _MAX_DEPTH = 100
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-_WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_WORDS: dict[str, Any] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,8 @@ class Entry:
 class Value:
     """A value, its place (``line`` and ``column`` count from 1) and its text, ``source.text[start:end]``.
 
-    ``data`` is a scalar of YAML 1.1, which the deploy service reads, a list of values or a dictionary of :class:`Entry`.
+    ``data`` is a scalar of YAML 1.1, which the deploy service reads, a list of values or a dictionary of
+    :class:`Entry`.
     An alias has the place of the alias and the data of its anchor, ``alias_of``.
     """
 
@@ -132,9 +145,13 @@ def read(path: str) -> Source:
         with open(path, encoding="utf-8", newline="") as file:
             return Source(path, file.read())
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}.", "Name an existing descriptor that this user may read.") from error
+        raise InputError(
+            f"{path} can't be read: {error.strerror}.", "Name an existing descriptor that this user may read."
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8.") from error
+        raise InputError(
+            f"{path} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8."
+        ) from error
 
 
 def read_archived(archive: Archive) -> Source:
@@ -147,17 +164,22 @@ def read_archived(archive: Archive) -> Source:
         try:
             return Source(name, zipped.read(DESCRIPTOR).decode())
         except UnicodeDecodeError as error:
-            raise InputError(f"{name} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8.") from error
+            raise InputError(
+                f"{name} is not UTF-8: byte {error.start} can't be decoded.", "Save the descriptor as UTF-8."
+            ) from error
 
 
 def parse(source: Source) -> Value:
     """Parse one YAML document.
 
-    :raises InputError: no YAML, more or less than one document, a key twice in a mapping, too deep or too large; the message names the line.
+    :raises InputError: no YAML, more or less than one document, a key twice in a mapping, too deep or too large; the
+        message names the line.
     :raises ZdmError: the Python package ruamel.yaml is missing.
     """
     if not HAS_RUAMEL:
-        raise ZdmError("The Python package ruamel.yaml is missing.", "Install it where the module runs: pip install ruamel.yaml")
+        raise ZdmError(
+            "The Python package ruamel.yaml is missing.", "Install it where the module runs: pip install ruamel.yaml"
+        )
     try:
         builder = _Builder(source)
         for event in YAML(typ="safe", pure=True).parse(source.text):
@@ -166,10 +188,15 @@ def parse(source: Source) -> Value:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source.name}:{mark.line + 1}:{mark.column + 1}" if mark else source.name
-        raise InputError(f"{where} is not YAML: {error.problem or error.context}.", "Correct the line; an online or editor check of YAML helps.") from error
+        raise InputError(
+            f"{where} is not YAML: {error.problem or error.context}.",
+            "Correct the line; an online or editor check of YAML helps.",
+        ) from error
     except YAMLError as error:
         line = source.text.count("\n", 0, getattr(error, "position", 0)) + 1
-        raise InputError(f"{source.name}:{line} is not YAML: {str(error).splitlines()[0]}.", "Remove the character.") from error
+        raise InputError(
+            f"{source.name}:{line} is not YAML: {str(error).splitlines()[0]}.", "Remove the character."
+        ) from error
 
 
 def _scalar(event: Any) -> Any:
@@ -224,8 +251,14 @@ class _Builder:
         elif name == "AliasEvent":
             target = self.anchors.get(event.anchor)
             if target is None:
-                raise self._error(event, f"*{event.anchor} has no anchor before it", f"Write &{event.anchor} at the value that it stands for.")
-            self._add(self._value(event, target.data, event.end_mark.index, alias_of=target, weight=target.weight), None)
+                raise self._error(
+                    event,
+                    f"*{event.anchor} has no anchor before it",
+                    f"Write &{event.anchor} at the value that it stands for.",
+                )
+            self._add(
+                self._value(event, target.data, event.end_mark.index, alias_of=target, weight=target.weight), None
+            )
 
     def document(self) -> Value:
         if len(self.documents) != 1:
@@ -238,7 +271,9 @@ class _Builder:
         return Value(self.source, data, mark.index, end, mark.line + 1, mark.column + 1, **more)
 
     def _error(self, event: Any, what: str, advice: str) -> InputError:
-        return InputError(f"{self.source.name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: {what}.", advice)
+        return InputError(
+            f"{self.source.name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: {what}.", advice
+        )
 
     def _add(self, value: Value, anchor: str | None) -> None:
         if anchor:
@@ -249,7 +284,10 @@ class _Builder:
         opened = self.stack[-1]
         opened.weight += value.weight
         if opened.weight > _MAX_WEIGHT:
-            raise InputError(f"{value.place}: the anchors expand to more than {_MAX_WEIGHT} values.", "Write a descriptor with fewer aliases.")
+            raise InputError(
+                f"{value.place}: the anchors expand to more than {_MAX_WEIGHT} values.",
+                "Write a descriptor with fewer aliases.",
+            )
         if value.data is not None or value.end > value.start:
             opened.end = max(opened.end, value.end)
         if isinstance(opened.data, list):
@@ -269,14 +307,18 @@ class _Builder:
             return
         if name in opened.data:
             first = self.source.text.count("\n", 0, opened.data[name].key_start) + 1
-            raise InputError(f"{key.place}: the key {name} is written twice, first in line {first}.", "Keep one of them.")
+            raise InputError(
+                f"{key.place}: the key {name} is written twice, first in line {first}.", "Keep one of them."
+            )
         opened.data[name] = Entry(value, key.start, key.end)
 
     def _merge(self, opened: _Open) -> None:
         """Add what ``<<`` brings: own keys win, then the first of the merged mappings."""
         for merged in opened.merges:
             if not isinstance(merged.data, dict):
-                raise InputError(f"{merged.place}: << takes a mapping.", "Name the anchor of a mapping, or a list of such.")
+                raise InputError(
+                    f"{merged.place}: << takes a mapping.", "Name the anchor of a mapping, or a list of such."
+                )
             for name, entry in merged.mapping.items():
                 opened.data.setdefault(name, Entry(entry.value, entry.key_start, entry.key_end, merged=True))
 
@@ -287,7 +329,9 @@ def _header(text: str, event: Any) -> str:
 
 
 def overlay(base: Value, over: Value) -> Value:
-    """*over* laid over *base* as an extension descriptor is: mappings by key, lists of named mappings by name, all else replaced."""
+    """*over* laid over *base* as an extension descriptor is: mappings by key, lists of named mappings by name, all else
+    replaced.
+    """
     if isinstance(base.data, dict) and isinstance(over.data, dict):
         merged: dict[str, Entry] = dict(base.data)
         for key, entry in over.data.items():
@@ -312,4 +356,15 @@ def names(value: Value | None) -> dict[str, Value]:
 
 
 def _with(value: Value, data: Any) -> Value:
-    return Value(value.source, data, value.start, value.end, value.line, value.column, value.flow, value.style, value.alias_of, value.weight)
+    return Value(
+        value.source,
+        data,
+        value.start,
+        value.end,
+        value.line,
+        value.column,
+        value.flow,
+        value.style,
+        value.alias_of,
+        value.weight,
+    )

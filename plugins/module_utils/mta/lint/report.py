@@ -19,12 +19,17 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def as_json(findings: Sequence[Finding]) -> str:
     """The findings and their numbers."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in (ERROR, WARNING)}
-    report = {"error_count": counts[ERROR], "warning_count": counts[WARNING], "findings": [asdict(finding) for finding in findings]}
+    report = {
+        "error_count": counts[ERROR],
+        "warning_count": counts[WARNING],
+        "findings": [asdict(finding) for finding in findings],
+    }
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_junit(findings: Sequence[Finding], name: str, ignore: Sequence[str] = ()) -> str:
-    """JUnit XML: a test case for every finding, failed when it is an error, and a passed one for every rule that is kept.
+    """JUnit XML: a test case for every finding, failed when it is an error, and a passed one for every rule that is
+    kept.
 
     A warning is a passed test case with its text in ``system-out``, so that a CI server shows it and stays green.
     """
@@ -35,7 +40,9 @@ def as_junit(findings: Sequence[Finding], name: str, ignore: Sequence[str] = ())
         mine = [finding for finding in findings if finding.rule == rule]
         for finding in mine:
             label = _clean(f"{finding.object} ({finding.file}:{finding.line}:{finding.column})")
-            case = ElementTree.SubElement(suite, "testcase", classname=rule, name=label, file=_clean(finding.file), line=str(finding.line))
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=rule, name=label, file=_clean(finding.file), line=str(finding.line)
+            )
             kind = "failure" if finding.severity == ERROR else "system-out"
             attributes = {"message": _clean(finding.message), "type": finding.severity} if kind == "failure" else {}
             ElementTree.SubElement(case, kind, attributes).text = _clean(str(finding))

@@ -23,7 +23,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe 
     service_strings,
     timeout_ms,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import PLACEHOLDER, USE_LIVE_ROUTES, Link, Providers, Wrong
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import (
+    PLACEHOLDER,
+    USE_LIVE_ROUTES,
+    Link,
+    Providers,
+    Wrong,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.session import session_findings
 
@@ -77,7 +83,9 @@ class Finding:
         return f"{self.file}:{self.line}:{self.column}: {self.severity} {self.rule}: {self.message} {self.mend}"
 
 
-def lint(descriptor: Descriptor, longest_upgrade_ms: int = 0, namespace: str = "", ignore: Sequence[str] = ()) -> list[Finding]:
+def lint(
+    descriptor: Descriptor, longest_upgrade_ms: int = 0, namespace: str = "", ignore: Sequence[str] = ()
+) -> list[Finding]:
     """All findings of a descriptor, by file and line.
 
     :param descriptor: with its extensions laid over it (:meth:`Descriptor.extended`).
@@ -123,14 +131,24 @@ class _Lint:
                         yield from self.wrong_url(link, wrong, name, fixable)
             for value in service_strings(service):
                 for match in DIRECT.finditer(value.text):
-                    message = f"The service {name} is configured with {match[0]}, an idle URL while a deployment is tested."
-                    yield self.finding("idle-url-in-service", value, name, message, f"Write ${{default-live-{match[1]}}}.", True)
+                    message = (
+                        f"The service {name} is configured with {match[0]}, an idle URL while a deployment is tested."
+                    )
+                    yield self.finding(
+                        "idle-url-in-service", value, name, message, f"Write ${{default-live-{match[1]}}}.", True
+                    )
 
     def reference(self, link: Link, owner: str) -> Iterator[Finding]:
         try:
             check_link(link, owner)
         except InputError as error:
-            yield self.finding("unknown-reference", link.value, owner, error.message.removeprefix(f"{link.value.place}: "), error.advice)
+            yield self.finding(
+                "unknown-reference",
+                link.value,
+                owner,
+                error.message.removeprefix(f"{link.value.place}: "),
+                error.advice,
+            )
 
     def fixable(self, link: Link, service: Value) -> bool:
         """Whether ``mta_descriptor`` can mend this reference: it is tried."""
@@ -146,14 +164,34 @@ class _Lint:
             return
         where = f"{link.name}/{link.path}"
         if wrong.kind == "live":
-            message = f"{where} is {wrong.placeholder}, which ignores the module's own host or routes; the service {name} uses it."
-            yield self.finding("live-url-ignores-host", target, link.name, message, f"Write {wrong.live or 'the live URL'}.", fixable)
+            message = (
+                f"{where} is {wrong.placeholder}, which ignores the module's own host or routes; the service {name}"
+                " uses it."
+            )
+            yield self.finding(
+                "live-url-ignores-host", target, link.name, message, f"Write {wrong.live or 'the live URL'}.", fixable
+            )
         elif wrong.kind == "routes":
-            message = f"{where} is a route of the module without {USE_LIVE_ROUTES}: the service {name} gets the idle route while a deployment is tested."
-            yield self.finding("live-routes-not-used", target, link.name, message, f"Set {USE_LIVE_ROUTES}: true in the parameters of {link.name}.", fixable)
+            message = (
+                f"{where} is a route of the module without {USE_LIVE_ROUTES}: the service {name} gets the idle route"
+                " while a deployment is tested."
+            )
+            yield self.finding(
+                "live-routes-not-used",
+                target,
+                link.name,
+                message,
+                f"Set {USE_LIVE_ROUTES}: true in the parameters of {link.name}.",
+                fixable,
+            )
         else:
-            message = f"The service {name} is configured with {link.written}, which is {wrong.placeholder}: an idle URL while a deployment is tested."
-            yield self.finding("idle-url-in-service", link.value, name, message, "Refer to a property with the live URL.", fixable)
+            message = (
+                f"The service {name} is configured with {link.written}, which is {wrong.placeholder}: an idle URL while"
+                " a deployment is tested."
+            )
+            yield self.finding(
+                "idle-url-in-service", link.value, name, message, "Refer to a property with the live URL.", fixable
+            )
             if provider.is_module and not self.offers_live(link):
                 message = f"{where} is used by the service {name}, and {link.name} provides no live URL."
                 mend = f"Add a property with {wrong.live or 'the live URL'} beside it."
@@ -164,7 +202,9 @@ class _Lint:
         if properties is None or link.provider is None:
             return False
         texts = [self.provided.expand(string.text, link.provider) for string in properties.strings()]
-        return any("${default-live-" in text or ("${routes/" in text and link.provider.uses_live_routes) for text in texts)
+        return any(
+            "${default-live-" in text or ("${routes/" in text and link.provider.uses_live_routes) for text in texts
+        )
 
     def modules(self) -> Iterator[Finding]:
         """Modules that call the live version while they are tested."""
@@ -178,8 +218,17 @@ class _Lint:
                     if provider and provider.uses_live_routes and "${routes/" in text:
                         live.append("a live route")
                     if live:
-                        message = f"The module {name} uses {link.written}, which is {live[0]}: while it is tested it calls the live version."
-                        yield self.finding("idle-calls-live", link.value, name, message, "Refer to a property with ${default-url} or ${default-uri}.")
+                        message = (
+                            f"The module {name} uses {link.written}, which is {live[0]}: while it is tested it calls"
+                            " the live version."
+                        )
+                        yield self.finding(
+                            "idle-calls-live",
+                            link.value,
+                            name,
+                            message,
+                            "Refer to a property with ${default-url} or ${default-uri}.",
+                        )
 
     def routes(self) -> Iterator[Finding]:
         for name in routes_of_tenants(self.descriptor):
@@ -187,7 +236,9 @@ class _Lint:
             if not keeps_routes(module):
                 value = module.get("parameters", KEEP_ROUTES) or module
                 message = f"The routes of the tenants to {name} are deleted with the live application."
-                yield self.finding("tenant-routes-not-kept", value, name, message, f"Set {KEEP_ROUTES}: true in its parameters.", True)
+                yield self.finding(
+                    "tenant-routes-not-kept", value, name, message, f"Set {KEEP_ROUTES}: true in its parameters.", True
+                )
 
     def sessions(self) -> Iterator[Finding]:
         for name in self.descriptor.approuters():
@@ -201,18 +252,40 @@ class _Lint:
                 flag = urls.get(f"{key}Async")
                 mandatory = key == "onSubscription" or key in urls.mapping
                 if mandatory and not (flag is not None and flag.data is True):
-                    message = f"{key} of {name} is not asynchronous: the registry waits for its answer on one connection."
-                    yield self.finding("callback-not-async", flag or urls, name, message, f"Set {key}Async: true if the application answers asynchronously.")
+                    message = (
+                        f"{key} of {name} is not asynchronous: the registry waits for its answer on one connection."
+                    )
+                    yield self.finding(
+                        "callback-not-async",
+                        flag or urls,
+                        name,
+                        message,
+                        f"Set {key}Async: true if the application answers asynchronously.",
+                    )
             yield from self.timeout(name, urls)
 
     def timeout(self, name: str, urls: Value) -> Iterator[Finding]:
         waits, longest = timeout_ms(self.descriptor, urls), self.longest_upgrade_ms
         value = urls.get("callbackTimeoutMillis") or urls
-        mend = f"Set callbackTimeoutMillis: {longest}." if longest else "Set callbackTimeoutMillis to more than the longest upgrade takes."
+        mend = (
+            f"Set callbackTimeoutMillis: {longest}."
+            if longest
+            else "Set callbackTimeoutMillis to more than the longest upgrade takes."
+        )
         if waits == 0:
-            yield self.finding("callback-timeout-missing", value, name, f"{name} does not say how long the registry waits for a callback.", mend, bool(longest))
+            yield self.finding(
+                "callback-timeout-missing",
+                value,
+                name,
+                f"{name} does not say how long the registry waits for a callback.",
+                mend,
+                bool(longest),
+            )
         elif waits is not None and waits < longest:
-            message = f"The registry waits {format_ms(waits)} for a callback of {name}, the longest upgrade takes {format_ms(longest)}."
+            message = (
+                f"The registry waits {format_ms(waits)} for a callback of {name}, the longest upgrade takes"
+                f" {format_ms(longest)}."
+            )
             yield self.finding("callback-timeout-short", value, name, message, mend, True)
 
     def hooks(self) -> Iterator[Finding]:

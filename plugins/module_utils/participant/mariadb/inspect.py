@@ -14,10 +14,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    SAMPLE_ROWS,
+    execute,
+    first_line,
+    literal,
+    per_row_us,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import NO_SUCH_TABLE, MariaDBSessions, describe, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
+    NO_SUCH_TABLE,
+    MariaDBSessions,
+    describe,
+    number,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -31,7 +42,9 @@ OLDEST = (10, 6)
 """From here on DDL is atomic (MariaDB manual, "Atomic DDL"), on which resuming relies."""
 LONG_TRANSACTION_S = 10
 PROBE_FACTOR = 1.6
-"""The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor time was measured."""
+"""The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor
+time was measured.
+"""
 COPYING = 4.0
 """Copying a row into the table itself, and comparing it, against inserting it into the probe."""
 STATEMENT_LOG = 1665
@@ -61,7 +74,11 @@ class ColumnInfo(NamedTuple):
     @property
     def full_type(self) -> str:
         """As a CREATE TABLE writes it."""
-        return f"{self.definition} CHARACTER SET {self.charset} COLLATE {self.collation}" if self.charset else self.definition
+        return (
+            f"{self.definition} CHARACTER SET {self.charset} COLLATE {self.collation}"
+            if self.charset
+            else self.definition
+        )
 
 
 class MariaDBInspection(Verbs, MariaDBSessions):
@@ -83,7 +100,9 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         with self.transaction() as connection:
             if "SELECT" in self._missing_rights(connection):  # nothing to read, so nothing to plan
                 version = str(execute(connection, "SELECT VERSION()").scalar())
-                return Inspection(self.name, self.kind, version, refusals=self.obstacles(connection), grants=self._grants(connection))
+                return Inspection(
+                    self.name, self.kind, version, refusals=self.obstacles(connection), grants=self._grants(connection)
+                )
         return super().inspect(migration, source_id, target_id)
 
     # -- tables -----------------------------------------------------------------------------------
@@ -100,20 +119,38 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         for table, trigger in execute(connection, sql.APPLICATION_TRIGGERS):
             if not re.fullmatch(sql.OWN_TRIGGERS, trigger):
                 triggers.setdefault(table, []).append(trigger)
-        survey = Survey(catalog, {name: tuple(c.name for c in of.values() if "on update" in c.extra.lower()) for name, of in columns.items()})
-        survey.key_types = {name: {column.name: column.full_type for column in of.values()} for name, of in columns.items()}
-        survey.texts = {name: tuple(column.name for column in of.values() if column.collation) for name, of in columns.items()}
+        survey = Survey(
+            catalog,
+            {
+                name: tuple(c.name for c in of.values() if "on update" in c.extra.lower())
+                for name, of in columns.items()
+            },
+        )
+        survey.key_types = {
+            name: {column.name: column.full_type for column in of.values()} for name, of in columns.items()
+        }
+        survey.texts = {
+            name: tuple(column.name for column in of.values() if column.collation) for name, of in columns.items()
+        }
         survey.version = str(execute(connection, "SELECT VERSION()").scalar())
         for name, names in tenant.items():
             found = [columns[name][column] for column in names]
             rows, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
             notes[name] += self._column_notes(connection, found, live_id, other_id)
             if rows[0] != rows[1]:
-                reason = f"Table {name} holds {rows[0] - rows[1]} rows whose id only looks like {live_id} (letter case, accents or spaces)."
+                reason = (
+                    f"Table {name} holds {rows[0] - rows[1]} rows whose id only looks like {live_id} (letter case,"
+                    " accents or spaces)."
+                )
                 notes[name].append(Note(reason, "Correct the ids of these rows."))
             if name in triggers:
-                reason = f"Trigger {triggers[name][0]} of table {name} would fire for every moved row, and MariaDB cannot exempt a session."
-                notes[name].append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
+                reason = (
+                    f"Trigger {triggers[name][0]} of table {name} would fire for every moved row, and MariaDB cannot"
+                    " exempt a session."
+                )
+                notes[name].append(
+                    Note(reason, "Drop the trigger for the migration, or do its work in the application.")
+                )
             notes[name] += self._twin_notes(catalog[name], names, columns[name])
             catalog[name] = replace(
                 catalog[name],
@@ -128,7 +165,9 @@ class MariaDBInspection(Verbs, MariaDBSessions):
     def _count(
         self, connection: Connection, table: Planned, columns: Sequence[ColumnInfo], live_id: str, other_id: str
     ) -> tuple[tuple[int, int, int], float]:
-        """Rows of the live id, those that hold it exactly, rows of the other id; and how long counting took, in milliseconds."""
+        """Rows of the live id, those that hold it exactly, rows of the other id; and how long counting took, in
+        milliseconds.
+        """
         result = (0, 0, 0)
         if not all(column.type in TEXT_TYPES for column in columns):
             return result, 0.0
@@ -144,19 +183,43 @@ class MariaDBInspection(Verbs, MariaDBSessions):
     def _twin_notes(table: TableFacts, tenant: Sequence[str], columns: Mapping[str, ColumnInfo]) -> Iterator[Note]:
         for name in table.primary_key:
             if name not in tenant and columns[name].type not in KEY_TYPES:
-                reason = f"Key column {name} of {table.name} is of type {columns[name].type}, which has no order by value to copy along."
+                reason = (
+                    f"Key column {name} of {table.name} is of type {columns[name].type}, which has no order by value to"
+                    " copy along."
+                )
                 yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
 
-    def _notes(self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]) -> dict[str, list[Note]]:
+    def _notes(
+        self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, list[Note]]:
         notes: dict[str, list[Note]] = {name: [] for name in tenant}
         for name, kind, engine in execute(connection, sql.TABLES):
             if name in notes and engine != "InnoDB":
-                notes[name].append(Note(f"Table {name} uses engine {engine}, which has no transactions.", f"ALTER TABLE {self.quote(name)} ENGINE=InnoDB."))
+                notes[name].append(
+                    Note(
+                        f"Table {name} uses engine {engine}, which has no transactions.",
+                        f"ALTER TABLE {self.quote(name)} ENGINE=InnoDB.",
+                    )
+                )
             if name in notes and kind == "SYSTEM VERSIONED":
-                notes[name].append(Note(f"Table {name} is system-versioned: its history would keep the old id.", "Remove the versioning for the migration."))
+                notes[name].append(
+                    Note(
+                        f"Table {name} is system-versioned: its history would keep the old id.",
+                        "Remove the versioning for the migration.",
+                    )
+                )
         for name, method, expression in execute(connection, sql.PARTITIONS):
-            if name in notes and method.startswith(("LIST", "RANGE")) and any(column in expression for column in tenant[name]):
-                notes[name].append(Note(f"Table {name} is partitioned by its tenant column.", "Remove the partitioning for the migration."))
+            if (
+                name in notes
+                and method.startswith(("LIST", "RANGE"))
+                and any(column in expression for column in tenant[name])
+            ):
+                notes[name].append(
+                    Note(
+                        f"Table {name} is partitioned by its tenant column.",
+                        "Remove the partitioning for the migration.",
+                    )
+                )
         for name, index in execute(connection, sql.PREFIXES):
             if name in notes:
                 reason = f"Unique index {index} of {name} covers only the beginning of a column."
@@ -164,22 +227,44 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         for name in notes:
             for foreign in catalog[name].foreign_keys:
                 if foreign.acts and foreign.table not in tenant:
-                    reason = f"Foreign key {foreign.name} changes rows of {name} when {foreign.table} changes, for which MariaDB fires no trigger, so no fence."
-                    notes[name].append(Note(reason, f"Make it ON DELETE RESTRICT ON UPDATE RESTRICT, or give {foreign.table} a tenant column."))
+                    reason = (
+                        f"Foreign key {foreign.name} changes rows of {name} when {foreign.table} changes, for which"
+                        " MariaDB fires no trigger, so no fence."
+                    )
+                    notes[name].append(
+                        Note(
+                            reason,
+                            f"Make it ON DELETE RESTRICT ON UPDATE RESTRICT, or give {foreign.table} a tenant column.",
+                        )
+                    )
         return notes
 
-    def _column_notes(self, connection: Connection, columns: Sequence[ColumnInfo], live_id: str, other_id: str) -> Iterator[Note]:
+    def _column_notes(
+        self, connection: Connection, columns: Sequence[ColumnInfo], live_id: str, other_id: str
+    ) -> Iterator[Note]:
         for column in columns:
             where = f"Tenant column {column.name} of {column.table}"
             longest = max(live_id, other_id, key=len)
             if column.length is not None and column.length < len(longest):
-                yield Note(f"{where} holds {column.length} characters, and {longest} has {len(longest)}.", "Make the column longer.")
+                yield Note(
+                    f"{where} holds {column.length} characters, and {longest} has {len(longest)}.",
+                    "Make the column longer.",
+                )
             if column.type == "uuid" and not (_is_uuid(live_id) and _is_uuid(other_id)):
-                yield Note(f"{where} is of type uuid, and {live_id} or {other_id} is no uuid in lower case with hyphens.", "Compare the ids with the column.")
+                yield Note(
+                    f"{where} is of type uuid, and {live_id} or {other_id} is no uuid in lower case with hyphens.",
+                    "Compare the ids with the column.",
+                )
             if column.collation and column.charset:
-                converted = [f"CONVERT({literal(tenant)} USING {column.charset}) COLLATE {column.collation}" for tenant in (live_id, other_id)]
+                converted = [
+                    f"CONVERT({literal(tenant)} USING {column.charset}) COLLATE {column.collation}"
+                    for tenant in (live_id, other_id)
+                ]
                 if execute(connection, f"SELECT {converted[0]} = {converted[1]}").scalar():
-                    yield Note(f"For collation {column.collation} of {where[0].lower()}{where[1:]} both ids are the same.", "Use a binary collation there.")
+                    yield Note(
+                        f"For collation {column.collation} of {where[0].lower()}{where[1:]} both ids are the same.",
+                        "Use a binary collation there.",
+                    )
 
     def abilities(self) -> Engine:
         return Engine("MariaDB", (IN_PLACE, TWIN), table_ms=2, rate=Rate(40.0, 80.0))
@@ -196,9 +281,14 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            return None  # kinds of tables that cannot be temporary, for example partitioned ones: the default rate holds
+            return (
+                None  # kinds of tables that cannot be temporary, for example partitioned ones: the default rate holds
+            )
         try:
-            sample = f"SELECT {columns} FROM {self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
+            sample = (
+                f"SELECT {columns} FROM {self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT"
+                f" {SAMPLE_ROWS}"
+            )
             rows, copy_us = self._sample(connection, f"INSERT INTO {_PROBE} ({columns}) {sample}")
             micros = self.move_to_and_fro(connection, probe, rows, live_id, other_id)
         except sa.exc.DBAPIError as error:
@@ -207,7 +297,9 @@ class MariaDBInspection(Verbs, MariaDBSessions):
             if number(error) == STATEMENT_LOG:
                 return None  # the obstacles say so, once
             return Refusal(
-                table.name, f"Rows of table {table.name} cannot take the id {other_id}: {first_line(error)}", "Change the constraint that refuses it."
+                table.name,
+                f"Rows of table {table.name} cannot take the id {other_id}: {first_line(error)}",
+                "Change the constraint that refuses it.",
             )
         finally:
             if not connection.invalidated:
@@ -227,16 +319,26 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         version, log_bin, binlog_format, trust, read_only = execute(connection, sql.SETTINGS).one()
         found = list(self._server_refusals(str(version), bool(log_bin), str(binlog_format), int(read_only)))
         if any(row[1] == "ON" for row in execute(connection, "SHOW VARIABLES LIKE 'wsrep_on'")):
-            found.append(self._refuse_server("is a node of a Galera cluster, whose other nodes do not see the fence's locks", "Not supported."))
+            found.append(
+                self._refuse_server(
+                    "is a node of a Galera cluster, whose other nodes do not see the fence's locks", "Not supported."
+                )
+            )
         everywhere, _here = self._rights(connection)
         missing = self._missing_rights(connection)
         on_database, on_server = self._grants(connection)
         if missing:
-            found.append(self._refuse_server(f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}", f"{on_database};"))
+            found.append(
+                self._refuse_server(
+                    f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}",
+                    f"{on_database};",
+                )
+            )
         if log_bin and int(trust) == 0 and not {"SUPER", *ALL_RIGHTS} & everywhere:
             found.append(
                 self._refuse_server(
-                    "writes a binary log and lets only SUPER make triggers", "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for the stage."
+                    "writes a binary log and lets only SUPER make triggers",
+                    "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for the stage.",
                 )
             )
         if not {"PROCESS", *ALL_RIGHTS} & everywhere:
@@ -249,14 +351,21 @@ class MariaDBInspection(Verbs, MariaDBSessions):
 
     def _missing_rights(self, connection: Connection) -> list[str]:
         everywhere, here = self._rights(connection)
-        return [] if ALL_RIGHTS & (everywhere | here) else [right for right in sql.RIGHTS if right not in everywhere | here]
+        return (
+            []
+            if ALL_RIGHTS & (everywhere | here)
+            else [right for right in sql.RIGHTS if right not in everywhere | here]
+        )
 
     def _foreign_references(self, connection: Connection) -> Iterator[Refusal]:
         own = str(self.options["database"])
         for key, child, parent in execute(connection, sql.FOREIGN_KEYS):
             (schema, table), (referred_schema, referred) = sql.decoded(child), sql.decoded(parent)
             if referred_schema == own != schema:
-                reason = f"Foreign key {sql.decoded(key)[-1]} of {schema}.{table} in another database refers to table {referred}."
+                reason = (
+                    f"Foreign key {sql.decoded(key)[-1]} of {schema}.{table} in another database refers to table"
+                    f" {referred}."
+                )
                 yield Refusal(referred, reason, "Drop it for the migration.")
 
     def _server_refusals(self, version: str, log_bin: bool, binlog_format: str, read_only: int) -> Iterator[Refusal]:
@@ -266,7 +375,10 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         elif numbers < OLDEST:
             yield self._refuse_server(f"is version {version}", f"Upgrade to MariaDB {OLDEST[0]}.{OLDEST[1]} or later.")
         if log_bin and binlog_format.upper() == "STATEMENT":
-            yield self._refuse_server("logs statements, which InnoDB refuses at READ COMMITTED", "SET GLOBAL binlog_format = 'MIXED' (or 'ROW').")
+            yield self._refuse_server(
+                "logs statements, which InnoDB refuses at READ COMMITTED",
+                "SET GLOBAL binlog_format = 'MIXED' (or 'ROW').",
+            )
         if read_only:
             yield self._refuse_server("is read-only", "Use the primary server.")
 
@@ -276,11 +388,17 @@ class MariaDBInspection(Verbs, MariaDBSessions):
     def _transactions_in_the_way(self, connection: Connection) -> Iterator[Refusal]:
         for row in execute(connection, "XA RECOVER").all():
             yield Refusal(
-                self.name, f"{self.label}: a prepared XA transaction is left over.", f"XA COMMIT or XA ROLLBACK {row[3]!r} as its application decides."
+                self.name,
+                f"{self.label}: a prepared XA transaction is left over.",
+                f"XA COMMIT or XA ROLLBACK {row[3]!r} as its application decides.",
             )
         for entry in self.transactions(connection, sql.LONG_TRANSACTIONS):
             if entry["age_s"] >= LONG_TRANSACTION_S:
-                yield Refusal(self.name, f"{self.label}: {describe(entry)}.", f"Wait until it ends, or end it: KILL {entry['thread']}.")
+                yield Refusal(
+                    self.name,
+                    f"{self.label}: {describe(entry)}.",
+                    f"Wait until it ends, or end it: KILL {entry['thread']}.",
+                )
 
     def _grants(self, connection: Connection) -> tuple[str, str]:
         user, _at, host = str(execute(connection, "SELECT CURRENT_USER()").scalar()).rpartition("@")
@@ -294,12 +412,20 @@ class MariaDBInspection(Verbs, MariaDBSessions):
 
     # -- digest -----------------------------------------------------------------------------------
 
-    def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
+    def table_digest(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
+    ) -> tuple[int, str]:
         """Hashed by the server: only two sums leave it."""
         values = ", ".join(self._digested(column.name, tenant, tenant_id) for column in table.columns)
         moved = Planned(table.name, tuple(tenant))
-        hashed = f"SELECT SHA2(CONCAT_WS('|', {values}), 256) AS h FROM {self.quote(table.name)} WHERE {self.rows.has(moved, tenant_id)}"
-        sums = ", ".join(f"COALESCE(SUM(CAST(CONV(SUBSTRING(h, {start}, 15), 16, 10) AS DECIMAL(30))), 0)" for start in (1, 16, 31, 46))
+        hashed = (
+            f"SELECT SHA2(CONCAT_WS('|', {values}), 256) AS h FROM {self.quote(table.name)} WHERE"
+            f" {self.rows.has(moved, tenant_id)}"
+        )
+        sums = ", ".join(
+            f"COALESCE(SUM(CAST(CONV(SUBSTRING(h, {start}, 15), 16, 10) AS DECIMAL(30))), 0)"
+            for start in (1, 16, 31, 46)
+        )
         row: Any = execute(connection, f"SELECT COUNT(*), {sums} FROM ({hashed}) AS hashes").one()
         return int(row[0]), "-".join(f"{int(value):x}" for value in row[1:])
 

@@ -1,13 +1,14 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MariaDB as a participant, with the strategies ``twin`` and ``in_place``; each step of the window is one InnoDB transaction.
+"""MariaDB as a participant, with the strategies ``twin`` and ``in_place``; each step of the window is one InnoDB
+transaction.
 
-DDL commits by itself, so the fence triggers are made by stage and never touched in a window. What opens and closes is one
-row per id in ``zdm_fence_<hash>``, which the triggers read with a locking read: a writer of the id holds a shared lock on it
-until its transaction ends, so who holds it exclusively has waited out every such writer, and a writer with an old snapshot
-still sees what is closed now. The worker holds both rows exclusively while it applies the last logged keys, so no table is
-locked and no other tenant waits.
+DDL commits by itself, so the fence triggers are made by stage and never touched in a window. What opens and closes is
+one row per id in ``zdm_fence_<hash>``, which the triggers read with a locking read: a writer of the id holds a shared
+lock on it until its transaction ends, so who holds it exclusively has waited out every such writer, and a writer with
+an old snapshot still sees what is closed now. The worker holds both rows exclusively while it applies the last logged
+keys, so no table is locked and no other tenant waits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.names import sh
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, STAGING, Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import DEADLOCK, LOCK_WAIT, STATEMENT_TIMEOUT, Deadline, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
+    DEADLOCK,
+    LOCK_WAIT,
+    STATEMENT_TIMEOUT,
+    Deadline,
+    number,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin import LOG_BATCH, MariaDBTwins
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name, write_state
 
@@ -50,7 +57,9 @@ class MariaDB(MariaDBTwins):
         with self.only_session(move, stored.epoch, deadline), self.watch(self.connection()) as blockers:
             return self._retrying(move, deadline, work, blockers)
 
-    def _retrying(self, move: Move, deadline: Deadline, work: Callable[[Connection, State], T], blockers: list[dict[str, Any]]) -> T:
+    def _retrying(
+        self, move: Move, deadline: Deadline, work: Callable[[Connection, State], T], blockers: list[dict[str, Any]]
+    ) -> T:
         with self.translated():
             while True:
                 try:
@@ -69,7 +78,9 @@ class MariaDB(MariaDBTwins):
             return work(connection, self.staged_state(connection, move))
 
     def _lock(self, connection: Connection, statement: str) -> None:
-        """Run a locking SELECT, bounded by the verb's time-out to the millisecond (InnoDB's own one counts in seconds)."""
+        """Run a locking SELECT, bounded by the verb's time-out to the millisecond (InnoDB's own one counts in
+        seconds).
+        """
         limit = f"max_statement_time = {max(self._deadline.left(), 0.05):.3f}, innodb_lock_wait_timeout = 3600"
         execute(connection, f"SET STATEMENT {limit} FOR {statement}").all()
 
@@ -77,7 +88,9 @@ class MariaDB(MariaDBTwins):
         self._lock(connection, sql.lock_fences(self.quote(sql.fence_name(state.migration))))
 
     def exempt(self, connection: Connection, state: State) -> None:
-        execute(connection, f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}")
+        execute(
+            connection, f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}"
+        )
 
     def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
         execute(connection, sql.fence_rows(self.quote(sql.fence_name(state.migration)), fenced))
@@ -87,7 +100,11 @@ class MariaDB(MariaDBTwins):
     def _triggers(self, connection: Connection, migration: str) -> dict[str, sql.Trigger]:
         """The migration's triggers that exist."""
         prefix = f"zdm_{short_hash(migration)}_"
-        return {row[0]: sql.Trigger(*map(str, row)) for row in execute(connection, sql.TRIGGERS) if row[0].startswith(prefix)}
+        return {
+            row[0]: sql.Trigger(*map(str, row))
+            for row in execute(connection, sql.TRIGGERS)
+            if row[0].startswith(prefix)
+        }
 
     def _wanted(self, state: State) -> dict[str, sql.Trigger]:
         """The logging triggers come first: a log whose fence is missing is harmless."""
@@ -107,7 +124,10 @@ class MariaDB(MariaDBTwins):
         """The migration's helper tables that exist; the state row's is the last one to go."""
         name = short_hash(migration)
         own = re.compile(f"zdm_(migration|fence)_{name}|zdm_log_{name}_[st]_[0-9]+")
-        return sorted((row[0] for row in execute(connection, sql.TABLES) if own.fullmatch(row[0])), key=lambda table: (table == state_name(migration), table))
+        return sorted(
+            (row[0] for row in execute(connection, sql.TABLES) if own.fullmatch(row[0])),
+            key=lambda table: (table == state_name(migration), table),
+        )
 
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
         return (*self._own_tables(connection, migration), *sorted(self._triggers(connection, migration)))
@@ -164,11 +184,17 @@ class MariaDB(MariaDBTwins):
         wanted = self._wanted(state)
         for name, trigger in there.items():
             if wanted.get(name) != trigger:
-                self.ddl(f"DROP TRIGGER IF EXISTS {self.quote(name)}", f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
+                self.ddl(
+                    f"DROP TRIGGER IF EXISTS {self.quote(name)}",
+                    f"trigger {name} on {trigger.table}",
+                    Deadline(DDL_TIMEOUT_MS),
+                )
         for done, (name, trigger) in enumerate(wanted.items(), 1):
             if there.get(name) != trigger:
                 self.ddl(trigger.create(self.quote), f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
-            progress({"participant": self.name, "table": trigger.table, "step": "fence", "done": done, "of": len(wanted)})
+            progress(
+                {"participant": self.name, "table": trigger.table, "step": "fence", "done": done, "of": len(wanted)}
+            )
 
     def uninstall(self, move: Move, progress: Progress) -> int:
         with self.transaction() as connection:
@@ -182,7 +208,11 @@ class MariaDB(MariaDBTwins):
             if state:
                 removed = self._retire(move, progress)
             for name, trigger in there.items():
-                self.ddl(f"DROP TRIGGER IF EXISTS {self.quote(name)}", f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
+                self.ddl(
+                    f"DROP TRIGGER IF EXISTS {self.quote(name)}",
+                    f"trigger {name} on {trigger.table}",
+                    Deadline(DDL_TIMEOUT_MS),
+                )
             # the triggers first: without the fence table each of their tables would refuse every tenant's writes
             for table in left[: len(left) - len(there)]:
                 self.ddl(f"DROP TABLE IF EXISTS {self.quote(table)}", f"table {table}", Deadline(DDL_TIMEOUT_MS))

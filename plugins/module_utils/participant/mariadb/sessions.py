@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions, locks and waiting of the MariaDB participant: who works for a migration, who is in the way, DDL that yields."""
+"""Sessions, locks and waiting of the MariaDB participant: who works for a migration, who is in the way, DDL that
+yields.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,20 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import BLOCKERS, LONG_TRANSACTIONS, RIGHTS, SESSION, SQL_MODE, THREAD
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    Database,
+    execute,
+    first_line,
+    literal,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
+    BLOCKERS,
+    LONG_TRANSACTIONS,
+    RIGHTS,
+    SESSION,
+    SQL_MODE,
+    THREAD,
+)
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -77,7 +91,9 @@ class MariaDBSessions(Database):
             try:
                 arguments["ssl"] = ssl.create_default_context(cafile=ca_file or None)
             except OSError as error:
-                raise InputError(f"{self.label}: the CA file {ca_file} cannot be read: {error.strerror}.", "Correct ca_file.") from None
+                raise InputError(
+                    f"{self.label}: the CA file {ca_file} cannot be read: {error.strerror}.", "Correct ca_file."
+                ) from None
         return arguments
 
     def refused_login(self, message: str) -> bool:
@@ -85,13 +101,20 @@ class MariaDBSessions(Database):
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         if number(error) == NO_SUPER:
-            return Refused(f"{self.label}: {first_line(error)}", "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for stage and abort.")
+            return Refused(
+                f"{self.label}: {first_line(error)}",
+                "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for stage and abort.",
+            )
         if number(error) in RIGHT_MISSING:
-            return Refused(f"{self.label}: the user lacks a right: {first_line(error)}", f"It needs {', '.join(RIGHTS)} on the database and PROCESS.")
+            return Refused(
+                f"{self.label}: the user lacks a right: {first_line(error)}",
+                f"It needs {', '.join(RIGHTS)} on the database and PROCESS.",
+            )
         return super().translate(error)
 
     def quote(self, *names: str) -> str:
-        # our statements run without parameters, so a percent sign must not be doubled as SQLAlchemy does for this driver
+        # our statements run without parameters, so a percent sign must not be doubled as SQLAlchemy does for this
+        # driver
         return ".".join("`" + name.replace("`", "``") + "`" for name in names)
 
     def open(self) -> Connection:
@@ -119,7 +142,8 @@ class MariaDBSessions(Database):
     def only_session(self, move: Move, stored_epoch: int, deadline: Deadline) -> Iterator[None]:
         """Hold the migration's user lock, which names its one working session, while a verb runs.
 
-        A session that holds it for an older controller is ended (a user may end its own threads without a further right).
+        A session that holds it for an older controller is ended (a user may end its own threads without a further
+        right).
 
         :raises Timeout: another session of the same epoch is at work.
         """
@@ -155,7 +179,8 @@ class MariaDBSessions(Database):
         except sa.exc.DBAPIError as error:
             if number(error) == NOT_THE_OWNER:
                 raise Refused(
-                    f"{self.label}: thread {thread} of an older controller belongs to another user and may not be ended.",
+                    f"{self.label}: thread {thread} of an older controller belongs to another user and may not be"
+                    " ended.",
                     f"End it: KILL {thread}; or use the same user for every run.",
                 ) from None
             if number(error) != NO_SUCH_THREAD:
@@ -200,16 +225,24 @@ class MariaDBSessions(Database):
     @staticmethod
     def transactions(connection: Connection, query: str) -> list[dict[str, Any]]:
         rows = execute(connection, query).all()
-        return [{"thread": int(row[0]), "user": str(row[1]), "host": str(row[2]), "age_s": int(row[3] or 0)} for row in rows]
+        return [
+            {"thread": int(row[0]), "user": str(row[1]), "host": str(row[2]), "age_s": int(row[3] or 0)} for row in rows
+        ]
 
     def blocked(self, what: str, deadline: Deadline, blockers: list[dict[str, Any]]) -> Timeout:
         """The error of a wait that was too long, naming the transactions in the way."""
         waited = f"{self.label}: {what} did not get its locks within {format_ms(deadline.timeout_ms)}"
         if not blockers:
-            return Timeout(f"{waited}.", "Look for long transactions in information_schema.INNODB_TRX and end them, then run the command again.", blockers=[])
+            return Timeout(
+                f"{waited}.",
+                "Look for long transactions in information_schema.INNODB_TRX and end them, then run the command again.",
+                blockers=[],
+            )
         names = "; ".join(describe(entry) for entry in blockers[:3])
         return Timeout(
-            f"{waited}: in the way is {names}.", f"Let it end, or end it: KILL {blockers[0]['thread']}; then run the command again.", blockers=blockers
+            f"{waited}: in the way is {names}.",
+            f"Let it end, or end it: KILL {blockers[0]['thread']}; then run the command again.",
+            blockers=blockers,
         )
 
     def ddl(self, statement: str, what: str, deadline: Deadline) -> None:
@@ -243,7 +276,10 @@ class MariaDBSessions(Database):
         error = self.blocked(what, deadline, blockers)
         if any(entry["age_s"] > 1 for entry in blockers) or self.options.get("ddl_wait_ms"):
             return error
-        advice = "Its table is in use at every moment: stage at a quieter time, or allow short waits, for example ddl_wait: 50ms of this participant."
+        advice = (
+            "Its table is in use at every moment: stage at a quieter time, or allow short waits, for example ddl_wait:"
+            " 50ms of this participant."
+        )
         return Timeout(error.message, advice, **error.details)
 
     @staticmethod
@@ -260,7 +296,9 @@ class MariaDBSessions(Database):
 
 
 def lock_name(database: str, migration: str) -> str:
-    """The migration's user lock. User locks belong to the whole server, and their names are 64 characters at most: a digest of all of it."""
+    """The migration's user lock. User locks belong to the whole server, and their names are 64 characters at most: a
+    digest of all of it.
+    """
     return f"zdm_{hashlib.sha256(f'{database}/{migration}'.encode()).hexdigest()[:40]}"
 
 
@@ -272,5 +310,9 @@ def number(error: sa.exc.DBAPIError) -> int:
 
 def describe(transaction: dict[str, Any]) -> str:
     """A transaction in words, without its statement, which may hold data."""
-    who = f" of {transaction['user']}@{transaction['host']}" if transaction["user"] else " without a session (a prepared XA transaction?)"
+    who = (
+        f" of {transaction['user']}@{transaction['host']}"
+        if transaction["user"]
+        else " without a session (a prepared XA transaction?)"
+    )
     return f"thread {transaction['thread']}{who}, in a transaction for {transaction['age_s']} s"

@@ -41,7 +41,8 @@ SESSION_VARIABLES = {
     "foreign_key_checks": "0",
     # a commit ends the transaction and begins no other
     "completion_type": "'NO_CHAIN'",
-    # waits are limited where they are made; a controller that is paused inside a transaction loses it after 5 s, and its locks go
+    # waits are limited where they are made; a controller that is paused inside a transaction loses it after 5 s, and
+    # its locks go
     "max_statement_time": "0",
     "innodb_lock_wait_timeout": "1",
     "lock_wait_timeout": "1",
@@ -57,19 +58,23 @@ SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
     f"SET SESSION {', '.join(f'{name} = {value}' for name, value in SESSION_VARIABLES.items())}",
 )
-"""Makes every session of ours what it has to be, whatever the server, ``init_connect`` and the user's own settings make of it."""
+"""Makes every session of ours what it has to be, whatever the server, ``init_connect`` and the user's own settings make
+of it.
+"""
 THREAD = "SELECT CONNECTION_ID() + 0, VERSION()"
 """A proxy answers the plain question for the thread itself; this one reaches the server."""
 
 TRIGGERS = (
-    "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_timing FROM information_schema.triggers "
-    "WHERE trigger_schema = DATABASE() AND trigger_name LIKE 'zdm\\_%'"
+    "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_timing FROM"
+    " information_schema.triggers WHERE trigger_schema = DATABASE() AND trigger_name LIKE 'zdm\\_%'"
 )
-APPLICATION_TRIGGERS = "SELECT event_object_table, trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
+APPLICATION_TRIGGERS = (
+    "SELECT event_object_table, trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
+)
 TABLES = "SELECT table_name, table_type, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
 COLUMNS = (
-    "SELECT table_name, column_name, data_type, character_maximum_length, character_set_name, collation_name, extra, column_type "
-    "FROM information_schema.columns WHERE table_schema = DATABASE()"
+    "SELECT table_name, column_name, data_type, character_maximum_length, character_set_name, collation_name, extra,"
+    " column_type FROM information_schema.columns WHERE table_schema = DATABASE()"
 )
 PARTITIONS = (
     "SELECT DISTINCT table_name, partition_method, partition_expression FROM information_schema.partitions "
@@ -81,8 +86,13 @@ PREFIXES = (
 )
 """Unique indexes over the beginning of a column only."""
 FOREIGN_KEYS = "SELECT id, for_name, ref_name FROM information_schema.innodb_sys_foreign"
-"""Of all databases, also of those that the user may not read; needs PROCESS. Names are ``database/name``, see :func:`decoded`."""
-SETTINGS = "SELECT VERSION(), @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@GLOBAL.log_bin_trust_function_creators, @@GLOBAL.read_only"
+"""Of all databases, also of those that the user may not read; needs PROCESS. Names are ``database/name``, see
+:func:`decoded`.
+"""
+SETTINGS = (
+    "SELECT VERSION(), @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@GLOBAL.log_bin_trust_function_creators,"
+    " @@GLOBAL.read_only"
+)
 LONG_TRANSACTIONS = (
     "SET STATEMENT time_zone = 'SYSTEM' FOR "
     "SELECT t.trx_mysql_thread_id, COALESCE(p.user, ''), COALESCE(p.host, ''), "
@@ -90,15 +100,15 @@ LONG_TRANSACTIONS = (
     "FROM information_schema.innodb_trx t LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
     "WHERE t.trx_mysql_thread_id <> CONNECTION_ID() AND (p.db = DATABASE() OR p.id IS NULL) ORDER BY t.trx_started"
 )
-"""Transactions of this database, the oldest first; ``trx_started`` is in the server's time zone whatever the session's is."""
+"""Transactions of this database, the oldest first; ``trx_started`` is in the server's time zone whatever the session's
+is.
+"""
 BLOCKERS = (
-    "SET STATEMENT time_zone = 'SYSTEM' FOR "
-    "SELECT b.trx_mysql_thread_id, COALESCE(p.user, ''), COALESCE(p.host, ''), "
-    "TIMESTAMPDIFF(SECOND, b.trx_started, NOW()) "
-    "FROM information_schema.innodb_lock_waits w JOIN information_schema.innodb_trx r ON r.trx_id = w.requesting_trx_id "
-    "JOIN information_schema.innodb_trx b ON b.trx_id = w.blocking_trx_id "
-    "LEFT JOIN information_schema.processlist p ON p.id = b.trx_mysql_thread_id "
-    "WHERE r.trx_mysql_thread_id = {thread} AND b.trx_mysql_thread_id <> {thread} ORDER BY b.trx_started"
+    "SET STATEMENT time_zone = 'SYSTEM' FOR SELECT b.trx_mysql_thread_id, COALESCE(p.user, ''), COALESCE(p.host, ''),"
+    " TIMESTAMPDIFF(SECOND, b.trx_started, NOW()) FROM information_schema.innodb_lock_waits w JOIN"
+    " information_schema.innodb_trx r ON r.trx_id = w.requesting_trx_id JOIN information_schema.innodb_trx b ON"
+    " b.trx_id = w.blocking_trx_id LEFT JOIN information_schema.processlist p ON p.id = b.trx_mysql_thread_id WHERE"
+    " r.trx_mysql_thread_id = {thread} AND b.trx_mysql_thread_id <> {thread} ORDER BY b.trx_started"
 )
 """Who makes a thread wait for a row."""
 
@@ -114,7 +124,10 @@ class Trigger:
     timing: str = "BEFORE"
 
     def create(self, quote: Quote) -> str:
-        return f"CREATE TRIGGER {quote(self.name)} {self.timing} {self.event} ON {quote(self.table)} FOR EACH ROW {self.body}"
+        return (
+            f"CREATE TRIGGER {quote(self.name)} {self.timing} {self.event} ON {quote(self.table)} FOR EACH ROW"
+            f" {self.body}"
+        )
 
 
 def fence_name(migration: str) -> str:
@@ -126,21 +139,26 @@ def worker_variable(migration: str) -> str:
 
 
 def worker_token(migration: str) -> str:
-    """What the worker's session variable holds: no application has it by accident; it guards against accidents, not against attackers."""
+    """What the worker's session variable holds: no application has it by accident; it guards against accidents, not
+    against attackers.
+    """
     return hashlib.sha256(f"zdm.landscape worker {migration}".encode()).hexdigest()[:32]
 
 
 def create_state(name: str) -> str:
     return (
-        f"CREATE TABLE IF NOT EXISTS {name} (one TINYINT NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), format INT NOT NULL, migration VARCHAR(255) NOT NULL, "
-        "epoch BIGINT NOT NULL, state VARCHAR(16) NOT NULL, live_id VARCHAR(64) NOT NULL, source_id VARCHAR(64) NOT NULL, target_id VARCHAR(64) NOT NULL, "
-        "digest VARCHAR(64) NOT NULL, tables MEDIUMTEXT NOT NULL, progress MEDIUMTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        f"CREATE TABLE IF NOT EXISTS {name} (one TINYINT NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), format INT NOT"
+        " NULL, migration VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, state VARCHAR(16) NOT NULL, live_id"
+        " VARCHAR(64) NOT NULL, source_id VARCHAR(64) NOT NULL, target_id VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT"
+        " NULL, tables MEDIUMTEXT NOT NULL, progress MEDIUMTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE"
+        " utf8mb4_bin"
     )
 
 
 def create_fence(name: str) -> str:
     return (
-        f"CREATE TABLE IF NOT EXISTS {name} (id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, closed TINYINT NOT NULL) ENGINE=InnoDB"
+        f"CREATE TABLE IF NOT EXISTS {name} (id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,"
+        " closed TINYINT NOT NULL) ENGINE=InnoDB"
     )
 
 
@@ -161,29 +179,33 @@ def lock_fences(name: str) -> str:
     return f"SELECT id FROM {name} ORDER BY id FOR UPDATE"
 
 
-def triggers(migration: str, source_id: str, target_id: str, tables: Sequence[Planned], quote: Quote) -> dict[str, Trigger]:
+def triggers(
+    migration: str, source_id: str, target_id: str, tables: Sequence[Planned], quote: Quote
+) -> dict[str, Trigger]:
     """The three fence triggers of every planned table, by name; twins have triggers of their own beside them."""
     result = {}
     for number, table in enumerate(tables):
         for event in EVENTS:
             name = f"zdm_{short_hash(migration)}_{number}_{event[0].lower()}"
-            result[name] = Trigger(name, table.name, event, _body(migration, (source_id, target_id), table, event, quote))
+            result[name] = Trigger(
+                name, table.name, event, _body(migration, (source_id, target_id), table, event, quote)
+            )
     return result
 
 
 def _body(migration: str, ids: Sequence[str], table: Planned, event: str, quote: Quote) -> str:
-    """A fence: the row's id is looked up with a LOCKING read, which sees the latest committed row even in an old snapshot
-    (MariaDB manual, "LOCK IN SHARE MODE") and keeps the barrier waiting until the writer's transaction ends. Rows of other
-    tenants cost two comparisons and touch nothing. Without its fence row an id counts as closed.
+    """A fence: the row's id is looked up with a LOCKING read, which sees the latest committed row even in an old
+    snapshot (MariaDB manual, "LOCK IN SHARE MODE") and keeps the barrier waiting until the writer's transaction ends.
+    Rows of other tenants cost two comparisons and touch nothing. Without its fence row an id counts as closed.
     """
     rows = {"INSERT": ("NEW",), "UPDATE": ("NEW", "OLD"), "DELETE": ("OLD",)}[event]
     values = [f"{row}.{quote(column)}" for column in table.columns for row in rows]
     any_of = " OR ".join(f"{value} IN ({', '.join(map(literal, ids))})" for value in values)
     checks = " ".join(
-        f"IF {' OR '.join(f'{value} = {literal(tenant)}' for value in values)} THEN "
-        f"BEGIN DECLARE zdm_closed TINYINT DEFAULT 1; SELECT closed INTO zdm_closed FROM {quote(fence_name(migration))} WHERE id = {literal(tenant)} "
-        f"LOCK IN SHARE MODE; IF zdm_closed THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = {literal(f'zdm: tenant id {tenant} is closed by a migration')}; "
-        "END IF; END; END IF;"
+        f"IF {' OR '.join(f'{value} = {literal(tenant)}' for value in values)} THEN BEGIN DECLARE zdm_closed TINYINT"
+        f" DEFAULT 1; SELECT closed INTO zdm_closed FROM {quote(fence_name(migration))} WHERE id = {literal(tenant)}"
+        " LOCK IN SHARE MODE; IF zdm_closed THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT ="
+        f" {literal(f'zdm: tenant id {tenant} is closed by a migration')}; END IF; END; END IF;"
         for tenant in ids
     )
     worker = f"{worker_variable(migration)} <=> {literal(worker_token(migration))}"
@@ -207,7 +229,9 @@ def rights_of(grants: Iterable[str], database: str) -> tuple[set[str], set[str]]
 
 
 def decoded(name: str) -> list[str]:
-    """The parts of a name as InnoDB writes it: ``database/table``, characters other than letters, digits and _ as ``@`` and four digits."""
+    """The parts of a name as InnoDB writes it: ``database/table``, characters other than letters, digits and _ as ``@``
+    and four digits.
+    """
     return [re.sub("@([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), part) for part in name.split("/")]
 
 

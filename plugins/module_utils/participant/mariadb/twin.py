@@ -1,12 +1,13 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Twins of the MariaDB participant: copies of the live id's rows under the other id, kept in step by a log of changed keys.
+"""Twins of the MariaDB participant: copies of the live id's rows under the other id, kept in step by a log of changed
+keys.
 
-Why it is right: every change commits together with its key; one session writes chunks and applies keys, never both at once,
-so a key that was applied before a chunk's snapshot is in the snapshot, and one applied after it repairs the twin; applying
-reads the rows as they are now, so order and repetition do not matter. Nothing is written with IGNORE: what does not fit is an
-error, not a warning.
+Why it is right: every change commits together with its key; one session writes chunks and applies keys, never both at
+once, so a key that was applied before a chunk's snapshot is in the snapshot, and one applied after it repairs the twin;
+applying reads the rows as they are now, so order and repetition do not matter. Nothing is written with IGNORE: what
+does not fit is an error, not a warning.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1000
 CHUNK_MS = 100
-"""A chunk that takes longer makes the next ones smaller: a table with AUTO_INCREMENT keeps others' inserts waiting for its end."""
+"""A chunk that takes longer makes the next ones smaller: a table with AUTO_INCREMENT keeps others' inserts waiting for
+its end.
+"""
 MOST_CHUNK_ROWS = 10_000
 LOG_BATCH = 1000
 """Logged keys of one table that are applied in one transaction."""
@@ -50,16 +53,24 @@ class MariaDBTwins(MariaDBInspection):
 
     @abstractmethod
     def in_stage(self, move: Move, work: Callable[[Connection, State], T]) -> T:
-        """Run *work* as the migration's worker in a transaction that holds the state row; it runs again after a deadlock."""
+        """Run *work* as the migration's worker in a transaction that holds the state row; it runs again after a
+        deadlock.
+        """
 
     def twins(self, state: State) -> tuple[Twin, ...]:
-        return tuple(Twin(state, number, self.quote) for number, table in enumerate(state.tables) if table in state.twins)
+        return tuple(
+            Twin(state, number, self.quote) for number, table in enumerate(state.tables) if table in state.twins
+        )
 
     # -- the log ----------------------------------------------------------------------------------
 
     def pending(self, connection: Connection, state: State) -> int:
         twins = self.twins(state)
-        return sum(map(int, execute(connection, "SELECT " + ", ".join(twin.waiting() for twin in twins)).one())) if twins else 0
+        return (
+            sum(map(int, execute(connection, "SELECT " + ", ".join(twin.waiting() for twin in twins)).one()))
+            if twins
+            else 0
+        )
 
     def catch_up(self, connection: Connection, state: State) -> int:
         twins = self.twins(state)
@@ -71,8 +82,8 @@ class MariaDBTwins(MariaDBInspection):
     def _apply(self, connection: Connection, twin: Twin) -> int:
         """Apply one batch of a table's log and verify it; returns how many entries it had.
 
-        A row that got the value of a secondary unique key from another one collides unless both are in the batch. The other
-        one's entry was committed no later, so reading the log again, and more of it, finds it.
+        A row that got the value of a secondary unique key from another one collides unless both are in the batch. The
+        other one's entry was committed no later, so reading the log again, and more of it, finds it.
 
         :raises Refused: a twin differs from its original afterwards.
         """
@@ -99,12 +110,18 @@ class MariaDBTwins(MariaDBInspection):
 
     def _different(self, tables: str) -> Refused:
         reason = f"{self.label}: copies differ from their originals: {tables}."
-        return Refused(reason, "Look for what changes rows while they are written (a trigger, a default); abort the stage and stage again.")
+        return Refused(
+            reason,
+            "Look for what changes rows while they are written (a trigger, a default); abort the stage and stage"
+            " again.",
+        )
 
     # -- copies -----------------------------------------------------------------------------------
 
     def fill(self, move: Move, state: State, progress: Progress) -> tuple[int, State]:
-        """Copy, follow and verify all twins; goes on where an earlier run stopped. Returns rows copied and the state that is reached."""
+        """Copy, follow and verify all twins; goes on where an earlier run stopped. Returns rows copied and the state
+        that is reached.
+        """
         if not state.twins:
             return 0, state
         self.in_stage(move, self._claim_rows)
@@ -119,7 +136,9 @@ class MariaDBTwins(MariaDBInspection):
         return copied, replace(state, progress={"copying": True, "rows": rows})
 
     def _claim_rows(self, connection: Connection, stored: State) -> None:
-        """Behind its fence nobody can add rows of the other id any more; note that from now on its rows in twins are ours."""
+        """Behind its fence nobody can add rows of the other id any more; note that from now on its rows in twins are
+        ours.
+        """
         if stored.progress.get("copying"):
             return
         for twin in self.twins(stored):
@@ -129,7 +148,9 @@ class MariaDBTwins(MariaDBInspection):
         write_state(connection, replace(stored, progress={"copying": True}))
 
     def _copy(self, move: Move, twin: Twin, progress: Progress) -> int:
-        """Copy one table in chunks. One that was stopped starts at its first row: what is there already costs a look only."""
+        """Copy one table in chunks. One that was stopped starts at its first row: what is there already costs a look
+        only.
+        """
         size, total = CHUNK_ROWS, 0
         after: Sequence[str] | None = None
         while True:
@@ -140,13 +161,21 @@ class MariaDBTwins(MariaDBInspection):
             progress({"participant": self.name, "table": twin.table.name, "step": "copy", "rows": total})
             if after is None:
                 return total
-            size = max(100, size // 2) if took_ms > CHUNK_MS else min(MOST_CHUNK_ROWS, size * 2) if took_ms < CHUNK_MS / 3 else size
+            size = (
+                max(100, size // 2)
+                if took_ms > CHUNK_MS
+                else min(MOST_CHUNK_ROWS, size * 2)
+                if took_ms < CHUNK_MS / 3
+                else size
+            )
 
-    def _chunk(self, twin: Twin, after: Sequence[str] | None, most: int, connection: Connection, _state: State) -> tuple[int, Sequence[str] | None]:
+    def _chunk(
+        self, twin: Twin, after: Sequence[str] | None, most: int, connection: Connection, _state: State
+    ) -> tuple[int, Sequence[str] | None]:
         """Copy the next rows; returns how many, and the last key as literals, ``None`` after the last chunk.
 
-        A row whose value of a secondary unique key an outdated twin still holds collides: the log has the other row, so it
-        is applied first.
+        A row whose value of a secondary unique key an outdated twin still holds collides: the log has the other row, so
+        it is applied first.
         """
         while True:
             end = execute(connection, twin.chunk_end(twin.live, after, most)).one_or_none()
@@ -165,7 +194,8 @@ class MariaDBTwins(MariaDBInspection):
             pass
 
     def _verify(self, state: State, progress: Progress) -> dict[str, int]:
-        """Compare originals and twins as a whole, each table at one snapshot, but for keys that wait in the log. Returns rows by table.
+        """Compare originals and twins as a whole, each table at one snapshot, but for keys that wait in the log.
+        Returns rows by table.
 
         :raises Refused: they differ.
         """
@@ -183,7 +213,9 @@ class MariaDBTwins(MariaDBInspection):
         return rows
 
     def purge(self, move: Move, state: State, progress: Progress) -> int:
-        """Delete the twins of the id that is not live, in chunks; rows that are not ours are never here (see :meth:`_claim_rows`)."""
+        """Delete the twins of the id that is not live, in chunks; rows that are not ours are never here (see
+        :meth:`_claim_rows`).
+        """
         if not state.progress.get("copying"):
             return 0
         total = 0
@@ -203,7 +235,9 @@ def _done(_connection: Connection, state: State) -> frozenset[str]:
 
 
 def _note_done(table: str, connection: Connection, state: State) -> None:
-    write_state(connection, replace(state, progress={**state.progress, "done": [*state.progress.get("done", []), table]}))
+    write_state(
+        connection, replace(state, progress={**state.progress, "done": [*state.progress.get("done", []), table]})
+    )
 
 
 def _purge_chunk(twin: Twin, connection: Connection, _state: State) -> int:

@@ -1,10 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Statements of MariaDB's twins: key logs, triggers that fill them, chunks, application, comparison. No connection here.
+"""Statements of MariaDB's twins: key logs, triggers that fill them, chunks, application, comparison. No connection
+here.
 
-The alias ``a`` is always a row of the live id, ``b`` its twin, ``k`` a logged key. Joins are written in the order in which
-they must run: the optimizer's statistics know nothing of rows that were written a moment ago.
+The alias ``a`` is always a row of the live id, ``b`` its twin, ``k`` a logged key. Joins are written in the order in
+which they must run: the optimizer's statistics know nothing of rows that were written a moment ago.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from collections.abc import Iterable, Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import EVENTS, Quote, Trigger, worker_token, worker_variable
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
+    EVENTS,
+    Quote,
+    Trigger,
+    worker_token,
+    worker_variable,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 SEQUENCE = "zdm_seq"
@@ -47,9 +54,14 @@ class Twin:
 
     def create_logs(self) -> dict[str, str]:
         """Statement by the log's name."""
-        columns = "".join(f", {self.quote(column)} {kind} NOT NULL" for column, kind in zip(self.table.key, self.table.key_types, strict=True))
+        columns = "".join(
+            f", {self.quote(column)} {kind} NOT NULL"
+            for column, kind in zip(self.table.key, self.table.key_types, strict=True)
+        )
         head = f"({SEQUENCE} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY{columns}) ENGINE=InnoDB"
-        return {(name := self.log_name(side)): f"CREATE TABLE IF NOT EXISTS {self.quote(name)} {head}" for side in SIDES}
+        return {
+            (name := self.log_name(side)): f"CREATE TABLE IF NOT EXISTS {self.quote(name)} {head}" for side in SIDES
+        }
 
     def triggers(self) -> dict[str, Trigger]:
         """Every change commits together with its key, whoever makes it but the migration's own worker."""
@@ -71,7 +83,10 @@ class Twin:
                 "DELETE": (("OLD", old),),
             }
             notes += [f"IF {condition} THEN {self._note(side, row)} END IF;" for row, condition in conditions[event]]
-        return f"IF NOT ({worker_variable(self._migration)} <=> {literal(worker_token(self._migration))}) THEN {' '.join(notes)} END IF"
+        return (
+            f"IF NOT ({worker_variable(self._migration)} <=> {literal(worker_token(self._migration))}) THEN"
+            f" {' '.join(notes)} END IF"
+        )
 
     def _note(self, side: str, row: str) -> str:
         columns = ", ".join(map(self.quote, self.table.key))
@@ -98,22 +113,35 @@ class Twin:
     def chunk_end(self, tenant_id: str, after: Sequence[str] | None, rows: int) -> str:
         """The key of the last row of a tenant's next chunk as literals; no row when fewer than *rows* are left."""
         where = self._is("a.", tenant_id) + (self._beyond(after, ">", ">") if after else "")
-        literals = ", ".join(_as_literal(f"a.{self.quote(column)}", kind) for column, kind in zip(self.table.key, self.table.key_types, strict=True))
-        return f"SELECT {literals} FROM {self._aliased('a')} WHERE {where} ORDER BY {self._columns(self.table.key, 'a.')} LIMIT 1 OFFSET {rows - 1}"
+        literals = ", ".join(
+            _as_literal(f"a.{self.quote(column)}", kind)
+            for column, kind in zip(self.table.key, self.table.key_types, strict=True)
+        )
+        return (
+            f"SELECT {literals} FROM {self._aliased('a')} WHERE {where} ORDER BY {self._columns(self.table.key, 'a.')}"
+            f" LIMIT 1 OFFSET {rows - 1}"
+        )
 
     def chunk(self, after: Sequence[str] | None, until: Sequence[str] | None) -> str:
         """Copy the rows between two keys; rows that the log has brought before stay as they are.
 
         At READ COMMITTED the statement reads one snapshot and locks nothing that it reads.
         """
-        where = self._is("a.", self.live) + (self._beyond(after, ">", ">") if after else "") + (self._beyond(until, "<", "<=") if until else "")
+        where = (
+            self._is("a.", self.live)
+            + (self._beyond(after, ">", ">") if after else "")
+            + (self._beyond(until, "<", "<=") if until else "")
+        )
         join = f"LEFT JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'a')}"
         absent = f"b.{self.quote(self.table.columns[0])} IS NULL"
         return f"{self._insert()} FROM {self._aliased('a')} {join} WHERE {where} AND {absent}"
 
     def _insert(self) -> str:
         columns = f"{self.quote(self.table.columns[0])}, {self._columns(self.table.copied)}"
-        return f"INSERT INTO {self.name} ({columns}) SELECT {literal(self.other)}, {self._columns(self.table.copied, 'a.')}"
+        return (
+            f"INSERT INTO {self.name} ({columns}) SELECT {literal(self.other)},"
+            f" {self._columns(self.table.copied, 'a.')}"
+        )
 
     # -- the log ----------------------------------------------------------------------------------
 
@@ -121,14 +149,21 @@ class Twin:
         return f"(SELECT COUNT(*) FROM {self.log})"
 
     def take(self, limit: int) -> tuple[str, ...]:
-        """Note the oldest committed entries of the log in a temporary table; the last statement's row count is their number.
+        """Note the oldest committed entries of the log in a temporary table; the last statement's row count is their
+        number.
 
         Later statements join this table: one that read the log to change rows would wait for its uncommitted entries.
         """
         keys = self._columns(self.table.key)
-        columns = ", ".join(f"{self.quote(column)} {kind} NOT NULL" for column, kind in zip(self.table.key, self.table.key_types, strict=True))
+        columns = ", ".join(
+            f"{self.quote(column)} {kind} NOT NULL"
+            for column, kind in zip(self.table.key, self.table.key_types, strict=True)
+        )
         return (
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._taken} ({SEQUENCE} BIGINT UNSIGNED NOT NULL PRIMARY KEY, {columns}) ENGINE=InnoDB",
+            (
+                f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._taken} ({SEQUENCE} BIGINT UNSIGNED NOT NULL PRIMARY KEY,"
+                f" {columns}) ENGINE=InnoDB"
+            ),
             f"DELETE FROM {self._taken}",
             f"INSERT INTO {self._taken} SELECT {SEQUENCE}, {keys} FROM {self.log} ORDER BY {SEQUENCE} LIMIT {limit}",
         )
@@ -140,9 +175,18 @@ class Twin:
     def apply(self) -> tuple[str, ...]:
         """Take the twins of the noted keys away, write them as their originals are now, drop the entries."""
         return (
-            f"DELETE b FROM {self._taken} k STRAIGHT_JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'k')}",
-            f"{self._insert()} FROM {self._keys} STRAIGHT_JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'k')}",
-            f"DELETE l FROM {self._taken} k STRAIGHT_JOIN {self.log} l FORCE INDEX (PRIMARY) ON l.{SEQUENCE} = k.{SEQUENCE}",
+            (
+                f"DELETE b FROM {self._taken} k STRAIGHT_JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND"
+                f" {self._same_key('b', 'k')}"
+            ),
+            (
+                f"{self._insert()} FROM {self._keys} STRAIGHT_JOIN {self._aliased('a')} ON {self._is('a.', self.live)}"
+                f" AND {self._same_key('a', 'k')}"
+            ),
+            (
+                f"DELETE l FROM {self._taken} k STRAIGHT_JOIN {self.log} l FORCE INDEX (PRIMARY) ON l.{SEQUENCE} ="
+                f" k.{SEQUENCE}"
+            ),
         )
 
     # -- comparison -------------------------------------------------------------------------------
@@ -159,7 +203,9 @@ class Twin:
         return f"NOT EXISTS (SELECT 1 FROM {self.log} l WHERE {self._same_key('l', alias)})"
 
     def differing(self) -> str:
-        """How many of the applied keys have unequal rows although no further change of them is logged, at one snapshot."""
+        """How many of the applied keys have unequal rows although no further change of them is logged, at one
+        snapshot.
+        """
         tenant = self.quote(self.table.columns[0])
         unequal = f"(a.{tenant} IS NULL) <> (b.{tenant} IS NULL) OR (a.{tenant} IS NOT NULL AND {self._differ()})"
         return (
@@ -170,20 +216,31 @@ class Twin:
         )
 
     def compare(self) -> tuple[str, str]:
-        """Two statements: rows of the live id and those without an equal twin; twins without an original. Waiting keys do not count."""
+        """Two statements: rows of the live id and those without an equal twin; twins without an original. Waiting keys
+        do not count.
+        """
         tenant = self.quote(self.table.columns[0])
         missing = f"(b.{tenant} IS NULL OR {self._differ()}) AND {self._not_waiting('a')}"
         return (
-            f"SELECT COUNT(*), COALESCE(SUM({missing}), 0) FROM {self._aliased('a')}"
-            f" LEFT JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'a')} WHERE {self._is('a.', self.live)}",
-            f"SELECT COUNT(*) FROM {self._aliased('b')}"
-            f" LEFT JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'b')}"
-            f" WHERE {self._is('b.', self.other)} AND a.{tenant} IS NULL AND {self._not_waiting('b')}",
+            (
+                f"SELECT COUNT(*), COALESCE(SUM({missing}), 0) FROM {self._aliased('a')} LEFT JOIN {self._aliased('b')}"
+                f" ON {self._is('b.', self.other)} AND {self._same_key('b', 'a')} WHERE {self._is('a.', self.live)}"
+            ),
+            (
+                f"SELECT COUNT(*) FROM {self._aliased('b')}"
+                f" LEFT JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'b')}"
+                f" WHERE {self._is('b.', self.other)} AND a.{tenant} IS NULL AND {self._not_waiting('b')}"
+            ),
         )
 
     def purge(self, until: Sequence[str] | None) -> str:
-        """Delete the twins up to a key; by its index, so that no other tenant's locks are met where the key begins with the tenant."""
-        return f"DELETE a FROM {self._aliased('a')} WHERE {self._is('a.', self.other)}{self._beyond(until, '<', '<=') if until else ''}"
+        """Delete the twins up to a key; by its index, so that no other tenant's locks are met where the key begins with
+        the tenant.
+        """
+        return (
+            f"DELETE a FROM {self._aliased('a')} WHERE"
+            f" {self._is('a.', self.other)}{self._beyond(until, '<', '<=') if until else ''}"
+        )
 
     def exists(self) -> str:
         return f"SELECT EXISTS (SELECT 1 FROM {self.name} WHERE {self._is('', self.other)})"

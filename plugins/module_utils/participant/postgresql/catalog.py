@@ -13,7 +13,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Note, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import SCHEMA, TRIGGER_PREFIX, Work, quote
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
+    SCHEMA,
+    TRIGGER_PREFIX,
+    Work,
+    quote,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import PostgreSQLSession
@@ -22,30 +27,40 @@ if TYPE_CHECKING:
 _UPDATE_EVENT = 16  # bit of pg_trigger.tgtype
 
 _TABLES = f"""
-SELECT n.nspname, c.relname, c.relkind, c.relispartition, c.relpages, c.reltuples, pg_total_relation_size(c.oid) AS size,
+SELECT n.nspname, c.relname, c.relkind, c.relispartition, c.relpages, c.reltuples,
+ pg_total_relation_size(c.oid) AS size,
  pg_get_userbyid(c.relowner) AS owner, pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS hidden,
  EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
  ARRAY(SELECT rulename::text FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1' ORDER BY 1) AS rules,
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'x' ORDER BY 1) AS exclusions,
- ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u') AND k.condeferrable ORDER BY 1) AS deferrable,
- ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.confrelid = c.oid AND (k.confdeltype IN ('r', 'c', 'n', 'd')) ORDER BY 1) AS strict_references,
+ ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u')
+  AND k.condeferrable ORDER BY 1) AS deferrable,
+ ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.confrelid = c.oid AND (k.confdeltype IN ('r', 'c', 'n', 'd'))
+  ORDER BY 1) AS strict_references,
  ARRAY(SELECT ROW(tgname, tgtype, tgenabled)::text FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
   AND t.tgenabled <> 'D' AND t.tgname NOT LIKE '{TRIGGER_PREFIX}%' ORDER BY 1) AS triggers,
- ARRAY(SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(n, o) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n
-  ORDER BY k.o)::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL ORDER BY 1) AS indexes,
- ARRAY(SELECT pubname::text FROM pg_publication_tables p WHERE p.schemaname = n.nspname AND p.tablename = c.relname ORDER BY 1) AS publications
+ ARRAY(SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(n, o) JOIN pg_attribute a
+  ON a.attrelid = c.oid AND a.attnum = k.n
+  ORDER BY k.o)::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+   ORDER BY 1) AS indexes,
+ ARRAY(SELECT pubname::text FROM pg_publication_tables p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
+  ORDER BY 1) AS publications
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> 'information_schema' AND n.nspname <> '{SCHEMA}' AND n.nspname NOT LIKE 'pg\\_%'"""
+WHERE c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> 'information_schema' AND n.nspname <> '{SCHEMA}'
+ AND n.nspname NOT LIKE 'pg\\_%'"""
 
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attidentity, a.attgenerated
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> '{SCHEMA}' AND n.nspname NOT LIKE 'pg\\_%'"""
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> '{SCHEMA}'
+ AND n.nspname NOT LIKE 'pg\\_%'"""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What only PostgreSQL knows of a table; ``row`` is one of the query above, ``types`` and ``always`` are by column."""
+    """What only PostgreSQL knows of a table; ``row`` is one of the query above, ``types`` and ``always`` are by
+    column.
+    """
 
     row: Mapping[str, Any]
     types: Mapping[str, str]
@@ -118,10 +133,14 @@ def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str
 
 def _materialized(name: str, detail: Detail) -> TableFacts:
     """A materialised view as a table that cannot be moved; an operator can only ignore it."""
-    return TableFacts(name, tuple(Column(column, kind) for column, kind in detail.types.items()), primary_key=tuple(detail.types))
+    return TableFacts(
+        name, tuple(Column(column, kind) for column, kind in detail.types.items()), primary_key=tuple(detail.types)
+    )
 
 
-def notes_of(table: TableFacts, detail: Detail, tenant: Sequence[str], ids: Sequence[str], may_exempt: bool) -> tuple[Note, ...]:
+def notes_of(
+    table: TableFacts, detail: Detail, tenant: Sequence[str], ids: Sequence[str], may_exempt: bool
+) -> tuple[Note, ...]:
     """What forbids strategies for a table with tenant columns.
 
     :param may_exempt: the user may switch off the application's triggers in its session.
@@ -129,29 +148,63 @@ def notes_of(table: TableFacts, detail: Detail, tenant: Sequence[str], ids: Sequ
     name, row = table.name, detail.row
     notes = _unfit_kinds(name, row)
     if row["hidden"]:
-        notes.append(Note(f"Row security hides rows of {name} from this user.", "Let the table's owner run the migration, or a user with BYPASSRLS."))
+        notes.append(
+            Note(
+                f"Row security hides rows of {name} from this user.",
+                "Let the table's owner run the migration, or a user with BYPASSRLS.",
+            )
+        )
     if row["rules"]:
         notes.append(Note(f"Rule {row['rules'][0]} rewrites changes of {name}.", "Replace the rule by a trigger."))
     if row["publications"]:
-        notes.append(Note(f"Publication {row['publications'][0]} sends changes of {name} to others.", "Take the table out of it for the migration."))
+        notes.append(
+            Note(
+                f"Publication {row['publications'][0]} sends changes of {name} to others.",
+                "Take the table out of it for the migration.",
+            )
+        )
     for column in tenant:
         notes += _unfit_ids(table, detail, column, ids)
     if row["exclusions"]:
-        notes.append(Note(f"Exclusion constraint {row['exclusions'][0]} of {name} may forbid a copy.", "Choose in_place.", (TWIN,)))
+        notes.append(
+            Note(
+                f"Exclusion constraint {row['exclusions'][0]} of {name} may forbid a copy.", "Choose in_place.", (TWIN,)
+            )
+        )
     if row["deferrable"]:
-        notes.append(Note(f"Key {row['deferrable'][0]} of {name} is deferrable, ON CONFLICT cannot use it.", "Choose in_place.", (TWIN,)))
+        notes.append(
+            Note(
+                f"Key {row['deferrable'][0]} of {name} is deferrable, ON CONFLICT cannot use it.",
+                "Choose in_place.",
+                (TWIN,),
+            )
+        )
     firing = [trigger for trigger in detail.triggers if trigger[2] in "AR"]
     if firing:
-        notes.append(Note(f"Trigger {firing[0][0]} of {name} fires in every session (ENABLE ALWAYS or REPLICA).", "Enable it as an ordinary trigger."))
+        notes.append(
+            Note(
+                f"Trigger {firing[0][0]} of {name} fires in every session (ENABLE ALWAYS or REPLICA).",
+                "Enable it as an ordinary trigger.",
+            )
+        )
     changing = [trigger for trigger in detail.triggers if trigger[1] & _UPDATE_EVENT]
-    advice = "Grant it: GRANT SET ON PARAMETER session_replication_role TO the migration's user (from PostgreSQL 15), or use a superuser."
+    advice = (
+        "Grant it: GRANT SET ON PARAMETER session_replication_role TO the migration's user (from PostgreSQL 15), or use"
+        " a superuser."
+    )
     if changing and not may_exempt:
-        reason = f"Trigger {changing[0][0]} of {name} would fire when the rows move, and this user may not exempt its session."
+        reason = (
+            f"Trigger {changing[0][0]} of {name} would fire when the rows move, and this user may not exempt its"
+            " session."
+        )
         notes.append(Note(reason, advice, (IN_PLACE,)))
     secondary = [key.name for key in table.unique_keys if set(key.columns) != set(table.primary_key)]
     if secondary and row["strict_references"] and not may_exempt:
         held = row["strict_references"][0]
-        reason = f"Rows of {name} may exchange values of {secondary[0]} while {held} refers to them; copies need an exempt session then"
+        reason = (
+            f"Rows of {name} may exchange values of {secondary[0]} while {held} refers to them; copies need an exempt"
+            " session then"
+        )
         notes.append(Note(reason, advice, (TWIN,)))
     return tuple(notes)
 
@@ -159,11 +212,21 @@ def notes_of(table: TableFacts, detail: Detail, tenant: Sequence[str], ids: Sequ
 def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
     ignore = f'Choose another way for it and ignore it: `{name}: {{ignore: "<reason>"}}`.'
     if row["relkind"] == "m":
-        return [Note(f"Materialised view {name} holds the tenant's id.", f"Refresh it after each switch and {ignore[0].lower()}{ignore[1:]}")]
+        return [
+            Note(
+                f"Materialised view {name} holds the tenant's id.",
+                f"Refresh it after each switch and {ignore[0].lower()}{ignore[1:]}",
+            )
+        ]
     if row["relkind"] == "p":
         return [Note(f"Table {name} is partitioned, which is not supported.", ignore)]
     if row["relkind"] == "f":
-        return [Note(f"Table {name} is a foreign table, which is not supported.", "Make its own database a participant, and ignore it here.")]
+        return [
+            Note(
+                f"Table {name} is a foreign table, which is not supported.",
+                "Make its own database a participant, and ignore it here.",
+            )
+        ]
     if row["inherits"]:
         return [Note(f"Table {name} takes part in inheritance, which is not supported.", ignore)]
     return []
@@ -177,9 +240,19 @@ def _unfit_ids(table: TableFacts, detail: Detail, column: str, ids: Sequence[str
     notes = []
     for tenant_id in ids:
         if kind == "uuid" and not _is_uuid(tenant_id):
-            notes.append(Note(f"Column {column} of {table.name} is of type uuid, the id {tenant_id} is none.", "Correct the tenant's id."))
+            notes.append(
+                Note(
+                    f"Column {column} of {table.name} is of type uuid, the id {tenant_id} is none.",
+                    "Correct the tenant's id.",
+                )
+            )
         if length and len(tenant_id) > length:
-            notes.append(Note(f"Column {column} of {table.name} holds {length} characters, the id {tenant_id} has more.", "Widen the column."))
+            notes.append(
+                Note(
+                    f"Column {column} of {table.name} holds {length} characters, the id {tenant_id} has more.",
+                    "Widen the column.",
+                )
+            )
     return notes
 
 
@@ -188,7 +261,9 @@ def _is_uuid(value: str) -> bool:
     return len(value) == 36 and len(digits) == 32 and all(character in "0123456789abcdefABCDEF" for character in digits)
 
 
-def make_works(catalog: Mapping[str, TableFacts], details: Mapping[str, Detail], plans: Iterable[TablePlan]) -> list[Work]:
+def make_works(
+    catalog: Mapping[str, TableFacts], details: Mapping[str, Detail], plans: Iterable[TablePlan]
+) -> list[Work]:
     """What the verbs need of each planned table.
 
     :raises Refused: a planned table is gone.
@@ -200,7 +275,9 @@ def make_works(catalog: Mapping[str, TableFacts], details: Mapping[str, Detail],
         if plan.table not in catalog:
             raise Refused(f"Table {plan.table} is planned but does not exist any more.", "Make a new plan.")
         table, detail = catalog[plan.table], details[plan.table]
-        columns = tuple(column.name for column in table.columns if not column.generated and column.name not in plan.tenant_columns)
+        columns = tuple(
+            column.name for column in table.columns if not column.generated and column.name not in plan.tenant_columns
+        )
         works.append(
             Work(
                 number,
@@ -216,21 +293,33 @@ def make_works(catalog: Mapping[str, TableFacts], details: Mapping[str, Detail],
                 columns,
                 tuple(column for column in columns if column in detail.always),
                 bool(detail.triggers),
-                any(set(columns) - {*plan.tenant_columns, *plan.key} for columns in (table.primary_key, *(key.columns for key in table.unique_keys))),
+                any(
+                    set(columns) - {*plan.tenant_columns, *plan.key}
+                    for columns in (table.primary_key, *(key.columns for key in table.unique_keys))
+                ),
             )
         )
     return works
 
 
-def table_digest(session: PostgreSQLSession, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
+def table_digest(
+    session: PostgreSQLSession, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
+) -> tuple[int, str]:
     """See :meth:`~.database.Database.table_digest`; the server hashes, rows stay where they are."""
     schema, _dot, relation = table.name.rpartition(".")
     sql = quote(schema or session.default_schema, relation)
     types = {column.name: column.type for column in table.columns}
-    own = {column: f"{literal(tenant_id)}::text::{types[column]}" for column in tenant if types[column] != "uuid" or _is_uuid(tenant_id)}
+    own = {
+        column: f"{literal(tenant_id)}::text::{types[column]}"
+        for column in tenant
+        if types[column] != "uuid" or _is_uuid(tenant_id)
+    }
     if not own:
         return 0, "0"
-    shown = [f"nullif({quote(column.name)}, {own[column.name]})" if column.name in own else quote(column.name) for column in table.columns]
+    shown = [
+        f"nullif({quote(column.name)}, {own[column.name]})" if column.name in own else quote(column.name)
+        for column in table.columns
+    ]
     condition = " OR ".join(f"{quote(column)} = {value}" for column, value in own.items())
     # a sum does not depend on the rows' order; 60 of 128 bits of each row's hash
     number = f"('x' || substr(md5(ROW({', '.join(shown)})::text), 1, 15))::bit(60)::bigint::numeric"

@@ -1,10 +1,11 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Constraints of PostgreSQL that rows would break when they change their id: found by the plan, not by a window that holds requests.
+"""Constraints of PostgreSQL that rows would break when they change their id: found by the plan, not by a window that
+holds requests.
 
-A constraint may have been added NOT VALID, or call a function whose answer has changed: old rows break it, and PostgreSQL
-checks every row that is changed or copied (manual, ALTER TABLE).
+A constraint may have been added NOT VALID, or call a function whose answer has changed: old rows break it, and
+PostgreSQL checks every row that is changed or copied (manual, ALTER TABLE).
 """
 
 from __future__ import annotations
@@ -24,10 +25,21 @@ if TYPE_CHECKING:
 
 
 def broken_constraints(
-    connection: Connection, catalog: Mapping[str, TableFacts], details: Mapping[str, Detail], planned: Sequence[TablePlan], live_id: str, other_id: str
+    connection: Connection,
+    catalog: Mapping[str, TableFacts],
+    details: Mapping[str, Detail],
+    planned: Sequence[TablePlan],
+    live_id: str,
+    other_id: str,
 ) -> list[Refusal]:
-    """One refusal for each constraint of *planned* tables that a row of *live_id* would break under *other_id*; one query each."""
-    dialect = Dialect(lambda table: details[table].sql, quote, lambda table, column, tenant_id: f"{literal(tenant_id)}::{details[table].types[column]}")
+    """One refusal for each constraint of *planned* tables that a row of *live_id* would break under *other_id*; one
+    query each.
+    """
+    dialect = Dialect(
+        lambda table: details[table].sql,
+        quote,
+        lambda table, column, tenant_id: f"{literal(tenant_id)}::{details[table].types[column]}",
+    )
     found = list(dangling(catalog, planned, dialect, live_id, other_id))
     for plan in planned:
         found += _checks(connection, details[plan.table], plan, dialect, live_id, other_id)
@@ -40,24 +52,48 @@ def _checks(
 ) -> Iterator[tuple[str, Refusal]]:
     """Each CHECK of a table, asked about the rows as they will stand under the other id."""
     moved = {
-        column: assignment(quote(column), detail.types[column], live_id, other_id).partition(" = ")[2] for column in plan.tenant_columns
+        column: assignment(quote(column), detail.types[column], live_id, other_id).partition(" = ")[2]
+        for column in plan.tenant_columns
     }
-    rows = ", ".join(f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types)
-    checks = f"SELECT conname, pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid = {literal(detail.sql)}::regclass ORDER BY 1"
+    rows = ", ".join(
+        f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
+    )
+    checks = (
+        "SELECT conname, pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid ="
+        f" {literal(detail.sql)}::regclass ORDER BY 1"
+    )
     for name, condition in execute(connection, checks).all():
         query = (
-            f"SELECT 1 FROM (SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}) AS {quote(detail.relation)}"
-            f" WHERE ({condition}) IS FALSE LIMIT 1"
+            f"SELECT 1 FROM (SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}) AS"
+            f" {quote(detail.relation)} WHERE ({condition}) IS FALSE LIMIT 1"
         )
-        reason = f"Check constraint {name} of {plan.table} does not hold for a row of {live_id} when it stands under {other_id}."
-        yield query, Refusal(plan.table, reason, "Correct the rows or the constraint; it is checked for every row that is changed or copied.")
+        reason = (
+            f"Check constraint {name} of {plan.table} does not hold for a row of {live_id} when it stands under"
+            f" {other_id}."
+        )
+        yield (
+            query,
+            Refusal(
+                plan.table,
+                reason,
+                "Correct the rows or the constraint; it is checked for every row that is changed or copied.",
+            ),
+        )
 
 
 def _keys_not_valid(
-    connection: Connection, catalog: Mapping[str, TableFacts], detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str
+    connection: Connection,
+    catalog: Mapping[str, TableFacts],
+    detail: Detail,
+    plan: TablePlan,
+    dialect: Dialect,
+    live_id: str,
 ) -> Iterator[tuple[str, Refusal]]:
     """Foreign keys that were added NOT VALID and that the strategy asks about."""
-    names = f"SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND conrelid = {literal(detail.sql)}::regclass"
+    names = (
+        "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND conrelid ="
+        f" {literal(detail.sql)}::regclass"
+    )
     unproven = set(execute(connection, names).scalars())
     for key in catalog[plan.table].foreign_keys:
         asked = plan.strategy == TWIN or {*key.columns} & {*plan.tenant_columns}
@@ -69,10 +105,22 @@ def _keys_not_valid(
             f"SELECT 1 FROM {detail.sql} c WHERE ({_own(plan, dialect, live_id, 'c.')}) AND {complete}"
             f" AND NOT EXISTS (SELECT FROM {dialect.table(key.table)} p WHERE {same}) LIMIT 1"
         )
-        reason = f"Foreign key {key.name} of {plan.table} is NOT VALID, and a row of {live_id} refers to nothing in {key.table}."
-        yield query, Refusal(plan.table, reason, f"Correct the rows until ALTER TABLE {detail.sql} VALIDATE CONSTRAINT {quote(key.name)} succeeds.")
+        reason = (
+            f"Foreign key {key.name} of {plan.table} is NOT VALID, and a row of {live_id} refers to nothing in"
+            f" {key.table}."
+        )
+        yield (
+            query,
+            Refusal(
+                plan.table,
+                reason,
+                f"Correct the rows until ALTER TABLE {detail.sql} VALIDATE CONSTRAINT {quote(key.name)} succeeds.",
+            ),
+        )
 
 
 def _own(plan: TablePlan, dialect: Dialect, live_id: str, prefix: str = "") -> str:
     """Condition: a row of the live id."""
-    return " OR ".join(f"{prefix}{quote(column)} = {dialect.value(plan.table, column, live_id)}" for column in plan.tenant_columns)
+    return " OR ".join(
+        f"{prefix}{quote(column)} = {dialect.value(plan.table, column, live_id)}" for column in plan.tenant_columns
+    )

@@ -4,11 +4,11 @@
 """PostgreSQL as a participant, with the strategies ``twin`` and ``in_place``.
 
 Every trigger is made while staging, disabled where it is not needed yet. The window only switches triggers, which
-PostgreSQL does transactionally, so barrier, turn and undo are one transaction each and there is nothing between before and
-after. Forward and reverse are the same code: the logs and fences of both ids exist from the stage on.
+PostgreSQL does transactionally, so barrier, turn and undo are one transaction each and there is nothing between before
+and after. Forward and reverse are the same code: the logs and fences of both ids exist from the stage on.
 
-Chunks and logged keys are written by one session, never at the same time: a key that was applied before a chunk's snapshot
-is in the snapshot, one that is applied after it repairs the twin.
+Chunks and logged keys are written by one session, never at the same time: a key that was applied before a chunk's
+snapshot is in the snapshot, one that is applied after it repairs the twin.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import read_catalog, table_digest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import (
+    read_catalog,
+    table_digest,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import Inspector
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
     READ_ONLY,
@@ -47,7 +50,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     shifts,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.stage import Remover, Stager
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.status import read_replica_lag, read_status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.status import (
+    read_replica_lag,
+    read_status,
+)
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -69,7 +75,9 @@ class PostgreSQL(PostgreSQLSession):
     # -- reading ----------------------------------------------------------------------------------
 
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return self.retrying(lambda: Inspector(self, migration, source_id, target_id).run(), READ_TIMEOUT_MS, (), "inspect")
+        return self.retrying(
+            lambda: Inspector(self, migration, source_id, target_id).run(), READ_TIMEOUT_MS, (), "inspect"
+        )
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.retrying(lambda: read_status(self, migration, source_id, target_id), READ_TIMEOUT_MS, (), "status")
@@ -86,7 +94,9 @@ class PostgreSQL(PostgreSQLSession):
     def snapshot(self) -> tuple[str, ...]:
         return (READ_ONLY,)
 
-    def table_digest(self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str) -> tuple[int, str]:
+    def table_digest(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
+    ) -> tuple[int, str]:
         return table_digest(self, connection, table, tenant, tenant_id)
 
     def display_name(self, schema: str | None, table: str) -> str:
@@ -142,18 +152,28 @@ class PostgreSQL(PostgreSQLSession):
 
     def record_session(self, connection: Connection, migration: str) -> None:
         """Note which session works, so that the next controller can end it."""
-        session = "session_pid = pg_backend_pid(), session_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"
-        connection.execute(sa.text(f"UPDATE {SCHEMA}.migration SET {session} WHERE migration = :migration"), {"migration": migration})
+        session = (
+            "session_pid = pg_backend_pid(), session_start = (SELECT backend_start FROM pg_stat_activity WHERE pid ="
+            " pg_backend_pid())"
+        )
+        connection.execute(
+            sa.text(f"UPDATE {SCHEMA}.migration SET {session} WHERE migration = :migration"), {"migration": migration}
+        )
 
     def _terminate(self, connection: Connection, state: State) -> None:
-        """End the session that the row names, if it still is the same one, and wait until it is gone: its locks are then free."""
+        """End the session that the row names, if it still is the same one, and wait until it is gone: its locks are
+        then free.
+        """
         session = {"pid": state.session_pid, "start": state.session_start}
         alive = "FROM pg_stat_activity WHERE pid = :pid AND backend_start = :start AND pid <> pg_backend_pid()"
         connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) {alive}"), session)
         deadline = time.monotonic() + TURN_TIMEOUT_MS / 1000
         while connection.execute(sa.text(f"SELECT pg_stat_clear_snapshot(), pid {alive}"), session).first():
             if time.monotonic() >= deadline:
-                raise Timeout(f"{self.label}: the session {state.session_pid} of an older run does not end.", "End it and run the same command again.")
+                raise Timeout(
+                    f"{self.label}: the session {state.session_pid} of an older run does not end.",
+                    "End it and run the same command again.",
+                )
             time.sleep(0.01)
 
     def prelude(self, move: Move, timeout_ms: int) -> int:
@@ -163,7 +183,11 @@ class PostgreSQL(PostgreSQLSession):
             return 0
         self._need_staged(state, move.from_id)
         # autovacuum gives way to the barrier's lock
-        older = {transaction: row for transaction, row in self.writers(state.works).items() if row["backend"] != "autovacuum worker"}
+        older = {
+            transaction: row
+            for transaction, row in self.writers(state.works).items()
+            if row["backend"] != "autovacuum worker"
+        }
         while older:
             if time.monotonic() >= deadline:
                 raise self.culprits_error(state.works, "prelude", timeout_ms)
@@ -171,7 +195,9 @@ class PostgreSQL(PostgreSQLSession):
             older = {transaction: row for transaction, row in self.writers(state.works).items() if transaction in older}
         total = 0
         while True:
-            applied = self.retrying(lambda: self.apply_log(move, state.scheme.twins), timeout_ms, state.works, "prelude")
+            applied = self.retrying(
+                lambda: self.apply_log(move, state.scheme.twins), timeout_ms, state.works, "prelude"
+            )
             total += applied
             if applied <= LEFT_FOR_THE_BARRIER:
                 return total
@@ -187,7 +213,9 @@ class PostgreSQL(PostgreSQLSession):
             return self.owned_state(connection, move)
 
     def apply_log(self, move: Move, works: Sequence[Work]) -> int:
-        """Apply all visible logged keys of *works* in one transaction at one snapshot, verified; returns their number."""
+        """Apply all visible logged keys of *works* in one transaction at one snapshot, verified; returns their
+        number.
+        """
         with self.transaction(REPEATABLE_READ) as connection:
             self.prologue(connection, move.migration)
             self.exempt(connection, works)
@@ -225,7 +253,8 @@ class PostgreSQL(PostgreSQLSession):
         wrong = [f"{work.name} ({count})" for work, count in zip(todo, differing, strict=True) if count]
         if wrong:
             raise Refused(
-                f"{self.label}: rows under {live} and {other} differ after their keys were applied: {', '.join(wrong)}.",
+                f"{self.label}: rows under {live} and {other} differ after their keys were applied:"
+                f" {', '.join(wrong)}.",
                 "Look for triggers or rules that change rows while they are written; remove the stage and stage again.",
             )
         execute(connection, scheme.empty_log(role, todo))
@@ -235,7 +264,10 @@ class PostgreSQL(PostgreSQLSession):
         if state.state != STAGED:
             raise Refused(f"{self.label} is {state.state}, not staged.", "Stage the migration first.")
         if state.live_id != live_id:
-            raise Refused(f"{self.label}: {state.live_id} is live, not {live_id}.", "Look at the status: this direction has been done already.")
+            raise Refused(
+                f"{self.label}: {state.live_id} is live, not {live_id}.",
+                "Look at the status: this direction has been done already.",
+            )
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         tables: list[Work] = []
@@ -261,8 +293,17 @@ class PostgreSQL(PostgreSQLSession):
         moved = self._move_rows(connection, state, move.from_id, move.to_id)
         role = scheme.role(move.from_id)
         self._flip(connection, state, BARRED, role)
-        copied = sum(rows for name, rows in state.progress.get("rows", {}).items() if any(work.name == name for work in scheme.twins))
-        result = {"rows": moved + copied, "moved": moved, "applied": applied, "locked_ms": round((time.monotonic() - begin) * 1000)}
+        copied = sum(
+            rows
+            for name, rows in state.progress.get("rows", {}).items()
+            if any(work.name == name for work in scheme.twins)
+        )
+        result = {
+            "rows": moved + copied,
+            "moved": moved,
+            "applied": applied,
+            "locked_ms": round((time.monotonic() - begin) * 1000),
+        }
         self.write_state(connection, move, BARRED, move.from_id, {**state.progress, "barrier": result})
         return result
 

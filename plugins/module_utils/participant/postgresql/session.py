@@ -1,7 +1,9 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions with PostgreSQL: connecting, time-outs, retries behind other sessions' locks, and the migration's state row."""
+"""Sessions with PostgreSQL: connecting, time-outs, retries behind other sessions' locks, and the migration's state
+row.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Refused,
+    Superseded,
+    Timeout,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FORMAT, Move
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database, execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.settings import behind_a_pooler, configure, refuse_pooler
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    Database,
+    execute,
+    first_line,
+    literal,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.settings import (
+    behind_a_pooler,
+    configure,
+    refuse_pooler,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import SCHEMA, Scheme, Work
 
 with suppress(ImportError):
@@ -34,7 +51,9 @@ DEADLOCK_TIMEOUT_MS = 10
 """Autovacuum yields after this time; longer than the lock time-out and it never does."""
 PATIENCE = 5
 LONG_LOCK_TIMEOUT_MS = 1300
-"""A user who may not set ``deadlock_timeout`` (1 s) must, after some short attempts, wait longer than it for autovacuum to yield."""
+"""A user who may not set ``deadlock_timeout`` (1 s) must, after some short attempts, wait longer than it for autovacuum
+to yield.
+"""
 IDLE_TIMEOUT_MS = 2000
 """A paused controller's transaction ends after this, and its locks with it."""
 REPEATABLE_READ = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
@@ -101,8 +120,11 @@ class PostgreSQLSession(Database):
 
     def connect_args(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {
-            "application_name": "zdm.landscape", "connect_timeout": 5, "client_encoding": "UTF8", "prepare_threshold": None,
-        }  # fmt: skip
+            "application_name": "zdm.landscape",
+            "connect_timeout": 5,
+            "client_encoding": "UTF8",
+            "prepare_threshold": None,
+        }
         if self.options.get("ca_file"):
             arguments |= {"sslmode": "verify-full", "sslrootcert": os.fspath(self.options["ca_file"])}
         elif self.options.get("ssl"):
@@ -123,22 +145,32 @@ class PostgreSQLSession(Database):
         return connection
 
     def refused_login(self, message: str) -> bool:
-        return any(words in message for words in ("authentication failed", "no password supplied", "is not permitted to log in")) or (
-            "role " in message and "does not exist" in message
-        )
+        return any(
+            words in message
+            for words in ("authentication failed", "no password supplied", "is not permitted to log in")
+        ) or ("role " in message and "does not exist" in message)
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         sqlstate = getattr(error.orig, "sqlstate", None) or ""
         if error.connection_invalidated or sqlstate in ("57P01", "25P03") or sqlstate.startswith("08"):
-            return Unreachable(f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again.")
+            return Unreachable(
+                f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again."
+            )
         if sqlstate in _CONTENTION:
-            return Contended(f"{self.label}: {first_line(error)}.", "Run the same command again when the other session has ended.")
+            return Contended(
+                f"{self.label}: {first_line(error)}.", "Run the same command again when the other session has ended."
+            )
         if sqlstate == "57014":
-            return Timeout(f"{self.label}: {first_line(error)}.", "Run the same command again when the database is less busy.")
+            return Timeout(
+                f"{self.label}: {first_line(error)}.", "Run the same command again when the database is less busy."
+            )
         if sqlstate == "42501":
             return Refused(f"{self.label}: {first_line(error)}.", "Run the plan and grant the rights that it lists.")
         if sqlstate == "53100":
-            return ZdmError(f"{self.label}: {first_line(error)}.", "Make room on the database's disk and run the same command again.")
+            return ZdmError(
+                f"{self.label}: {first_line(error)}.",
+                "Make room on the database's disk and run the same command again.",
+            )
         return super().translate(error)
 
     def close(self) -> None:
@@ -146,7 +178,9 @@ class PostgreSQLSession(Database):
         self._abilities = {}
 
     def abilities(self, connection: Connection) -> dict[str, bool]:
-        """Settings that the user may change: ``session_replication_role``, ``deadlock_timeout``; asked once per connection."""
+        """Settings that the user may change: ``session_replication_role``, ``deadlock_timeout``; asked once per
+        connection.
+        """
         if not self._abilities:
             names = ("session_replication_role", "deadlock_timeout")
             superuser = execute(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").scalar_one()
@@ -169,10 +203,15 @@ class PostgreSQLSession(Database):
         }
         if self.abilities(connection)["deadlock_timeout"]:
             settings["deadlock_timeout"] = DEADLOCK_TIMEOUT_MS
-        execute(connection, "SELECT " + ", ".join(f"set_config('{name}', {literal(str(value))}, true)" for name, value in settings.items()))
+        execute(
+            connection,
+            "SELECT "
+            + ", ".join(f"set_config('{name}', {literal(str(value))}, true)" for name, value in settings.items()),
+        )
 
     def exempt(self, connection: Connection, works: Sequence[Work], always: bool = False) -> None:
-        """Keep the application's triggers from firing in this transaction, if there are any (or *always*) and the user may.
+        """Keep the application's triggers from firing in this transaction, if there are any (or *always*) and the user
+        may.
 
         Foreign keys' checks do not fire either: callers write rows only that are in step with their parents.
         """
@@ -210,30 +249,46 @@ class PostgreSQLSession(Database):
         """Transactions of other sessions that hold locks against ours on *tables*, by their virtual id."""
         names = ", ".join(literal(work.sql) for work in tables)
         sql = (
-            "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS username,"
-            " coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid, string_agg(DISTINCT l.relation::regclass::text, ', ') AS tables,"
-            " max((extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint) AS age_ms"
-            " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL"
-            " AND x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid"
-            f" WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY (ARRAY[{names}]::regclass[]::oid[])"
-            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid()"
-            " AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
-            " GROUP BY 1, 2, 3, 4, 5, 6, 7"
+            "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename,"
+            " '') AS username, coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid,"
+            " string_agg(DISTINCT l.relation::regclass::text, ', ') AS tables, max((extract(epoch FROM"
+            " clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint) AS age_ms FROM pg_locks l LEFT"
+            " JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND"
+            " x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts"
+            " p ON p.transaction = x.transactionid WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY"
+            f" (ARRAY[{names}]::regclass[]::oid[]) AND l.database = (SELECT oid FROM pg_database WHERE datname ="
+            " current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode IN ('RowExclusiveLock',"
+            " 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
+            " 'AccessExclusiveLock') GROUP BY 1, 2, 3, 4, 5, 6, 7"
         )
         with self.transaction() as connection:
             return {row.pop("virtualtransaction"): row for row in map(dict, execute(connection, sql).mappings())}
 
     def culprits_error(self, tables: Sequence[Work], doing: str, timeout_ms: int, cause: str = "") -> Timeout:
-        """A time-out that names the sessions in the way: process id, application, user, age; never their query's text."""
+        """A time-out that names the sessions in the way: process id, application, user, age; never their query's
+        text.
+        """
         found = list(self.writers(tables).values())
         if not found:
-            return Timeout(f"{self.label}: {doing} did not get its locks within {timeout_ms} ms. {cause}".rstrip(), "Run the same command again.", blockers=[])
+            return Timeout(
+                f"{self.label}: {doing} did not get its locks within {timeout_ms} ms. {cause}".rstrip(),
+                "Run the same command again.",
+                blockers=[],
+            )
         names = "; ".join(
-            (f"prepared transaction {row['gid']!r}" if row["gid"] else f"process {row['pid']} ({row['application'] or row['backend']}, user {row['username']})")
+            (
+                f"prepared transaction {row['gid']!r}"
+                if row["gid"]
+                else f"process {row['pid']} ({row['application'] or row['backend']}, user {row['username']})"
+            )
             + f" for {row['age_ms'] if row['age_ms'] is not None else 'unknown'} ms on {row['tables']}"
             for row in found
         )
-        return Timeout(f"{self.label}: {doing} waited {timeout_ms} ms for {names}.", "End these transactions and run the same command again.", blockers=found)
+        return Timeout(
+            f"{self.label}: {doing} waited {timeout_ms} ms for {names}.",
+            "End these transactions and run the same command again.",
+            blockers=found,
+        )
 
     # -- state row --------------------------------------------------------------------------------
 
@@ -251,10 +306,21 @@ class PostgreSQLSession(Database):
             return None
         if row["format"] > FORMAT:
             raise Refused(
-                f"{self.label}: the helper objects of {migration} have format {row['format']}, this release knows {FORMAT}.", "Use the newer release."
+                f"{self.label}: the helper objects of {migration} have format {row['format']}, this release knows"
+                f" {FORMAT}.",
+                "Use the newer release.",
             )
         scheme = Scheme(migration, row["source_id"], row["target_id"], [Work.load(work) for work in row["plan"]])
-        return State(row["epoch"], row["state"], row["live_id"], scheme, row["digest"], row["progress"], row["session_pid"], row["session_start"])
+        return State(
+            row["epoch"],
+            row["state"],
+            row["live_id"],
+            scheme,
+            row["digest"],
+            row["progress"],
+            row["session_pid"],
+            row["session_start"],
+        )
 
     def owned_state(self, connection: Connection, move: Move) -> State:
         """Lock the row and check that this controller may go on; the first thing that every verb does.
@@ -272,17 +338,27 @@ class PostgreSQLSession(Database):
         """See :meth:`owned_state`."""
         if state.epoch > move.epoch:
             raise Superseded(
-                f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken it over.",
+                f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken"
+                " it over.",
                 "Leave it to the newer run, or run the same command again.",
             )
         if state.scheme.ids != {"s": move.source_id, "t": move.target_id}:
             raise Refused(
-                f"{self.label}: migration {move.migration} is staged for the ids {' and '.join(state.scheme.ids.values())}, not for these.",
+                f"{self.label}: migration {move.migration} is staged for the ids"
+                f" {' and '.join(state.scheme.ids.values())}, not for these.",
                 "Remove the stage (abort) before you stage it for other ids.",
             )
 
-    def write_state(self, connection: Connection, move: Move, state: str, live_id: str, progress: dict[str, Any]) -> None:
+    def write_state(
+        self, connection: Connection, move: Move, state: str, live_id: str, progress: dict[str, Any]
+    ) -> None:
         """Update the row in the transaction that did the work."""
         assignments = "epoch = :epoch, state = :state, live_id = :live, progress = CAST(:progress AS jsonb)"
-        values = {"epoch": move.epoch, "state": state, "live": live_id, "progress": json.dumps(progress), "migration": move.migration}
+        values = {
+            "epoch": move.epoch,
+            "state": state,
+            "live": live_id,
+            "progress": json.dumps(progress),
+            "migration": move.migration,
+        }
         connection.execute(sa.text(f"UPDATE {SCHEMA}.migration SET {assignments} WHERE migration = :migration"), values)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a session of ours with PostgreSQL is, whatever role, database and server have as their defaults.
 
-Above all READ COMMITTED: at a higher level the first statement of a transaction takes its snapshot, and what others commit
-while the barrier waits for its lock is never seen (manual 13.2).
+Above all READ COMMITTED: at a higher level the first statement of a transaction takes its snapshot, and what others
+commit while the barrier waits for its lock is never seen (manual 13.2).
 """
 
 from __future__ import annotations
@@ -47,13 +47,27 @@ SETTINGS = {
     "quote_all_identifiers": "off",
     # how statements run: plans are made for small transactions
     "jit": "off",
-    **{f"enable_{node}": "on" for node in ("seqscan", "indexscan", "indexonlyscan", "bitmapscan", "hashjoin", "mergejoin", "nestloop", "sort", "material")},
+    **{
+        f"enable_{node}": "on"
+        for node in (
+            "seqscan",
+            "indexscan",
+            "indexonlyscan",
+            "bitmapscan",
+            "hashjoin",
+            "mergejoin",
+            "nestloop",
+            "sort",
+            "material",
+        )
+    },
     "check_function_bodies": "on",
     "default_tablespace": "",
     "default_table_access_method": "heap",
     "client_min_messages": "warning",
 }
-"""Every setting that changes what our statements mean, how long they may take or what is left of them (manual 20.11)."""
+"""Every setting that changes what our statements mean, how long they may take or what is left of them (manual 20.11).
+"""
 
 
 def configure(connection: Connection) -> str:
@@ -62,20 +76,29 @@ def configure(connection: Connection) -> str:
     Nothing but ``pg_catalog`` is searched before the operator's own schemas: a function there that is called like the
     server's would be run in its place.
     """
-    schemas = execute(connection, "SELECT schema FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS path(schema)").scalars().all()
+    schemas = (
+        execute(connection, "SELECT schema FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS path(schema)")
+        .scalars()
+        .all()
+    )
     own = [schema for schema in schemas if schema != "pg_catalog"]
     path = ", ".join('"' + schema.replace('"', '""') + '"' for schema in ("pg_catalog", *own))
-    values = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in {**SETTINGS, "search_path": path}.items())
+    values = ", ".join(
+        f"({literal(name)}, {literal(value)})" for name, value in {**SETTINGS, "search_path": path}.items()
+    )
     execute(
         connection,
-        # only known settings (they differ by version), and only those that differ: an unprivileged user may not set all of them
-        "SELECT pg_catalog.set_config(wanted.name, wanted.value, false)"
-        f" FROM (VALUES {values}) AS wanted(name, value) JOIN pg_catalog.pg_settings there ON there.name OPERATOR(pg_catalog.=) wanted.name"
-        " WHERE there.setting IS DISTINCT FROM wanted.value",
+        # only known settings (they differ by version), and only those that differ: an unprivileged user may not set all
+        # of them
+        f"SELECT pg_catalog.set_config(wanted.name, wanted.value, false) FROM (VALUES {values}) AS wanted(name, value)"
+        " JOIN pg_catalog.pg_settings there ON there.name OPERATOR(pg_catalog.=) wanted.name WHERE there.setting IS"
+        " DISTINCT FROM wanted.value",
     ).all()
     # what is acknowledged is on this server's disk: a crash right after the commit must not lose the barrier
     execute(
-        connection, "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+        connection,
+        "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE"
+        " pg_catalog.current_setting('synchronous_commit') = 'off'",
     ).all()
     connection.commit()
     return next((schema for schema in own if schema != "zdm"), "public")
@@ -84,8 +107,8 @@ def configure(connection: Connection) -> str:
 def refuse_pooler(connection: Connection, second: Connection, label: str) -> None:
     """Refuse a pooler or proxy that gives a session's next transaction to another session of the server.
 
-    Settings would be lost or, worse, left to the application's sessions. Such a pooler shows itself: two open connections
-    are served by one process of the server.
+    Settings would be lost or, worse, left to the application's sessions. Such a pooler shows itself: two open
+    connections are served by one process of the server.
 
     :param second: another connection, open at the same time; neither is in a transaction.
     :raises Refused: so it is.
@@ -93,7 +116,8 @@ def refuse_pooler(connection: Connection, second: Connection, label: str) -> Non
     first_pid, second_pid = (_server_process(each) for each in (connection, second))
     if first_pid == second_pid or first_pid != _server_process(connection):
         raise Refused(
-            f"{label}: a pooler or proxy (PgBouncer in transaction mode, for example) changes sessions between transactions.",
+            f"{label}: a pooler or proxy (PgBouncer in transaction mode, for example) changes sessions between"
+            " transactions.",
             "Give host and port of the server itself, or of a pool in session mode.",
         )
 

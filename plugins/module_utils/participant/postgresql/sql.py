@@ -4,8 +4,8 @@
 """The SQL of a migration in PostgreSQL: names of helper objects and the text of every statement. Pure, runs nothing.
 
 Helper objects lie in schema ``zdm`` or are triggers with the prefix ``zzz_zdm_`` (BEFORE triggers fire in the order of
-their names, so the fence sees what the application's triggers made of the row). The letter ``s`` or ``t`` in a name says
-whether the object belongs to the migration's source or target id.
+their names, so the fence sees what the application's triggers made of the row). The letter ``s`` or ``t`` in a name
+says whether the object belongs to the migration's source or target id.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, IN_PLACE, STAGED, STAGING, TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    BARRED,
+    IN_PLACE,
+    STAGED,
+    STAGING,
+    TWIN,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
 
 with suppress(ImportError):
@@ -39,7 +45,9 @@ STATE_TABLE = f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.migration (
   session_pid int, session_start timestamptz)"""
 
 # a plan that was made for a table without statistics would read a large table as a whole inside the window
-KEY_LOOKUPS_ONLY = "SELECT " + ", ".join(f"set_config('enable_{node}', 'off', true)" for node in ("seqscan", "hashjoin", "mergejoin", "material"))
+KEY_LOOKUPS_ONLY = "SELECT " + ", ".join(
+    f"set_config('enable_{node}', 'off', true)" for node in ("seqscan", "hashjoin", "mergejoin", "material")
+)
 
 
 def quote(*names: str) -> str:
@@ -91,7 +99,10 @@ class Work:
 
     def is_id(self, tenant_id: str, prefix: str = "") -> str:
         """Condition: a row is of *tenant_id*."""
-        parts = [f"{prefix}{quote(column)} = {value}" for column, value in zip(self.tenant, self.values(tenant_id), strict=True)]
+        parts = [
+            f"{prefix}{quote(column)} = {value}"
+            for column, value in zip(self.tenant, self.values(tenant_id), strict=True)
+        ]
         return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
     def values(self, tenant_id: str) -> list[str]:
@@ -153,10 +164,14 @@ class Scheme:
     def create_helpers(self) -> list[str]:
         """Functions and logs; they touch no table of the application."""
         body = (
-            "BEGIN RAISE EXCEPTION 'Tenant % is being migrated: table % takes no writes under this id.', TG_ARGV[0], TG_TABLE_NAME"
-            " USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Write under the id that the tenant is mapped to.'; END"
+            "BEGIN RAISE EXCEPTION 'Tenant % is being migrated: table % takes no writes under this id.', TG_ARGV[0],"
+            " TG_TABLE_NAME USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Write under the id that the"
+            " tenant is mapped to.'; END"
         )
-        result = [f"CREATE OR REPLACE FUNCTION {self.refuse}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $zdm${body}$zdm$"]
+        result = [
+            f"CREATE OR REPLACE FUNCTION {self.refuse}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog"
+            f" AS $zdm${body}$zdm$"
+        ]
         for work in self.twins:
             for role in "st":
                 result += self._create_log(work, role)
@@ -164,15 +179,19 @@ class Scheme:
 
     def _create_log(self, work: Work, role: str) -> list[str]:
         log = self.log(work, role)
-        columns = "".join(f", {quote(column)} {kind} NOT NULL" for column, kind in zip(work.key, work.key_types, strict=True))
+        columns = "".join(
+            f", {quote(column)} {kind} NOT NULL" for column, kind in zip(work.key, work.key_types, strict=True)
+        )
         into = f"INSERT INTO {log} ({work.listed(work.key)}) VALUES "
         new, old = (f"{into}({work.listed(work.key, row)});" for row in ("NEW.", "OLD."))
         body = f"BEGIN IF TG_ARGV[0] = 'new' THEN {new} ELSE {old} END IF; RETURN NULL; END"
         return [
             f"CREATE TABLE IF NOT EXISTS {log} (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY{columns})",
             # SECURITY DEFINER: the application's users have no rights on the log
-            f"CREATE OR REPLACE FUNCTION {self.note(work, role)}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            f" SET search_path = pg_catalog, pg_temp AS $zdm${body}$zdm$",
+            (
+                f"CREATE OR REPLACE FUNCTION {self.note(work, role)}() RETURNS trigger LANGUAGE plpgsql SECURITY"
+                f" DEFINER SET search_path = pg_catalog, pg_temp AS $zdm${body}$zdm$"
+            ),
             f"REVOKE ALL ON FUNCTION {self.note(work, role)}() FROM PUBLIC",
         ]
 
@@ -188,8 +207,10 @@ class Scheme:
         stranger = f"current_setting('zdm.worker', true) IS DISTINCT FROM {literal(self.migration)}"
         prefix = f"{TRIGGER_PREFIX}{self.hash}_{role}_fence_"
         return {
-            prefix + event.lower(): f"CREATE TRIGGER {prefix}{event.lower()} BEFORE {event} ON {work.sql} FOR EACH ROW"
-            f" WHEN (({condition}) AND {stranger}) EXECUTE FUNCTION {self.refuse}({literal(self.ids[role])})"
+            prefix + event.lower(): (
+                f"CREATE TRIGGER {prefix}{event.lower()} BEFORE {event} ON {work.sql} FOR EACH ROW"
+                f" WHEN (({condition}) AND {stranger}) EXECUTE FUNCTION {self.refuse}({literal(self.ids[role])})"
+            )
             for event, condition in (("INSERT", new), ("UPDATE", f"{old} OR {new}"), ("DELETE", old))
         }
 
@@ -204,13 +225,17 @@ class Scheme:
             ("delete", "DELETE", old, "old"),
         )
         return {
-            prefix + kind: f"CREATE TRIGGER {prefix}{kind} AFTER {event} ON {work.sql} FOR EACH ROW WHEN ({condition})"
-            f" EXECUTE FUNCTION {self.note(work, role)}({literal(which)})"
+            prefix + kind: (
+                f"CREATE TRIGGER {prefix}{kind} AFTER {event} ON {work.sql} FOR EACH ROW WHEN ({condition})"
+                f" EXECUTE FUNCTION {self.note(work, role)}({literal(which)})"
+            )
             for kind, event, condition, which in kinds
         }
 
     def flip(self, work: Work, on: Iterable[tuple[str, str]], off: Iterable[tuple[str, str]]) -> str:
-        """Switch triggers of one table; empty when it has none of them. Transactional, so a window is all or nothing."""
+        """Switch triggers of one table; empty when it has none of them. Transactional, so a window is all or
+        nothing.
+        """
         triggers = self.triggers(work)
         parts = [f"ENABLE ALWAYS TRIGGER {name}" for kind in sorted(on) for name in triggers.get(kind, ())]
         parts += [f"DISABLE TRIGGER {name}" for kind in sorted(off) for name in triggers.get(kind, ())]
@@ -236,8 +261,13 @@ class Scheme:
         """All rows of the in_place tables in ONE statement: foreign keys between them are checked at its end."""
         parts, counts = [], []
         for work in self.in_place:
-            new = [assignment(quote(column), kind, from_id, to_id) for column, kind in zip(work.tenant, work.tenant_types, strict=True)]
-            parts.append(f"m{work.number} AS (UPDATE {work.sql} SET {', '.join(new)} WHERE {work.is_id(from_id)} RETURNING 1)")
+            new = [
+                assignment(quote(column), kind, from_id, to_id)
+                for column, kind in zip(work.tenant, work.tenant_types, strict=True)
+            ]
+            parts.append(
+                f"m{work.number} AS (UPDATE {work.sql} SET {', '.join(new)} WHERE {work.is_id(from_id)} RETURNING 1)"
+            )
             counts.append(f"(SELECT count(*) FROM m{work.number})")
         return f"WITH {', '.join(parts)} SELECT {' + '.join(counts)}"
 
@@ -250,11 +280,11 @@ class Scheme:
     def apply(self, from_id: str, to_id: str, works: Sequence[Work], whole: bool = False) -> str:
         """Bring the twins of all logged keys up to date in ONE statement.
 
-        One snapshot for log and rows; deletes come before inserts, for secondary unique keys; foreign keys are checked at
-        the end, so the order of tables does not matter.
+        One snapshot for log and rows; deletes come before inserts, for secondary unique keys; foreign keys are checked
+        at the end, so the order of tables does not matter.
 
-        :param whole: where rows can exchange values of a unique key, take all logged rows away and insert them anew. Nowhere
-            else: foreign keys with ON DELETE CASCADE would take the children along.
+        :param whole: where rows can exchange values of a unique key, take all logged rows away and insert them anew.
+            Nowhere else: foreign keys with ON DELETE CASCADE would take the children along.
         """
         role = self.role(from_id)
         deletes, inserts, gone = [], [], []
@@ -262,34 +292,52 @@ class Scheme:
             n, log = work.number, self.log(work, role)
             deletes.append(f"k{n} AS MATERIALIZED {self._logged(work, log, to_id)}")
             anew = whole and work.exchanging
-            lost = "" if anew else f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND {work.same_key('a', f'k{n}')})"
-            deletes.append(f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {self._twin_of(work, f'k{n}')}{lost} RETURNING 1)")
+            lost = (
+                ""
+                if anew
+                else (
+                    f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')} AND"
+                    f" {work.same_key('a', f'k{n}')})"
+                )
+            )
+            deletes.append(
+                f"d{n} AS (DELETE FROM {work.sql} b USING k{n} WHERE {self._twin_of(work, f'k{n}')}{lost} RETURNING 1)"
+            )
             gone.append(f"(SELECT count(*) FROM d{n})")
             # the key too: 1.0 and 1.00 are equal, and so are two spellings of a citext, and yet they are not the same
-            changes = [f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in work.fixed]
+            changes = [
+                f"{quote(column)} = excluded.{quote(column)}" for column in work.columns if column not in work.fixed
+            ]
             then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
             conflict = "" if anew else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
-            source = f"{work.sql} a JOIN k{n} ON {work.same_key('a', f'k{n}')} WHERE {work.is_id(from_id, 'a.')} AND (SELECT n FROM gone) >= 0"
+            source = (
+                f"{work.sql} a JOIN k{n} ON {work.same_key('a', f'k{n}')} WHERE {work.is_id(from_id, 'a.')} AND (SELECT"
+                " n FROM gone) >= 0"
+            )
             inserts.append(f"u{n} AS ({self._insert(work, to_id, source)}{conflict} RETURNING 1)")
         parts = [*deletes, f"gone AS (SELECT {' + '.join(gone)} AS n)", *inserts]
-        return f"WITH {', '.join(parts)} SELECT {' + '.join(f'(SELECT count(*) FROM u{work.number})' for work in works)} + (SELECT n FROM gone)"
+        return (
+            f"WITH {', '.join(parts)} SELECT {' + '.join(f'(SELECT count(*) FROM u{work.number})' for work in works)} +"
+            " (SELECT n FROM gone)"
+        )
 
     def _logged(self, work: Work, log: str, to_id: str) -> str:
         return f"(SELECT DISTINCT {work.listed(work.key)}, {work.values(to_id)[0]} AS zdm_to FROM {log})"
 
     def _twin_of(self, work: Work, keys: str) -> str:
-        """The row ``b`` is the twin of a logged key. The id comes out of *keys*, not as a constant: the planner's statistics do not know the
-        twins yet, so it would take them for a single row and read all of them once for every key."""
+        """The row ``b`` is the twin of a logged key. The id comes out of *keys*, not as a constant: the planner's
+        statistics do not know the twins yet, so it would take them for a single row and read all of them once for every
+        key."""
         return f"b.{quote(work.tenant[0])} = {keys}.zdm_to AND {work.same_key('b', keys)}"
 
     def differing(self, from_id: str, to_id: str, works: Sequence[Work]) -> str:
         """Number of logged keys whose rows are not the same under both ids, per table."""
         role = self.role(from_id)
         return "SELECT " + ", ".join(
-            f"(SELECT count(*) FROM {self._logged(work, self.log(work, role), to_id)} k"
-            f" LEFT JOIN {work.sql} a ON {work.is_id(from_id, 'a.')} AND {work.same_key('a', 'k')}"
-            f" LEFT JOIN {work.sql} b ON {self._twin_of(work, 'k')}"
-            f" WHERE ROW({work.listed(work.columns, 'a.')})::text IS DISTINCT FROM ROW({work.listed(work.columns, 'b.')})::text)"
+            f"(SELECT count(*) FROM {self._logged(work, self.log(work, role), to_id)} k LEFT JOIN {work.sql} a ON"
+            f" {work.is_id(from_id, 'a.')} AND {work.same_key('a', 'k')} LEFT JOIN {work.sql} b ON"
+            f" {self._twin_of(work, 'k')} WHERE ROW({work.listed(work.columns, 'a.')})::text IS DISTINCT FROM"
+            f" ROW({work.listed(work.columns, 'b.')})::text)"
             for work in works
         )
 
@@ -297,7 +345,10 @@ class Scheme:
 
     def _insert(self, work: Work, to_id: str, source: str) -> str:
         columns = f"{quote(work.tenant[0])}, {work.listed(work.columns)}"
-        return f"INSERT INTO {work.sql} ({columns}) OVERRIDING SYSTEM VALUE SELECT {work.values(to_id)[0]}, {work.listed(work.columns, 'a.')} FROM {source}"
+        return (
+            f"INSERT INTO {work.sql} ({columns}) OVERRIDING SYSTEM VALUE SELECT {work.values(to_id)[0]},"
+            f" {work.listed(work.columns, 'a.')} FROM {source}"
+        )
 
     def _key_literals(self, work: Work, values: Sequence[str]) -> str:
         return ", ".join(f"{literal(value)}::{kind}" for value, kind in zip(values, work.key_types, strict=True))
@@ -309,7 +360,10 @@ class Scheme:
         """The key of the last row of the next chunk; no row when fewer than *rows* are left."""
         keys = ", ".join(f"a.{quote(column)}::text" for column in work.key)
         order = work.listed(work.key, "a.")
-        return f"SELECT {keys} FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')}{self._after(work, last)} ORDER BY {order} OFFSET {rows - 1} LIMIT 1"
+        return (
+            f"SELECT {keys} FROM {work.sql} a WHERE {work.is_id(from_id, 'a.')}{self._after(work, last)} ORDER BY"
+            f" {order} OFFSET {rows - 1} LIMIT 1"
+        )
 
     def chunk(self, work: Work, from_id: str, to_id: str, last: Sequence[str] | None, end: Sequence[str] | None) -> str:
         """Copy the rows between two keys; rows that the log brought before stay as they are."""
@@ -321,14 +375,19 @@ class Scheme:
         """Rows under either id, and those that differ although no change of theirs is pending."""
         role = self.role(from_id)
         rows = [
-            f"(SELECT {work.listed(work.key)}, ROW({work.listed(work.columns)})::text AS content FROM {work.sql} WHERE {work.is_id(tenant_id)})"
+            f"(SELECT {work.listed(work.key)}, ROW({work.listed(work.columns)})::text AS content FROM {work.sql} WHERE"
+            f" {work.is_id(tenant_id)})"
             for tenant_id in (from_id, to_id)
         ]
         return (
-            f"SELECT count(*), count(*) FILTER (WHERE a.content IS DISTINCT FROM b.content AND NOT EXISTS (SELECT FROM {self.log(work, role)} k"
-            f" WHERE {' AND '.join(f'k.{quote(c)} = coalesce(a.{quote(c)}, b.{quote(c)})' for c in work.key)}))"
-            f" FROM {rows[0]} a FULL JOIN {rows[1]} b ON {work.same_key('a', 'b')}"
+            "SELECT count(*), count(*) FILTER (WHERE a.content IS DISTINCT FROM b.content AND NOT EXISTS (SELECT FROM"
+            f" {self.log(work, role)} k WHERE"
+            f" {' AND '.join(f'k.{quote(c)} = coalesce(a.{quote(c)}, b.{quote(c)})' for c in work.key)})) FROM"
+            f" {rows[0]} a FULL JOIN {rows[1]} b ON {work.same_key('a', 'b')}"
         )
 
     def purge(self, work: Work, tenant_id: str, rows: int) -> str:
-        return f"DELETE FROM {work.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {work.sql} WHERE {work.is_id(tenant_id)} LIMIT {rows}))"
+        return (
+            f"DELETE FROM {work.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {work.sql} WHERE {work.is_id(tenant_id)}"
+            f" LIMIT {rows}))"
+        )

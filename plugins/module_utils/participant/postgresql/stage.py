@@ -13,10 +13,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, COPY, FORMAT, PURGE, STAGED, STAGING, Inspection, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    BARRED,
+    COPY,
+    FORMAT,
+    PURGE,
+    STAGED,
+    STAGING,
+    Inspection,
+    Move,
+    Progress,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal, schema_digest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import make_works, read_catalog, read_details
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import READ_ONLY, REPEATABLE_READ, State
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import (
+    make_works,
+    read_catalog,
+    read_details,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
+    READ_ONLY,
+    REPEATABLE_READ,
+    State,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
     ADVISORY_LOCK,
     KEY_LOOKUPS_ONLY,
@@ -90,12 +108,18 @@ class Stager:
         self.session.check_owner(state, self.move)
         label = self.session.label
         if state.state == BARRED:
-            raise Refused(f"{label} is between barrier and turn.", "Finish or undo the window first: run the migration again.")
+            raise Refused(
+                f"{label} is between barrier and turn.", "Finish or undo the window first: run the migration again."
+            )
         if state.digest != self.plan.digest:
-            raise Refused(f"{label}: the plan is not the one that was staged.", "Remove the stage (abort) and stage again.")
+            raise Refused(
+                f"{label}: the plan is not the one that was staged.", "Remove the stage (abort) and stage again."
+            )
         catalog = read_catalog(self.session, connection)
         if schema_digest(catalog, self.plan.tables) != self.plan.digest:
-            raise Refused(f"{label}: the schema has changed since the plan was made.", "Make a new plan, then stage again.")
+            raise Refused(
+                f"{label}: the schema has changed since the plan was made.", "Make a new plan, then stage again."
+            )
 
     def _create(self, connection: Connection) -> None:
         session, move, plan = self.session, self.move, self.plan
@@ -130,7 +154,10 @@ class Stager:
             state = session.owned_state(connection, move)
             scheme = state.scheme
             groups = scheme.triggers(work)
-            query = f"SELECT tgname FROM pg_trigger WHERE tgrelid = {literal(work.sql)}::regclass AND tgname LIKE '{TRIGGER_PREFIX}%'"
+            query = (
+                f"SELECT tgname FROM pg_trigger WHERE tgrelid = {literal(work.sql)}::regclass AND tgname LIKE"
+                f" '{TRIGGER_PREFIX}%'"
+            )
             there = set(execute(connection, query).scalars())
             missing = [sql for group in groups.values() for name, sql in group.items() if name not in there]
             if not missing:
@@ -147,7 +174,9 @@ class Stager:
             session.prologue(connection, move.migration)
             state = session.owned_state(connection, move)
             for work in state.works:
-                if execute(connection, f"SELECT EXISTS (SELECT FROM {work.sql} WHERE {work.is_id(move.target_id)})").scalar_one():
+                if execute(
+                    connection, f"SELECT EXISTS (SELECT FROM {work.sql} WHERE {work.is_id(move.target_id)})"
+                ).scalar_one():
                     raise Refused(
                         f"{session.label}: table {work.name} has rows of the target id {move.target_id}.",
                         "Take back the stage (abort), then remove the rows or migrate to a tenant without data.",
@@ -161,7 +190,9 @@ class Stager:
         work, total, done = twins[number], 0, False
         while not done:
             begin = time.monotonic()
-            rows, done = self.session.retrying(partial(self._chunk, twins[: number + 1]), DDL_TIMEOUT_MS, (work,), "stage")
+            rows, done = self.session.retrying(
+                partial(self._chunk, twins[: number + 1]), DDL_TIMEOUT_MS, (work,), "stage"
+            )
             total += rows
             self._adapt((time.monotonic() - begin) * 1000)
             self.progress({"participant": self.session.name, "table": work.name, "step": COPY, "rows": total})
@@ -202,7 +233,9 @@ class Stager:
     def _catch_up(self, twins: Sequence[Work]) -> None:
         """Apply what was logged during the copy; the rest is the prelude's, so a busy tenant cannot keep us here."""
         for _round in range(CATCH_UP_ROUNDS):
-            if not self.session.retrying(lambda: self.session.apply_log(self.move, twins), DDL_TIMEOUT_MS, twins, "stage"):
+            if not self.session.retrying(
+                lambda: self.session.apply_log(self.move, twins), DDL_TIMEOUT_MS, twins, "stage"
+            ):
                 return
 
     def _analyze(self, twins: Sequence[Work]) -> None:
@@ -234,7 +267,8 @@ class Stager:
         if wrong:
             raise Refused(
                 f"{session.label}: copies differ from their originals: {', '.join(wrong)}.",
-                "Look for triggers or rules that change rows while they are written; take back the stage (abort) and stage again.",
+                "Look for triggers or rules that change rows while they are written; take back the stage (abort) and"
+                " stage again.",
             )
         return rows
 
@@ -268,7 +302,9 @@ class Remover:
         return removed
 
     def _begin(self) -> Sequence[Work] | None:
-        """Back to staging with nothing copied: a window cannot begin any more, and a new stage would start from the first row."""
+        """Back to staging with nothing copied: a window cannot begin any more, and a new stage would start from the
+        first row.
+        """
         session, move = self.session, self.move
         with session.transaction() as connection:
             session.prologue(connection, move.migration)
@@ -287,12 +323,16 @@ class Remover:
             return state.works
 
     def _purge(self, work: Work) -> int:
-        """Delete the copies of one table, children come first; rows that are not ours are never here (see the stage)."""
+        """Delete the copies of one table, children come first; rows that are not ours are never here (see the
+        stage).
+        """
         total = 0
         while rows := self.session.retrying(partial(self._purge_chunk, work), DDL_TIMEOUT_MS, (work,), "remove"):
             total += rows
             of = self.known.get(work.name, 0)
-            self.progress({"participant": self.session.name, "table": work.name, "step": PURGE, "rows": total, "of": of})
+            self.progress(
+                {"participant": self.session.name, "table": work.name, "step": PURGE, "rows": total, "of": of}
+            )
         return total
 
     def _purge_chunk(self, work: Work) -> int:
@@ -326,8 +366,12 @@ class Remover:
             scheme = session.owned_state(connection, move).scheme
             for statement in scheme.drop_helpers():
                 execute(connection, statement)
-            connection.execute(sa.text(f"DELETE FROM {SCHEMA}.migration WHERE migration = :migration"), {"migration": move.migration})
+            connection.execute(
+                sa.text(f"DELETE FROM {SCHEMA}.migration WHERE migration = :migration"), {"migration": move.migration}
+            )
             if not execute(connection, f"SELECT EXISTS (SELECT FROM {SCHEMA}.migration)").scalar_one():
                 execute(connection, f"DROP TABLE {SCHEMA}.migration")
-                if execute(connection, f"SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{SCHEMA}'").scalar_one():
+                if execute(
+                    connection, f"SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{SCHEMA}'"
+                ).scalar_one():
                     execute(connection, f"DROP SCHEMA {SCHEMA}")

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import SAMPLE_ROWS, execute, first_line, literal, per_row_us
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    SAMPLE_ROWS,
+    execute,
+    first_line,
+    literal,
+    per_row_us,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
@@ -53,41 +59,95 @@ class SQLiteInspection(Verbs):
         del own_rows  # no twins here
         catalog = self.catalog(connection)
         survey = Survey(catalog, version=str(execute(connection, "SELECT sqlite_version()").scalar()))
-        virtual = {row[0] for row in execute(connection, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'")}
+        virtual = {
+            row[0]
+            for row in execute(
+                connection, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
+            )
+        }
         triggers: dict[str, list[str]] = {}
-        for table, trigger in execute(connection, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"):
+        for table, trigger in execute(
+            connection, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        ):
             if not re.fullmatch(OWN_TRIGGERS, trigger):
                 triggers.setdefault(table, []).append(trigger)
         for name, columns in self.tenant_tables(catalog).items():
             own = tuple(triggers.get(name, ()))
-            catalog[name] = self._surveyed(connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual)
+            catalog[name] = self._surveyed(
+                connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual
+            )
         return survey
 
-    def _surveyed(self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool) -> TableFacts:
+    def _surveyed(
+        self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool
+    ) -> TableFacts:
         live_id, other_id = ids
         notes = []
         found: list[tuple[int, int]] = []
-        look_ms = per_row_us(1, lambda: found.extend(self.rows.count(connection, Planned(table.name, columns), tenant) for tenant in ids)) / 1000
+        look_ms = (
+            per_row_us(
+                1,
+                lambda: found.extend(
+                    self.rows.count(connection, Planned(table.name, columns), tenant) for tenant in ids
+                ),
+            )
+            / 1000
+        )
         (rows, exactly), (others, _exactly) = found
         if virtual:
-            notes.append(Note(f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.", "Ignore it and fill it again afterwards."))
+            notes.append(
+                Note(
+                    f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.",
+                    "Ignore it and fill it again afterwards.",
+                )
+            )
         if table.triggers:
-            reason = f"Trigger {table.triggers[0]} of table {table.name} would fire for every moved row, and SQLite cannot exempt a connection."
+            reason = (
+                f"Trigger {table.triggers[0]} of table {table.name} would fire for every moved row, and SQLite cannot"
+                " exempt a connection."
+            )
             notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
         if rows != exactly:
-            notes.append(Note(f"Table {table.name} holds {rows - exactly} rows whose id only looks like {live_id}.", "Correct the ids of these rows."))
+            notes.append(
+                Note(
+                    f"Table {table.name} holds {rows - exactly} rows whose id only looks like {live_id}.",
+                    "Correct the ids of these rows.",
+                )
+            )
         if live_id.lower() == other_id.lower():
-            notes.append(Note(f"{live_id} and {other_id} differ in letter case only, which a column of {table.name} may ignore.", "Use another id."))
-        return replace(self._without_nulls(connection, table, columns), rows=rows, rows_of_target=others, look_ms=look_ms, notes=tuple(notes))
+            notes.append(
+                Note(
+                    f"{live_id} and {other_id} differ in letter case only, which a column of {table.name} may ignore.",
+                    "Use another id.",
+                )
+            )
+        return replace(
+            self._without_nulls(connection, table, columns),
+            rows=rows,
+            rows_of_target=others,
+            look_ms=look_ms,
+            notes=tuple(notes),
+        )
 
     def _without_nulls(self, connection: Connection, table: TableFacts, tenant: tuple[str, ...]) -> TableFacts:
-        """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts when it does."""
+        """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts
+        when it does.
+        """
 
         def nullable(name: str) -> bool:
-            return bool(execute(connection, f"SELECT EXISTS (SELECT 1 FROM {self.quote(table.name)} WHERE {self.quote(name)} IS NULL)").scalar())
+            return bool(
+                execute(
+                    connection,
+                    f"SELECT EXISTS (SELECT 1 FROM {self.quote(table.name)} WHERE {self.quote(name)} IS NULL)",
+                ).scalar()
+            )
 
         columns = tuple(
-            replace(column, nullable=nullable(column.name)) if column.nullable and column.name in tenant and column.name in table.primary_key else column
+            (
+                replace(column, nullable=nullable(column.name))
+                if column.nullable and column.name in tenant and column.name in table.primary_key
+                else column
+            )
             for column in table.columns
         )
         return replace(table, columns=columns)
@@ -111,7 +171,10 @@ class SQLiteInspection(Verbs):
                 if all(index["column_names"]):
                     names = ", ".join(self.quote(str(name)) for name in index["column_names"])
                     execute(connection, f"CREATE INDEX temp.zdm_probe_{number} ON {_PROBE} ({names})")
-            sample = f"SELECT {columns} FROM main.{self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT {SAMPLE_ROWS}"
+            sample = (
+                f"SELECT {columns} FROM main.{self.quote(table.name)} WHERE {self.rows.has(moved, live_id)} LIMIT"
+                f" {SAMPLE_ROWS}"
+            )
             rows = execute(connection, f"INSERT INTO {_PROBE} {sample}").rowcount
             micros = self.move_to_and_fro(connection, probe, rows, live_id, other_id)
         except sa.exc.IntegrityError as error:
@@ -133,7 +196,9 @@ class SQLiteInspection(Verbs):
 
 
 def lock_holders(path: Path) -> tuple[str, ...]:
-    """Processes of this host that hold a lock on the file or its shared-memory index, as ``name (pid)``; empty when not to be found."""
+    """Processes of this host that hold a lock on the file or its shared-memory index, as ``name (pid)``; empty when not
+    to be found.
+    """
     inodes = {}
     for name in (path, Path(f"{path}-shm")):
         with suppress(OSError):

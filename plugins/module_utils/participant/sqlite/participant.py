@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SQLite as a participant: rows change id in place, and every verb is one ``BEGIN IMMEDIATE`` transaction.
 
-A fence is a set of triggers. DDL is part of a transaction in SQLite, so the worker takes its own fences away, moves the rows
-and puts them back before anybody else can see it: it needs no exemption. Connections of other processes stay open; they
-prepare their statements again when the schema has changed. The journal mode stays as the application has set it.
+A fence is a set of triggers. DDL is part of a transaction in SQLite, so the worker takes its own fences away, moves the
+rows and puts them back before anybody else can see it: it needs no exemption. Connections of other processes stay open;
+they prepare their statements again when the schema has changed. The journal mode stays as the application has set it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import T
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.inspect import SQLiteInspection, lock_holders
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, state_name, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.inspect import (
+    SQLiteInspection,
+    lock_holders,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
+    Planned,
+    State,
+    state_name,
+    write_state,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import VERB_TIMEOUT_MS
 
 with suppress(ImportError):  # Database refuses to be built without it
@@ -35,8 +43,8 @@ BUSY, FULL = 5, 13
 """Primary result codes (SQLite manual, "Result and Error Codes")."""
 EVENTS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 
-# no foreign key acts while parents and children move together; nothing is written to the file before the commit, so that
-# readers of a file without a write-ahead log read on until then
+# no foreign key acts while parents and children move together; nothing is written to the file before the commit, so
+# that readers of a file without a write-ahead log read on until then
 _SESSION = ("PRAGMA foreign_keys = OFF", "PRAGMA cache_spill = OFF", "PRAGMA synchronous = FULL")
 
 T = TypeVar("T")
@@ -53,8 +61,13 @@ class SQLite(SQLiteInspection):
         self._timeout_ms = VERB_TIMEOUT_MS
 
     def url(self) -> URL:
-        # mode=rw: a missing file is an error, never a new empty database (SQLite manual, "Uniform Resource Identifiers")
-        return sa.URL.create("sqlite+pysqlite", database=f"file:{percent_quote(str(self.path.absolute()))}", query={"mode": "rw", "uri": "true"})
+        # mode=rw: a missing file is an error, never a new empty database (SQLite manual, "Uniform Resource
+        # Identifiers")
+        return sa.URL.create(
+            "sqlite+pysqlite",
+            database=f"file:{percent_quote(str(self.path.absolute()))}",
+            query={"mode": "rw", "uri": "true"},
+        )
 
     def connect_args(self) -> dict[str, Any]:
         return {"isolation_level": None, "timeout": VERB_TIMEOUT_MS / 1000}
@@ -84,8 +97,13 @@ class SQLite(SQLiteInspection):
             reason = f"{self.label}: the file {self.path} was not free within {format_ms(self._timeout_ms)}{by}."
             return Timeout(reason, "Let that process end its transaction, then run the command again.", holders=holders)
         if code == FULL:
-            return ZdmError(f"{self.label}: the disk of {self.path} is full; nothing was changed.", "Make room and run the command again.")
-        return ZdmError(f"{self.label}: {first_line(error)}.", "Correct the cause in the database and run the same command again.")
+            return ZdmError(
+                f"{self.label}: the disk of {self.path} is full; nothing was changed.",
+                "Make room and run the command again.",
+            )
+        return ZdmError(
+            f"{self.label}: {first_line(error)}.", "Correct the cause in the database and run the same command again."
+        )
 
     # -- one transaction --------------------------------------------------------------------------
 
@@ -134,9 +152,14 @@ class SQLite(SQLiteInspection):
         return result
 
     def _trigger(self, name: str, table: Planned, event: str, tenant_id: str) -> str:
-        when = " OR ".join(f"{row}.{self.quote(column)} = {literal(tenant_id)}" for column in table.columns for row in EVENTS[event])
+        when = " OR ".join(
+            f"{row}.{self.quote(column)} = {literal(tenant_id)}" for column in table.columns for row in EVENTS[event]
+        )
         message = literal(f"zdm: tenant id {tenant_id} is closed by a migration")
-        return f"CREATE TRIGGER {name} BEFORE {event} ON {self.quote(table.name)} FOR EACH ROW WHEN {when} BEGIN SELECT RAISE(ABORT, {message}); END"
+        return (
+            f"CREATE TRIGGER {name} BEFORE {event} ON {self.quote(table.name)} FOR EACH ROW WHEN {when} BEGIN SELECT"
+            f" RAISE(ABORT, {message}); END"
+        )
 
     def _own_triggers(self, connection: Connection, migration: str) -> dict[str, str]:
         prefix = re.escape(f"zdm_{short_hash(migration)}_")
@@ -149,7 +172,13 @@ class SQLite(SQLiteInspection):
 
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
         there = self._own_triggers(connection, state.migration).items()
-        return tuple(sorted(tenant for tenant in (state.source_id, state.target_id) if self._triggers_of(state, tenant).items() <= there))
+        return tuple(
+            sorted(
+                tenant
+                for tenant in (state.source_id, state.target_id)
+                if self._triggers_of(state, tenant).items() <= there
+            )
+        )
 
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
         name = state_name(migration)
@@ -167,7 +196,9 @@ class SQLite(SQLiteInspection):
             write_state(connection, state, insert=stored is None)
             self.set_fences(connection, state, (state.other_id,))
         for done, table in enumerate(state.tables, 1):
-            progress({"participant": self.name, "table": table.name, "step": "fence", "done": done, "of": len(state.tables)})
+            progress(
+                {"participant": self.name, "table": table.name, "step": "fence", "done": done, "of": len(state.tables)}
+            )
         return 0
 
     def uninstall(self, move: Move, progress: Progress) -> int:
@@ -184,14 +215,19 @@ class SQLite(SQLiteInspection):
     @staticmethod
     def _create_state(migration: str) -> str:
         return (
-            f"CREATE TABLE IF NOT EXISTS {state_name(migration)} (one INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1), format INTEGER NOT NULL, "
-            "migration TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL, live_id TEXT NOT NULL, source_id TEXT NOT NULL, "
-            "target_id TEXT NOT NULL, digest TEXT NOT NULL, tables TEXT NOT NULL, progress TEXT NOT NULL)"
+            f"CREATE TABLE IF NOT EXISTS {state_name(migration)} (one INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),"
+            " format INTEGER NOT NULL, migration TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL, live_id"
+            " TEXT NOT NULL, source_id TEXT NOT NULL, target_id TEXT NOT NULL, digest TEXT NOT NULL, tables TEXT NOT"
+            " NULL, progress TEXT NOT NULL)"
         )
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
         stage = self._triggers_of(state, state.other_id)
-        both = [statement for tenant in (state.source_id, state.target_id) for statement in self._triggers_of(state, tenant).values()]
+        both = [
+            statement
+            for tenant in (state.source_id, state.target_id)
+            for statement in self._triggers_of(state, tenant).values()
+        ]
         return (
             *("BEGIN IMMEDIATE", self._create_state(state.migration), *stage.values(), "COMMIT"),
             *("BEGIN IMMEDIATE", *(f"DROP TRIGGER {name}" for name in stage), *updates, *both, "COMMIT"),
