@@ -136,9 +136,8 @@ def test_a_stale_item_is_a_failure(bench: Bench) -> None:
         """The answer of the first change, for all changes."""
         if request.method == "POST" and json.loads(body)["operation"] == "change":
             answer = await front.forward(request, body)
-            return web.Response(
-                body=front.kept.setdefault("change", bytes(answer.body or b"")), content_type="application/json"
-            )  # type: ignore[arg-type]
+            kept = front.kept.setdefault("change", bytes(answer.body or b""))  # type: ignore[arg-type]
+            return web.Response(body=kept, content_type="application/json")
         return None
 
     summary = bench.load(harm, failures=1)

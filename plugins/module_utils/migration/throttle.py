@@ -26,7 +26,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     COPY,
     PURGE,
     Participant,
-    Progress,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES, Store
 
@@ -138,7 +137,7 @@ class Throttle:
         store: Store,
         migration: str,
         latency: Callable[[], float | None],
-        tell: Progress,
+        tell: Callable[[dict[str, Any]], object],
         clock: Clock = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
