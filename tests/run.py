@@ -92,6 +92,7 @@ def lint() -> Count:
             ],
         ),
         ("ruff", ["ruff", "check", "--quiet", "."]),
+        ("ruff format", ["ruff", "format", "--check", "--quiet", "."]),
         (
             "antsibull-docs",
             ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "."],

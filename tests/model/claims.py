@@ -123,8 +123,7 @@ class Claims:
                 out += self._write(state, index, process)
         return out
 
-    # ---------------------------------------------------------------------------------------------------------- one
-    # process
+    # ------------------------------------------------------------------------------------------------- one process
 
     def _say(self, index: int, what: str) -> str:
         return f"process {index + 1} of migration {self.migrations[index]} {what}"

@@ -51,8 +51,7 @@ class JournalSteps:
         self.rules = config.rules
         self.programs = compile_programs(config)
 
-    # ----------------------------------------------------------------------------------------------------- where a run
-    # stands
+    # ------------------------------------------------------------------------------------------ where a run stands
 
     def switch(self, state: State, index: int, controller: Controller, mode: str) -> State:
         """The controller goes on with another program, behind its take over."""
@@ -82,8 +81,7 @@ class JournalSteps:
         changed = controller._replace(step=controller.step + 1, done=0, asking=False, seen=())
         return state._replace(controllers=put(state.controllers, index, changed))
 
-    # ---------------------------------------------------------------------------------------------------- step 1, take
-    # over
+    # ------------------------------------------------------------------------------------------- step 1, take over
 
     def start(self, state: State, index: int, out: list[Transition]) -> None:
         """What follows depends on the phase that the journal is in and on what the command wants."""
@@ -176,8 +174,7 @@ class JournalSteps:
             violation = SUPERSEDED_BY_NOBODY if journal.epoch < controller.epoch else ""
             out.append(Transition(read._replace(detail="superseded"), self.end(state, index), violation))
 
-    # ------------------------------------------------------------------------------------------------------ changes of
-    # phase
+    # -------------------------------------------------------------------------------------------- changes of phase
 
     def on_journal(
         self, state: State, index: int, controller: Controller, work: Work, atom: Atom, out: list[Transition]
@@ -264,8 +261,7 @@ class JournalSteps:
             budget=state.budget._replace(losses=max(state.budget.losses - 1, UNLIMITED)),
         )
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # notes
+    # ------------------------------------------------------------------------------------------------------- notes
 
     def note(self, state: State, index: int, controller: Controller, out: list[Transition]) -> None:
         """A heartbeat beside the work. One without an answer is not settled: it may land later, and make the revision a

@@ -228,8 +228,7 @@ class _Replay:
     def _halted(path: Path, run: int) -> Path:
         return path._replace(halts=put(path.halts, run, Halt(False, *_place(path, run), ("", NOBODY))))
 
-    # ------------------------------------------------------------------------------------------------------------
-    # messages
+    # ---------------------------------------------------------------------------------------------------- messages
 
     def _complaint(self, before: set[Path], entry: Entry) -> str:
         journals = sorted({f"{path.state.journal.phase} under epoch {path.state.journal.epoch}" for path in before})

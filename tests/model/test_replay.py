@@ -62,8 +62,7 @@ def place(labels: list[Label], number: str) -> int:
     return next(at for at, label in enumerate(labels) if label.number == number)
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# accepted
+# -------------------------------------------------------------------------------------------------------- accepted
 
 
 @SOME_EXAMPLES
@@ -148,8 +147,7 @@ def test_a_rehearsal_ends_with_an_undo() -> None:
     assert check([*labels[:commit], Label(0, "store", NOBODY, "phase", "C>U", labels[0].epoch)]) == (True, commit + 1)
 
 
-# -------------------------------------------------------------------------------------------------------------------
-# refused
+# --------------------------------------------------------------------------------------------------------- refused
 
 
 @pytest.mark.parametrize(

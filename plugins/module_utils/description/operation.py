@@ -24,7 +24,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.health import c
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit import AuditLog
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import Guardian, recover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import GUARDIAN, Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import GUARDIAN, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import (
@@ -34,6 +34,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight 
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 
 class Operation:

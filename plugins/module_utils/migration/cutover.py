@@ -41,93 +41,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ClassVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Superseded,
-    Timeout,
-    Unreachable,
     ZdmError,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.lease import LeaseKeeper
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import (
-    Parties,
-    aliases_of,
     claim,
     write_documents,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Participant
-from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.window import Outcome, Window
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
-_OPEN = ("block", "drain", "prelude", "journal_closed")
-_SWITCH = ("close", "drain_again", "barrier", "commit")
-_FINISH = ("documents", "turn", "map", "journal_released", "release", "journal_idle")
-_REDO_RELEASED = ("map", "release", "journal_idle")
-_UNDO = ("undo", "map_back", "journal_undone", "release", "journal_undone_idle")
-_REDO_UNDONE = ("map_back", "release", "journal_undone_idle")
-
-PATIENCE_MS = 10_000
-"""How long a step that can only go one way is repeated while a system does not answer."""
+Step = Callable[["Cutover"], None]
+Steps = tuple[Step, ...]
 
 
-@dataclass
-class Outcome:
-    """What a run did. ``window_ms`` is 0 when it switched nothing."""
-
-    changed: bool = False
-    phase: str = phases.IDLE
-    canonical: str = ""
-    epoch: int = 0
-    window_ms: int = 0
-    timeline: list[dict[str, Any]] = field(default_factory=list)
-    recovered: list[str] = field(default_factory=list)
-    """The phases that earlier runs had left and that this run finished or undid."""
-
-
-class Cutover:
-    """One migration's window, forward or reverse, run by one process.
-
-    :param store: the config store.
-    :param fleet: all routers.
-    :param participants: all participants.
-    :param source, target: the migration's tenants, the same in both directions.
-    :param policy: leases, time-outs, budget.
-    :param interrupted: asked before every step up to the close; true undoes the window.
-    :param tell: gets every step when it is done, as in the timeline; it must neither raise nor take time.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        fleet: Fleet,
-        participants: Sequence[Participant],
-        source: Tenant,
-        target: Tenant,
-        policy: Policy,
-        interrupted: Callable[[], bool] = lambda: False,
-        tell: Callable[[dict[str, Any]], object] = lambda _step: None,
-    ) -> None:
-        self.store = store
-        self.fleet = fleet
-        self.participants = participants
-        self.policy = policy
-        self.interrupted = interrupted
-        self.tell = tell
-        self.journal = Journal(store, source, target)
-        self.parties = Parties(source, target)
-        self.outcome = Outcome()
-        self.predicted_window_ms = 0
-        self._pool: ThreadPoolExecutor
-        self._fingerprints: dict[str, Any] = {}
-        self._owned = False
-        self._lease = LeaseKeeper(fleet, policy.lease_ms, policy.mode)
-        self._started = 0.0
+class Cutover(Window):
+    """One migration's window, forward or reverse, run by one process; see :class:`Window` for its parts."""
 
     # ------------------------------------------------------------------------------------- what a person asks for
 
@@ -193,7 +129,7 @@ class Cutover:
                 self._take_over_systems()
                 if not wanted:
                     return self._undo()
-                self._run((*(_OPEN if phase == phases.WINDOW else ()), *_SWITCH))
+                self._run((*(self._OPEN if phase == phases.WINDOW else ()), *self._SWITCH))
             except Superseded:
                 raise
             except ZdmError as error:
@@ -202,11 +138,11 @@ class Cutover:
                 return self._undo_because(
                     ZdmError(f"Unexpected {type(error).__name__}: {error}.", "Report this as a bug.")
                 )
-            return self._finish(_FINISH)
+            return self._finish(self._FINISH)
         self._take_over_systems()
         if phase in (phases.UNDOING, phases.UNDONE):
-            return self._finish(_UNDO if phase == phases.UNDOING else _REDO_UNDONE)
-        return self._finish(_FINISH if phase == phases.COMMITTED else _REDO_RELEASED)
+            return self._finish(self._UNDO if phase == phases.UNDOING else self._REDO_UNDONE)
+        return self._finish(self._FINISH if phase == phases.COMMITTED else self._REDO_RELEASED)
 
     def _take_over_systems(self) -> None:
         self._list_parties()  # Listed again after step 1: an account may have been onboarded in between.
@@ -242,20 +178,19 @@ class Cutover:
         """U1, then U2 to U6; when it finds that the commit happened after all, it finishes instead."""
         self._patiently(self.journal.reread_own)
         if self.journal.phase == phases.COMMITTED:
-            return self._finish(_FINISH)
+            return self._finish(self._FINISH)
         phase = self.journal.phase
         if phase == phases.WINDOW:
             self.fleet.states()  # One that does not answer: stay in W, where the leases end by themselves.
         self._patiently(lambda: self.journal.advance(phase, phases.UNDOING, undo_from=phase, **self._accounts()))  # U1
-        return self._finish(_UNDO)
+        return self._finish(self._UNDO)
 
-    def _finish(self, steps: Sequence[str]) -> None:
+    def _finish(self, steps: Sequence[Step]) -> None:
         """Steps that can only go one way: a system that does not answer is asked again for a while."""
         for step in steps:
-            self._patiently(lambda step=step: self._run((step,)))  # type: ignore[misc]
+            self._patiently(partial(self._run, (step,)))
 
-    # ------------------------------------------------------------------------------------------ the steps, in their
-    # order
+    # --------------------------------------------------------------------------------- the steps, in their order
 
     def _step_block(self) -> None:  # 4
         self._started = time.monotonic()
@@ -338,99 +273,23 @@ class Cutover:
     def _step_journal_undone_idle(self) -> None:  # U6
         self.journal.advance(phases.UNDONE, phases.IDLE)
 
-    # ------------------------------------------------------------------------------------------------------- machinery
-
-    @property
-    def move(self) -> Move:
-        """The direction of the journal's window under this controller's epoch."""
-        body, parties = self.journal.body, self.parties
-        return Move(
-            self.journal.key, self.journal.epoch, parties.source.id, parties.target.id, body["from"], body["to"]
-        )
-
-    def _run(self, steps: Sequence[str]) -> None:
-        for step in steps:
-            if self.journal.lost:
-                raise self.journal.lost
-            if self.interrupted() and self.journal.phase == phases.WINDOW:
-                raise Timeout(
-                    f"The window of {self.journal.key} was interrupted before {step}.",
-                    "Run the same command again when you like.",
-                )
-            begin = time.monotonic()
-            getattr(self, f"_step_{step}")()
-            at = (begin - self._started) * 1000 if self._started else 0.0
-            self.outcome.timeline.append(
-                {"step": step, "at_ms": round(at, 1), "ms": round((time.monotonic() - begin) * 1000, 1)}
-            )
-            self.tell(self.outcome.timeline[-1])
-
-    def _each(self, verb: Callable[[Participant], Any]) -> list[Any]:
-        """Do the same at all participants at once and wait for all, also when one fails."""
-        futures = [self._pool.submit(verb, participant) for participant in self.participants]
-        wait(futures)
-        errors = [error for error in (future.exception() for future in futures) if error]
-        if errors:
-            raise next((error for error in errors if isinstance(error, Superseded)), errors[0])
-        return [future.result() for future in futures]
-
-    def _patiently(self, action: Callable[[], None]) -> None:
-        deadline = time.monotonic() + PATIENCE_MS / 1000
-        while True:
-            try:
-                return action()
-            except (Unreachable, Timeout):
-                if time.monotonic() > deadline or self.journal.lost:
-                    raise
-                time.sleep(0.2)
-
-    def _list_parties(self) -> None:
-        """The accounts that share the data now, and those that an earlier run has blocked."""
-        found = aliases_of(self.store, self.journal)
-        self.parties = Parties(self.parties.source, self.parties.target, found)
-
-    def _accounts(self) -> dict[str, Any]:
-        """What the journal must know of the aliases: routers that start block them, a later run releases them."""
-        accounts = [asdict(alias) for alias in self.parties.aliases]
-        return {"aliases": [account["id"] for account in accounts], "accounts": accounts}
-
-    def _tenant(self, tenant_id: str) -> Tenant:
-        return self.parties.source if tenant_id == self.parties.source.id else self.parties.target
-
-    def _other(self, tenant: Tenant) -> Tenant:
-        return self.parties.target if tenant == self.parties.source else self.parties.source
-
-    def _elapsed_ms(self) -> int:
-        return round((time.monotonic() - self._started) * 1000)
-
-    def _within_budget(self) -> int:
-        """Milliseconds left of the budget; the undo must fit in it too."""
-        left = self.policy.window_budget_ms - self._elapsed_ms()
-        if left <= 0:
-            message = f"The window of {self.journal.key} went over its budget of {self.policy.window_budget_ms} ms."
-            raise Timeout(message, "Find out what was slow in the timeline.", timeline=self.outcome.timeline)
-        return left
-
-    def _with_this_window(self) -> list[dict[str, Any]]:
-        return self.journal.record_window(
-            {
-                "direction": "forward" if self.journal.canonical == self.parties.target.id else "reverse",
-                "epoch": self.journal.epoch,
-                "window_ms": self.outcome.window_ms,
-                "predicted_window_ms": self.predicted_window_ms,
-                "timeline": self.outcome.timeline,
-            }
-        )
-
-    def _leave(self) -> None:
-        """Let the next run begin at once; whoever was superseded leaves no trace."""
-        try:
-            self.journal.release_owner()
-        except ZdmError:
-            return  # The owner's heartbeat goes stale by itself.
-
-    def _report(self) -> Outcome:
-        self.outcome.phase = self.journal.phase
-        self.outcome.canonical = self.journal.canonical
-        self.outcome.epoch = self.journal.epoch
-        return self.outcome
+    # What a run does from a phase, in this order.
+    _OPEN: ClassVar[Steps] = (_step_block, _step_drain, _step_prelude, _step_journal_closed)
+    _SWITCH: ClassVar[Steps] = (_step_close, _step_drain_again, _step_barrier, _step_commit)
+    _FINISH: ClassVar[Steps] = (
+        _step_documents,
+        _step_turn,
+        _step_map,
+        _step_journal_released,
+        _step_release,
+        _step_journal_idle,
+    )
+    _REDO_RELEASED: ClassVar[Steps] = (_step_map, _step_release, _step_journal_idle)
+    _UNDO: ClassVar[Steps] = (
+        _step_undo,
+        _step_map_back,
+        _step_journal_undone,
+        _step_release,
+        _step_journal_undone_idle,
+    )
+    _REDO_UNDONE: ClassVar[Steps] = (_step_map_back, _step_release, _step_journal_undone_idle)

@@ -30,6 +30,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 FORMAT = 1
 IDLE, WINDOW, CLOSED, UNDOING, UNDONE, COMMITTED, RELEASED = "I", "W", "C", "U", "V", "K", "R"
@@ -51,14 +52,6 @@ FINISHED, UNDONE_ALL, NOT_FINISHED = "finished", "undone", "not finished"
 """Outcomes of a run that a guardian or a signal has ended."""
 
 _KEPT_WINDOWS = 20
-
-
-@dataclass(frozen=True)
-class Tenant:
-    """A tenant: its subdomain and its id, the JWT's ``zid``."""
-
-    subdomain: str
-    id: str
 
 
 @dataclass(frozen=True)

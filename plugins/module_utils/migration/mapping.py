@@ -12,14 +12,9 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
-    FORMAT,
-    IDLE,
-    Journal,
-    Tenant,
-    check_format,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, Journal, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan, make_plan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 CLOCK_SKEW_MS = 500
 

@@ -25,7 +25,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     WINDOW,
     Journal,
     Owner,
-    Tenant,
     check_format,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of, claims_of
@@ -49,6 +48,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     Document,
     Store,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 _DAY_MS = 86_400_000
 _UNKNOWN_KEY_MS = 0.1

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, Tenant, check_format
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     CLAIMS,
     MIGRATIONS,
@@ -24,6 +24,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     Document,
     Store,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 MAPPING_KEYS = ("mapToTenant", "mapToTenantId")
 CONFIG_KEYS = ("onboardWithMappingToTenant", "onboardWithMappingToTenantId")

@@ -16,11 +16,11 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
 from ansible_collections.zdm.landscape.plugins.module_utils.router import entries
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, plan_present
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 
 FLIPS = 20

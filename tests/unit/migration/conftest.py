@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Preflight
@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage impo
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 from .doubles import Log, MemoryParticipant, MemoryRouter
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Tenant
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import expect_current, resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Preflight, refuse_unless_ok
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
@@ -20,6 +20,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.status imp
 from ansible_collections.zdm.landscape.plugins.module_utils.router.render import Documents, Maps, render
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 from .conftest import A, B, C, Small
 

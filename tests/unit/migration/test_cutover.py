@@ -13,7 +13,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Unreachable,
     ZdmError,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.migration import cutover as cutover_module
+from ansible_collections.zdm.landscape.plugins.module_utils.migration import window as window_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, ONBOARDED, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
@@ -23,7 +23,7 @@ from .conftest import A, B, Small
 
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutover_module, "PATIENCE_MS", 300)
+    monkeypatch.setattr(window_module, "PATIENCE_MS", 300)
 
 
 def phases_written(monkeypatch: pytest.MonkeyPatch) -> list[str]:

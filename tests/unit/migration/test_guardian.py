@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Superseded, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.migration import cutover as cutover_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import guardian as guardian_module
+from ansible_collections.zdm.landscape.plugins.module_utils.migration import window as window_module
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.guardian import recover
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import describe_end
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 from ansible_collections.zdm.landscape.tests.landscape.processes import alive, wait_until
 
 from .conftest import A, B, Small
@@ -45,7 +45,7 @@ class Dead(BaseException):
 
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutover_module, "PATIENCE_MS", 100)
+    monkeypatch.setattr(window_module, "PATIENCE_MS", 100)
     monkeypatch.setattr(guardian_module, "_PAUSE_S", 0.01)
 
 

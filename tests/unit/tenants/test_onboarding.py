@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     CLAIMS,
     MIGRATIONS,
@@ -28,6 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding i
     plan_present,
     problems,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 A, B = Tenant("venezia", "guidA"), Tenant("venezia-scp", "guidB")
 DOCUMENT_A = {"id": "guidA", "subdomain": "venezia", "datacenter": "US10", "channel": "BETA"}
