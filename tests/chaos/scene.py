@@ -105,11 +105,7 @@ class Scene:
         if journal and journal["phase"] != "I":
             ended = self.run(state="aborted")
             assert ended.code == 0, ended.result
-            journal = self.journal()
-        if journal:
-            self.live = (
-                self.landscape.source if journal["canonical"] == self.landscape.source.id else self.landscape.target
-            )
+        self.read_live()
         claimed = any((self.landscape.store_path / CLAIMS).glob("*.json"))
         if claimed and not self.staged:
             self.unstage()
@@ -123,6 +119,13 @@ class Scene:
         file = self.landscape.store_path / "migrations" / "venezia--venezia-scp.json"
         found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return found
+
+    def read_live(self) -> None:
+        """The journal says which tenant is live; who asks for it may have failed before it was told."""
+        journal = self.journal()
+        if journal:
+            live = journal["canonical"] == self.landscape.source.id
+            self.live = self.landscape.source if live else self.landscape.target
 
     @contextmanager
     def policy(self, **changes: str) -> Iterator[None]:
@@ -325,6 +328,7 @@ class Scene:
         """Stop the load, with a last look at its ledger when a test ran since the last one."""
         try:
             if not self._checked and self.journal().get("phase", "I") == "I":
+                self.read_live()
                 self.assert_ledger()
         finally:
             self.traffic.stop()
