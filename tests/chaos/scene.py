@@ -106,11 +106,7 @@ class Scene:
         if journal and journal["phase"] != "I":
             ended = self.run(state="aborted")
             assert ended.code == 0, ended.result
-            journal = self.journal()
-        if journal:
-            self.live = (
-                self.landscape.source if journal["canonical"] == self.landscape.source.id else self.landscape.target
-            )
+        self.read_live()
         claims = (self.landscape.store_path / CLAIMS).glob("*.json")
         claimed = any(json.loads(claim.read_text())["migration"] for claim in claims)
         if claimed and not self.staged:
@@ -125,6 +121,13 @@ class Scene:
         file = self.landscape.store_path / "migrations" / "venezia--venezia-scp.json"
         found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return found
+
+    def read_live(self) -> None:
+        """The journal says which tenant is live; who asks for it may have failed before it was told."""
+        journal = self.journal()
+        if journal:
+            live = journal["canonical"] == self.landscape.source.id
+            self.live = self.landscape.source if live else self.landscape.target
 
     @contextmanager
     def policy(self, **changes: str) -> Iterator[None]:
@@ -327,6 +330,7 @@ class Scene:
         """Stop the load, with a last look at its ledger when a test ran since the last one."""
         try:
             if not self._checked and self.journal().get("phase", "I") == "I":
+                self.read_live()
                 self.assert_ledger()
         finally:
             self.traffic.stop()

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import deployment as engine
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import Result
@@ -25,6 +31,7 @@ from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
 from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
 from ansible_collections.zdm.landscape.tests.cloud.controller import Operation
 from ansible_collections.zdm.landscape.tests.cloud.mtar import write_mtar
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
 
 MTA = "incidents"
 DESCRIPTOR: dict[str, Any] = {
@@ -63,7 +70,21 @@ DESCRIPTOR: dict[str, Any] = {
     ],
 }
 DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
-Sleep = Callable[[float], None]
+
+
+@dataclass
+class Clock:
+    """A run's clock: it stands until the run pauses and the cloud is *there*; then all time is over."""
+
+    there: threading.Event
+    over: bool = False
+
+    def monotonic(self) -> float:
+        return math.inf if self.over else 0.0
+
+    def sleep(self, _seconds: float) -> None:
+        assert self.there.wait(PATIENCE_S), "the operation does not get there"
+        self.over = True
 
 
 class Bench:
@@ -94,8 +115,22 @@ class Bench:
         with stack:
             return deployment.run()
 
+    def run_out_of_time(self, there: threading.Event, state: str, version: str) -> Result:
+        """Run the engine with a timeout that ends when the run waits for an operation that is *there*."""
+        clock = Clock(there)
+        with patch.object(engine, "time", clock):
+            deployment, stack = self.deployment(state, version, sleep=clock.sleep)
+            with stack:
+                return deployment.run()
+
     def deployment(
-        self, state: str, version: str = "", options: Mapping[str, Any] | None = None, attempts: int = 6, **params: Any
+        self,
+        state: str,
+        version: str = "",
+        options: Mapping[str, Any] | None = None,
+        attempts: int = 6,
+        sleep: Callable[[float], None] = time.sleep,
+        **params: Any,
     ) -> tuple[Deployment, ExitStack]:
         given = self.params(state=state, **params)
         if version:
@@ -105,7 +140,9 @@ class Bench:
             request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
             web = Web(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
             cloud = CloudFoundry(options or self.cloud.options(), web)
-            return Deployment(cloud, self.store, request, lambda entry: self.told.append(dict(entry))), stack.pop_all()
+            return Deployment(
+                cloud, self.store, request, lambda entry: self.told.append(dict(entry)), sleep
+            ), stack.pop_all()
 
     def deployed(self, version: str = "1.0.0") -> None:
         """Have this version live."""

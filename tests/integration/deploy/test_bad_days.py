@@ -287,8 +287,7 @@ def test_an_abort_while_routes_are_switched_is_refused(live: Bench) -> None:
     live.run("testing", "1.1.0")
     there = live.cloud.faults.hold_at("switch mtx")
     with pytest.raises(Timeout, match="not reached"):
-        live.run("deployed", "1.1.0", timeout="1s", poll_interval="200ms")
-    there.wait()
+        live.run_out_of_time(there, "deployed", "1.1.0")
     with pytest.raises(Refused, match="half live"):
         live.run("aborted", mta_id=MTA)
     live.cloud.faults.release()
@@ -414,9 +413,9 @@ def test_a_testing_phase_past_its_deadline_may_be_left(live: Bench) -> None:
 
 
 def test_a_run_out_of_time_is_gone_on_with(live: Bench) -> None:
-    live.cloud.faults.hold_at("start mtx-idle")
+    there = live.cloud.faults.hold_at("start mtx-idle")
     with pytest.raises(Timeout, match="not reached state testing") as timeout:
-        live.run("testing", "1.1.0", timeout="1s", poll_interval="200ms")
+        live.run_out_of_time(there, "testing", "1.1.0")
     assert timeout.value.details["operation"]["state"] == "RUNNING"
     live.cloud.faults.release()
     assert live.run("testing", "1.1.0").outcome == "testing"
