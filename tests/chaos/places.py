@@ -47,5 +47,5 @@ STAGE = [
 REMOVE = [
     *at("take_over I>I", "journal"),
     *at("remove", *SERVICES),
-    *at("delete", "venezia", "venezia-scp"),
+    *at("free", "venezia", "venezia-scp"),
 ]

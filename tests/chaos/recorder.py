@@ -126,7 +126,8 @@ class RecordedStore(Store):
 
     def put(self, collection: str, name: str, body: dict[str, Any], revision: str | None) -> Document:
         if collection != MIGRATIONS:
-            op = "claim" if collection == CLAIMS else "mapping_documents"
+            claimed = "claim" if body.get("migration") else "free"
+            op = claimed if collection == CLAIMS else "mapping_documents"
             epoch = {"epoch": body["epoch"]} if "epoch" in body else {}
             return self.recorder.write(
                 lambda: self.inner.put(collection, name, body, revision),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import holder_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, Progress
@@ -106,7 +107,8 @@ class Scene:
             ended = self.run(state="aborted")
             assert ended.code == 0, ended.result
         self.read_live()
-        claimed = any((self.landscape.store_path / CLAIMS).glob("*.json"))
+        claims = (self.landscape.store_path / CLAIMS).glob("*.json")
+        claimed = any(json.loads(claim.read_text())["migration"] for claim in claims)
         if claimed and not self.staged:
             self.unstage()
         elif self.staged and not claimed:
@@ -230,7 +232,7 @@ class Scene:
             left = [
                 participant.name for participant in operation.participants if participant.status(*ids).state != ABSENT
             ]
-            return left + [document.path for document in operation.store.list(CLAIMS)]
+            return left + [document.path for document in operation.store.list(CLAIMS) if holder_of(document)]
         finally:
             operation.close()
 

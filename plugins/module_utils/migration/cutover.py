@@ -51,7 +51,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import (
-    claim,
     write_documents,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.window import Outcome, Window
@@ -104,12 +103,13 @@ class Cutover(Window):
         if found != phases.IDLE:
             self.outcome.recovered.append(found)
         self._list_parties()
-        claim(self.store, self.journal, self.parties)  # 0
+        self.claims.take(self.parties)  # 0
         self._owned = False
         live, goal = (self._other(to), to) if to else (self.parties.source, self.parties.target)
-        self.journal.take_over(
-            open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch
-        )  # 1
+        with self.claims.given_back_without_the_migration():
+            self.journal.take_over(
+                open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch
+            )  # 1
         with (
             self.journal.heartbeat(),
             ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool,
@@ -146,7 +146,7 @@ class Cutover(Window):
 
     def _take_over_systems(self) -> None:
         self._list_parties()  # Listed again after step 1: an account may have been onboarded in between.
-        claim(self.store, self.journal, self.parties)
+        self.claims.confirm(self.parties)
         self._each(lambda participant: participant.take_over(self.move))  # 2
         self._owned = True
         self.fleet.take_over(self.journal.key, self.journal.epoch)  # 3
@@ -234,7 +234,7 @@ class Cutover(Window):
 
     def _step_documents(self) -> None:  # 11
         self._list_parties()
-        claim(self.store, self.journal, self.parties)
+        self.claims.confirm(self.parties)
         write_documents(self.store, self.journal, self.parties, self._tenant(self.journal.canonical))
 
     def _step_turn(self) -> None:  # 12

@@ -26,8 +26,9 @@ import time
 from collections.abc import Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, claims_of, unclaim
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import between_chunks, between_windows
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
@@ -63,12 +64,13 @@ def finalize(
     """
     journal.read()
     if journal.body.get("finalized_at_ms"):
-        unclaim(store, journal)
+        Claims(store, journal).give_back()
         return {}
     check(journal, parties, participants)
-    claim(store, journal, parties)  # 0
+    claims = Claims(store, journal)
+    claims.take(parties)  # 0
     deleted = {}
-    with between_windows(journal, parties, force) as move:
+    with between_windows(journal, parties, force, claims) as move:
         journal.note(finalizing=True, staged=False, plan_digest="", progress={})  # 1
         for participant in participants:  # 2
             participant.take_over(move)
@@ -78,7 +80,7 @@ def finalize(
             progress({"participant": participant.name, "step": "finalized", "rows": deleted[participant.name]})
         lift(store, journal.key)  # 3
         journal.note(finalizing=False, finalized_at_ms=int(time.time() * 1000), progress={})  # 4
-    unclaim(store, journal)  # 5
+    claims.give_back()  # 5
     return deleted
 
 

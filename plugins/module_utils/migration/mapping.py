@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, Journal, check_format
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED, Document, Store
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 
@@ -110,50 +110,6 @@ def tenant_of(document: Document) -> Tenant:
     return Tenant(
         valid_name(document.name, document.path), valid_name(document.body.get("id"), f"id in {document.path}")
     )
-
-
-def claim(store: Store, journal: Journal, parties: Parties) -> None:
-    """Step 0: take every tenant and alias for this migration, in sorted order (rule 9).
-
-    :raises Refused: another migration holds one of them; claims taken by this call are given back. A finalized
-        migration claims nothing.
-    """
-    if journal.body.get("finalized_at_ms"):
-        journal.expect_way_back()
-    taken = []
-    for tenant in sorted(parties.all, key=lambda tenant: tenant.subdomain):
-        try:
-            document = store.put(CLAIMS, tenant.subdomain, {"format": FORMAT, "migration": journal.key}, None)
-            taken.append(document)
-        except Conflict:
-            holder = store.get(CLAIMS, tenant.subdomain)
-            check_format(holder)
-            if holder and holder.body.get("migration") == journal.key:
-                continue
-            for document in taken:
-                store.delete(CLAIMS, document.name, document.revision)
-            name = holder.body.get("migration") if holder else "another migration"
-            raise Refused(
-                f"Tenant {tenant.subdomain} is claimed by the migration {name}.",
-                f"Finish or abort {name} first (playbook zdm.landscape.status shows it).",
-            ) from None
-
-
-def unclaim(store: Store, journal: Journal) -> None:
-    """Give back all claims of the migration, after finalize or abort."""
-    for document in claims_of(store, journal):
-        store.delete(CLAIMS, document.name, document.revision)
-
-
-def claims_of(store: Store, journal: Journal) -> list[Document]:
-    """The claims that the migration holds.
-
-    :raises Refused: a newer collection wrote one.
-    """
-    found = [document for document in store.list(CLAIMS) if document.body.get("migration") == journal.key]
-    for document in found:
-        check_format(document)
-    return found
 
 
 def write_documents(store: Store, journal: Journal, parties: Parties, canonical: Tenant) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import holder_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan, make_plan
@@ -124,8 +125,7 @@ class Preflight:
 
     def _claims(self) -> Iterator[Finding]:
         for tenant in self.parties.all:
-            document = self.store.get(CLAIMS, tenant.subdomain)
-            holder = document.body.get("migration") if document else self.journal.key
+            holder = holder_of(self.store.get(CLAIMS, tenant.subdomain)) or self.journal.key
             mine = holder == self.journal.key
             message = (
                 f"{tenant.subdomain} is {'free for this migration' if mine else f'claimed by the migration {holder}'}."

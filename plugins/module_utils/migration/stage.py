@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, claim, claims_of, unclaim
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
@@ -75,9 +76,10 @@ def stage(
     if is_staged(journal, parties, participants):
         return Staged(applied=_follow(journal, parties, participants, progress, force, throttle))
     plan = preflight()
-    claim(store, journal, parties)
+    claims = Claims(store, journal)
+    claims.take(parties)
     copied = {}
-    with between_windows(journal, parties, force) as move:
+    with between_windows(journal, parties, force, claims) as move:
         journal.note(plan_digest=plan.digest, staged=False, progress={})
         for participant, inspection in zip(participants, plan.inspections, strict=True):
             participant.take_over(move)
@@ -171,14 +173,15 @@ def remove(
     ]
     if not claims_of(store, journal) and not journal.body.get("staged") and all(state == ABSENT for state in states):
         return False
-    claim(store, journal, parties)
-    with between_windows(journal, parties, force) as move:
+    claims = Claims(store, journal)
+    claims.take(parties)
+    with between_windows(journal, parties, force, claims) as move:
         journal.note(staged=False, plan_digest="", progress={})
         for participant in participants:
             participant.take_over(move)
             participant.remove(move, between_chunks(journal, participant, progress, throttle))
         lift(store, journal.key)
-        unclaim(store, journal)
+        claims.give_back()
         journal.note(progress={})
     return True
 
@@ -212,17 +215,20 @@ def rewrite(
 
 
 @contextmanager
-def between_windows(journal: Journal, parties: Parties, force: bool) -> Iterator[Move]:
+def between_windows(journal: Journal, parties: Parties, force: bool, claims: Claims | None = None) -> Iterator[Move]:
     """Own the migration while no window is open: its live id stays live. Gives the move to the other one.
 
     :raises Refused: another run is alive; or, when it was taken over by force, its window is open.
     """
     live = journal.canonical
     retired = parties.target.id if live == parties.source.id else parties.source.id
-    journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
+    with claims.given_back_without_the_migration() if claims else nullcontext():
+        journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
     try:
         expect_idle(journal)
         with journal.heartbeat():
+            if claims:
+                claims.confirm(parties)
             yield Move(journal.key, journal.epoch, parties.source.id, parties.target.id, live, retired)
     finally:
         journal.release_owner()

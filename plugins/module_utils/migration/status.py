@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import claims_of, holder_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
     CLOSED,
     COMMITTED,
@@ -27,7 +28,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     Owner,
     check_format,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of, claims_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
@@ -201,10 +202,9 @@ def _documents(store: Store, journal: Journal, parties: Parties, live: Tenant) -
                 f" {expected or 'itself'}."
             )
     if journal.phase != IDLE or journal.body.get("staged"):
-        for tenant in parties.all:
-            holder = store.get(CLAIMS, tenant.subdomain)
-            if holder is None or holder.body.get("migration") != journal.key:
-                problems.append(f"claims/{tenant.subdomain} is not this migration's.")
+        names = [tenant.subdomain for tenant in parties.all]
+        lost = [name for name in names if holder_of(store.get(CLAIMS, name)) != journal.key]
+        problems += [f"claims/{name} is not this migration's." for name in lost]
     return problems
 
 

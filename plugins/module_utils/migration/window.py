@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     ZdmError,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.lease import LeaseKeeper
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
@@ -76,6 +77,7 @@ class Window:
         self.tell = tell
         self.journal = Journal(store, source, target)
         self.parties = Parties(source, target)
+        self.claims = Claims(store, self.journal)
         self.outcome = Outcome()
         self.predicted_window_ms = 0
         self._pool: ThreadPoolExecutor

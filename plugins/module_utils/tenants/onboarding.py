@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import holder_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     CLAIMS,
@@ -135,10 +136,10 @@ def plan_absent(store: Store, subdomain: str) -> Change:
             raise Refused(
                 f"{', '.join(others)} is mapped to {subdomain}.", "Offboard these accounts first: they use its data."
             )
-        held = store.get(CLAIMS, subdomain)
+        held = holder_of(store.get(CLAIMS, subdomain))
         if held:
             raise Refused(
-                f"{subdomain} is claimed by the migration {held.body.get('migration')}.",
+                f"{subdomain} is claimed by the migration {held}.",
                 "Finish or abort that migration first.",
             )
         _refuse_held(store, change)
@@ -287,7 +288,7 @@ def _refuse_held(store: Store, change: Change) -> None:
     """A document that a migration holds is the migration's to write (cutover protocol, rule 12)."""
     leads_to = (change.after or {}).get("mapToTenant")
     names = {change.name, *([leads_to] if leads_to else [])}
-    claimed = {claim.body.get("migration") for claim in (store.get(CLAIMS, name) for name in names) if claim}
+    claimed = {holder_of(store.get(CLAIMS, name)) for name in names}
     for document in store.list(MIGRATIONS):
         check_format(document)
         body = document.body

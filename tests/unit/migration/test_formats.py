@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import unclaim
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import all_migrations, migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
@@ -62,7 +62,8 @@ def prepared(small: Small, command: str) -> None:
     if command == "stage":
         remove(small.store, small.journal(), small.parties(), small.participants)
         for tenant in "abc":
-            small.store.put(CLAIMS, tenant, {"migration": "a--b"}, None)
+            free = small.store.get(CLAIMS, tenant)
+            small.store.put(CLAIMS, tenant, {"migration": "a--b"}, free.revision if free else None)
     if command == "finalize":
         small.cutover().switch(B, lambda: 0)
 
@@ -103,7 +104,7 @@ def test_other_readers_refuse_a_newer_journal(small: Small) -> None:
 def test_a_newer_claim_is_not_given_back(small: Small) -> None:
     set_format(small, CLAIMS, "b", 2)
     with pytest.raises(Refused, match="claims/b has format 2"):
-        unclaim(small.store, small.journal())
+        Claims(small.store, small.journal()).give_back()
     assert len(small.store.list(CLAIMS)) == 3
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import claim, resolve
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, holder_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import resolve
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import (
     Finding,
     Preflight,
@@ -73,7 +74,7 @@ def test_another_migration_that_claims_a_tenant(small: Small) -> None:
     small.store.put(CLAIMS, "c", {"migration": "c--z"}, held.revision)
     only(bad(small), "claim", "c is claimed by the migration c--z")
     with pytest.raises(Refused, match="c is claimed by the migration c--z"):
-        claim(small.store, small.journal(), small.parties())
+        Claims(small.store, small.journal()).take(small.parties())
 
 
 def test_claims_taken_are_given_back_when_one_is_refused(small: Small) -> None:
@@ -81,8 +82,8 @@ def test_claims_taken_are_given_back_when_one_is_refused(small: Small) -> None:
         small.store.delete(CLAIMS, document.name, document.revision)
     small.store.put(CLAIMS, "b", {"migration": "other"}, None)
     with pytest.raises(Refused, match="b is claimed"):
-        claim(small.store, small.journal(), small.parties())
-    assert [document.name for document in small.store.list(CLAIMS)] == ["b"]
+        Claims(small.store, small.journal()).take(small.parties())
+    assert {document.name: holder_of(document) for document in small.store.list(CLAIMS)} == {"a": "", "b": "other"}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_wrong_tenants(small: Small, source: str, target: str, text: str) -> Non
 
 def test_the_stage_can_be_taken_back_until_the_target_is_live(small: Small) -> None:
     assert remove(small.store, small.journal(), small.parties(), small.participants)
-    assert not small.store.list(CLAIMS)
+    assert not any(map(holder_of, small.store.list(CLAIMS)))
     assert not remove(small.store, small.journal(), small.parties(), small.participants)
     small.stage()
     small.cutover().switch(B, lambda: 0)
