@@ -47,10 +47,7 @@ def _check_file(path: str, content: object) -> None:
             f"Give {CONFIGURATION}, router.json, or a path of letters, digits, dots, underscores and hyphens in"
             f" {', '.join(_OWNED)}.",
         )
-    try:
-        fits = isinstance(content, str) and bool(content.encode() or True)
-    except UnicodeEncodeError:
-        fits = False
+    fits = isinstance(content, str) and not any("\ud800" <= character <= "\udfff" for character in content)
     if not fits:
         raise InputError(f"The content of {path} is no text.", "Give the file's content as a string.")
 
