@@ -200,6 +200,7 @@ class PostgreSQLSession(Database):
             "lock_timeout": self._lock_timeout_ms,
             "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
             "statement_timeout": timeout_ms,
+            "row_security": "off",
         }
         if self.abilities(connection)["deadlock_timeout"]:
             settings["deadlock_timeout"] = DEADLOCK_TIMEOUT_MS
