@@ -115,11 +115,12 @@ def kill(stage: Scene, place: str, after_s: float = 0.0) -> Kill:
     """Kill a controller, not its guardian, some time after a write; returns when the guardian is gone and every request
     answered: nobody ran a command.
     """
-    probe = Probe(stage)
+    probe, go = Probe(stage), stage.trace.with_name(f"go-{stage.runs}")
     with probe.asking():
-        process = stage.controller("--guarded")
+        process = stage.controller("--guarded", "--hold", place, str(go))
         wait_until(lambda: f'"{place}"' in stage.trace.read_text(), place, pause_s=0.001)
-        guardian = guardian_of(process)
+        guardian = guardian_of(process)  # held: it can't have ended meanwhile
+        go.touch()
         time.sleep(after_s)
         killed_at = time.monotonic()
         process.kill()
