@@ -111,12 +111,8 @@ def read_archive(path: str, source: str = "") -> Archive:
         raise InputError(
             f"The archive {where} has no {DESCRIPTOR}.", "Build it with mbt build: a zip alone is no MTA archive."
         ) from error
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:  # zipfile's, also for a compression or encryption unknown to it
+    # The last two are zipfile's for a compression and for an encryption that it does not know.
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"The archive {where} is no zip, or is damaged: {error}.", "Build or download it again."
         ) from error
