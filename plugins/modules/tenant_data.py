@@ -159,7 +159,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage impo
     stage,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, MOVED, STAGED, Participant
 
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "purged", "absent"], "default": "staged"},
@@ -289,7 +289,7 @@ def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]
         rows = {participant.name: _rows_of(participant, parties.source.id) for participant in participants}
         after = {**dict.fromkeys(rows, ABSENT), **dict.fromkeys(rows.values(), 0), "finalized": True}
         return {"deleted": {name: before[key] for name, key in rows.items()}}, {key: after[key] for key in before}
-    return {}, dict.fromkeys(before, ABSENT if params["state"] == "absent" else BARRED)
+    return {}, dict.fromkeys(before, ABSENT if params["state"] == "absent" else MOVED)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy imp
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    BARRED,
+    MOVED,
     COPY,
     STAGED,
     STAGING,
@@ -233,7 +233,7 @@ def _participant(status: Status, journal: Journal) -> list[str]:
         problems.append(f"{status.participant} is {status.state}, expected {expected}.")
     if status.state == STAGED and status.live_id != journal.canonical:
         problems.append(f"{status.participant} holds {status.live_id} to be live, the journal {journal.canonical}.")
-    if status.state == BARRED:
+    if status.state == MOVED:
         problems.append(f"{status.participant} refuses writes of both ids until the window is finished or undone.")
     return problems
 

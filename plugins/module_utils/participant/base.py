@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the migration needs of a participant: a thing that owns tenant data.
 
-Every verb is idempotent and refuses an older epoch. In a database each of barrier, turn and undo is ONE transaction, so
-a crash leaves the state right before or right after it, never between.
+Every verb is idempotent and refuses an older epoch. In a database the barrier is two transactions, turn and undo are one
+each, and every transaction writes the state row: a crash leaves the state right before or right after one of them.
 
 States of a participant for one migration (kept in its own state row, written in the same transaction as the work):
 
@@ -12,7 +12,8 @@ States of a participant for one migration (kept in its own state row, written in
 absent     nothing of the migration is there
 staging    helpers exist, the backfill is not finished
 staged     ready for a window; the retired id is fenced, changes of the live id are logged (twin)
-barred     between barrier and turn or undo: BOTH ids are fenced, the rows stand under the new id
+fenced     between the barrier's transactions: BOTH ids are fenced, the rows in place stand under the old id
+moved      between barrier and turn or undo: BOTH ids are fenced, the rows stand under the new id
 =========  ============================================================================================
 """
 
@@ -32,19 +33,23 @@ COPY, PURGE = "copy", "purge"
 """The steps of a stage and of its removal in which rows are copied, or deleted, in chunks."""
 APPLY = "apply"
 """The step in which logged keys are applied while the tenant is served."""
+COMPARE = "compare"
+"""The step in which rows and their twins are compared in chunks."""
 
 ABSENT = "absent"
 STAGING = "staging"
 STAGED = "staged"
-BARRED = "barred"
+FENCED = "fenced"
+MOVED = "moved"
+IN_WINDOW = (FENCED, MOVED)
+"""States in which both ids are fenced."""
 
 FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY` and :data:`PURGE`, the ``rows`` of this table so far;
-for
-:data:`APPLY` no table, but the ``rows`` of all.
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of this
+table so far; for :data:`APPLY` no table, but the ``rows`` of all.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """
@@ -137,6 +142,27 @@ class Status:
     """Rows per tenant id over all planned tables."""
     problems: tuple[str, ...] = ()
     """Disagreements between the state row and the catalog."""
+    unready: tuple[str, ...] = ()
+    """Why no window may begin before the next stage; empty when one may, or when nothing is staged."""
+    compared_s: int | None = None
+    """Seconds since every twin was last found equal to its original; None when one never was, or there are none."""
+    has_twins: bool = False
+
+
+@dataclass(frozen=True)
+class Care:
+    """How a stage treats what it finds.
+
+    :param compare_after_s: a twin whose last comparison is at least so many seconds old is compared again; None compares
+        only what must be.
+    :param repair: rewrite twins that differ; what is replaced is kept in a helper table.
+    """
+
+    compare_after_s: int | None = 0
+    repair: bool = False
+
+
+CAREFUL = Care()
 
 
 class Participant(ABC):
@@ -156,9 +182,12 @@ class Participant(ABC):
         """
 
     @abstractmethod
-    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
-        """Install fences of the retired id, logs and twins; backfill; verify. Resumes. Returns the rows copied by this
-        call.
+    def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
+        """Make the participant ready for a window, whatever has become of it since it was staged: install fences of the
+        retired id, logs and twins of every planned table, backfill, apply what is logged, compare. Resumes. Returns the
+        rows copied by this call.
+
+        :raises Refused: rows differ, or rows of the retired id are not the migration's.
         """
 
     def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
@@ -183,14 +212,25 @@ class Participant(ABC):
 
     @abstractmethod
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
-        """Lock, fence ``from_id``, apply and verify the last keys, move in_place rows, start the reverse log.
+        """Lock, compare the catalog with the stage's, apply and verify the last keys, fence ``from_id``; then, without
+        locks that other tenants meet, move the rows in place.
 
-        Returns a fingerprint ``{"rows": n, ...}`` for the journal. Legal from staged (and barred: does nothing).
+        Returns a fingerprint ``{"rows": n, ...}`` for the journal. Legal from staged and fenced (and moved: does
+        nothing), never under an epoch that turn or undo has finished.
+
+        :raises Refused: columns, keys or triggers are not those of the stage; nothing was changed.
+        """
+
+    @abstractmethod
+    def confirm(self, move: Move) -> None:
+        """Right before the commit: the rows stand under ``to_id``, and what the barrier has fenced still is.
+
+        :raises Refused: it is not so, for example because somebody has switched triggers off.
         """
 
     @abstractmethod
     def turn(self, move: Move) -> None:
-        """After the commit: ``to_id`` is live: drop the forward log, lift its fence. Legal from barred (and from
+        """After the commit: ``to_id`` is live: drop the forward log, lift its fence. Legal from moved (and from
         turned: nothing).
         """
 
