@@ -63,7 +63,7 @@ def test_the_listed_statements_are_those_that_run(site: Site) -> None:
 
 def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     # a busy machine must not decide
-    monkeypatch.setattr(postgresql_inspect.Inspector, "_rate", lambda *arguments: Rate(update_us=1000, copy_us=1000))
+    monkeypatch.setattr(postgresql_inspect.Probe, "rate", lambda *arguments: Rate(update_us=1000, copy_us=1000))
     participant = site.participant(tables={"country": TABLES["country"]})
     chosen = {table.table: table.strategy for table in site.plan(participant).tables}
     assert chosen["line"] == chosen["invoice"] == chosen["customer"] == TWIN
