@@ -356,7 +356,8 @@ def _unique_keys(constraints: Iterable[Any], indexes: Iterable[Any]) -> tuple[Un
         if index.get("unique") and index["name"] not in found:
             names = index["column_names"]
             partial = any(
-                key.endswith("_where") and value for key, value in (index.get("dialect_options") or {}).items()
+                key.endswith("_where") and value is not None
+                for key, value in (index.get("dialect_options") or {}).items()
             )
             found[index["name"]] = UniqueKey(
                 index["name"] or "unique", tuple(name for name in names if name), None not in names and not partial
