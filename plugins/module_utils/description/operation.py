@@ -58,22 +58,31 @@ class Operation:
     def live(self) -> Tenant:
         return self.parties.source if self.journal.canonical == self.parties.source.id else self.parties.target
 
-    def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
+    def findings(self, *, for_window: bool, unverified: str = "") -> tuple[list[Finding], Plan | None]:
         """Run the preflight for the tenant that is live now; changes nothing."""
-        budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
         preflight = Preflight(
-            self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings
+            self.store,
+            self.fleet,
+            self.participants,
+            self.journal,
+            self.parties,
+            self.live,
+            self.policy.window_budget_ms,
+            self.policy.verified_within_ms,
+            partial(self._surroundings, for_window),
+            unverified,
         )
         findings = preflight.run(for_window=for_window)
         return findings, preflight.plan
 
-    def checked_plan(self, *, for_window: bool, digest: str | None = None) -> Plan:
+    def checked_plan(self, *, for_window: bool, digest: str | None = None, unverified: str = "") -> Plan:
         """The plan, when nothing speaks against it.
 
         :param digest: of the plan that was signed; any other is refused.
+        :param unverified: why twins need not have been compared lately.
         :raises Refused: with every finding.
         """
-        findings, plan = self.findings(for_window=for_window)
+        findings, plan = self.findings(for_window=for_window, unverified=unverified)
         refuse_unless_ok(findings)
         if plan is None:
             raise Refused("No plan could be made.", "Look at the preflight's findings.")

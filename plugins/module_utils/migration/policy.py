@@ -22,3 +22,4 @@ class Policy:
     mode: str = HOLD
     throttle: Limits = field(default_factory=Limits)
     transition_ms: int = 28 * 86_400_000
+    verified_within_ms: int = 86_400_000

@@ -148,6 +148,17 @@ class Status:
     """Seconds since every twin was last found equal to its original; None when one never was, or there are none."""
     has_twins: bool = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether the participant can take part in a window, as far as it knows itself."""
+        return self.state == STAGED and not self.unready
+
+    def compared_within(self, seconds: int | None) -> bool:
+        """Whether its twins were compared as a whole less than so long ago; ``None``: whenever that was."""
+        if not self.has_twins or seconds is None:
+            return True
+        return self.compared_s is not None and self.compared_s < seconds
+
 
 @dataclass(frozen=True)
 class Care:

@@ -141,7 +141,7 @@ class Staging(Planning):
         """Take log and triggers of one table away; it, or its columns, may be gone."""
 
     @abstractmethod
-    def make_fences(self, move: Move) -> None:
+    def make_fences(self, move: Move, state: State) -> None:
         """Create what fences are made of, with the state's ``closed`` ids fenced, if it is not there."""
 
     @abstractmethod
@@ -212,7 +212,7 @@ class Staging(Planning):
                 if table not in tables:
                     self._let_go(move, table, tables, progress)
             self._set(move, lambda state: replace(state, tables=tables))
-            self.make_fences(move)
+            self.make_fences(move, self._now(move))
             self._arm_all(move, progress)
             self._claim_rows(move)
             copied = sum(self._copy(move, table, progress) for table in self._now(move).twins)

@@ -28,7 +28,8 @@ _UPDATE_EVENT = 16  # bit of pg_trigger.tgtype
 _TABLES = f"""
 SELECT n.nspname, c.relname, c.relkind, c.relispartition, c.relpages, c.reltuples,
  pg_total_relation_size(c.oid) AS size,
- pg_get_userbyid(c.relowner) AS owner, current_user::text AS me, pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS hidden,
+ pg_get_userbyid(c.relowner) AS owner, current_user::text AS me,
+ pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS hidden,
  c.relispopulated AS readable,
  EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
  ARRAY(SELECT rulename::text FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1' ORDER BY 1) AS rules,

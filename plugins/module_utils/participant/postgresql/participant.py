@@ -169,7 +169,9 @@ class PostgreSQL(PostgreSQLTwins):
 
         self.retrying(make, STAGE_TIMEOUT_MS, (), "stage")
 
-    def make_fences(self, move: Move) -> None:
+    def make_fences(self, move: Move, state: State) -> None:
+        del state
+
         def make(connection: Connection, state: State) -> None:
             execute(connection, Scheme(state).set_fences(state.closed))
             execute(connection, Twins(state).create_kept())
