@@ -39,7 +39,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Move,
     Status,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import LOG_BATCH, Staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import LOG_BATCH
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import Staging
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ class Verbs(Staging):
 
         def work(connection: Connection, state: State) -> int:
             nonlocal applied
-            applied = self._apply_some(connection, state)
+            applied = self.apply_some(connection, state)
             return applied
 
-        total = self._rounds(move, work, deadline)
+        total = self.rounds(move, work, deadline)
         if applied >= LOG_BATCH:
             raise Timeout(
                 f"{self.label}: the log of {move.from_id} is too long to be applied in a window.",

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 import psycopg
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Status
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
@@ -203,9 +203,9 @@ else:
 
 def make_small_chunks(setattribute: Callable[[Any, str, Any], None], rows: int = 50) -> None:
     """Copy, compare and delete that many rows at a time."""
-    setattribute(staging, "CHUNK_ROWS", rows)
-    setattribute(staging, "COMPARE_ROWS", rows)
-    setattribute(staging.Pace, "measured", lambda pace, run: run(pace.rows))
+    setattribute(copying, "CHUNK_ROWS", rows)
+    setattribute(copying, "COMPARE_ROWS", rows)
+    setattribute(copying.Pace, "measured", lambda pace, run: run(pace.rows))
     setattribute(twin, "PURGE_ROWS", rows)
 
 

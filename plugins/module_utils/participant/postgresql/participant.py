@@ -22,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Progress,
     Status,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.marks import (
     marks_query,
@@ -42,7 +43,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin import PostgreSQLTwins
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import STAGE_TIMEOUT_MS
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Cursor
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import PostgreSQLInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work, works
@@ -16,7 +17,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     KEY_LOOKUPS_ONLY,
     Twins,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import SHOWN_KEYS, Chunk, Cursor
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 with suppress(ImportError):
