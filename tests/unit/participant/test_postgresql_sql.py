@@ -40,7 +40,7 @@ def test_names_are_quoted() -> None:
 
 def test_identifiers_fit_postgresql() -> None:
     names = list(SCHEME.triggers(WORK))
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 12
     assert all(len(name) < 64 and name.startswith("zzz_zdm_") for name in names)
     assert len(SCHEME.log(WORK, "s")) < 64
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     STAGING,
     Inspection,
@@ -23,7 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Status,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.marks import (
     marks_query,
     triggers_query,
@@ -44,6 +46,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin import PostgreSQLTwins
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
+
+with suppress(ImportError):
+    import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -100,7 +105,13 @@ class PostgreSQL(PostgreSQLTwins):
             self.exempt_from_triggers(connection)
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
-        execute(connection, Scheme(state).lock())
+        try:
+            execute(connection, Scheme(state).lock())
+        except sa.exc.ProgrammingError as error:
+            if not self.no_such_table(error):
+                raise
+            reason = f"{self.label}: a planned table is gone: {first_line(error)}."
+            raise Refused(reason, "Run the stage playbook, then the same command again.") from None
 
     def await_writers(self, move: Move, state: State, timeout_ms: int) -> None:
         del move

@@ -193,9 +193,7 @@ class Scheme:
         columns = "".join(
             f", {quote(column)} {kind} NOT NULL" for column, kind in zip(work.key, work.key_types, strict=True)
         )
-        into = f"INSERT INTO {log} ({work.listed(work.key)}) VALUES "
-        new, old = (f"{into}({work.listed(work.key, row)});" for row in ("NEW.", "OLD."))
-        body = f"BEGIN IF TG_ARGV[0] = 'new' THEN {new} ELSE {old} END IF; RETURN NULL; END"
+        body = self._note_body(work, side)
         return [
             f"CREATE TABLE IF NOT EXISTS {log} (zdm_seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY{columns})",
             # SECURITY DEFINER: the application's users have no rights on the log
@@ -205,6 +203,19 @@ class Scheme:
             ),
             f"REVOKE ALL ON FUNCTION {self.note(work, side)}() FROM PUBLIC",
         ]
+
+    def _note_body(self, work: Work, side: str) -> str:
+        """The keys are named here and not in the triggers' conditions, on which columns would depend: an ALTER COLUMN
+        TYPE of a release would be refused.
+        """
+        into = f"INSERT INTO {self.log(work, side)} ({work.listed(work.key)}) VALUES "
+        new, old = (f"{into}({work.listed(work.key, row)});" for row in ("NEW.", "OLD."))
+        is_old, is_new = work.is_id(self.ids[side], "OLD."), work.is_id(self.ids[side], "NEW.")
+        same = f"ROW({work.listed(work.key, 'OLD.')}) IS NOT DISTINCT FROM ROW({work.listed(work.key, 'NEW.')})"
+        return (
+            f"BEGIN IF TG_OP = 'INSERT' THEN {new} ELSIF TG_OP = 'DELETE' THEN {old} ELSE IF {is_old} THEN {old} END"
+            f" IF; IF {is_new} AND NOT ({is_old} AND {same}) THEN {new} END IF; END IF; RETURN NULL; END"
+        )
 
     def drop_logs(self, work: Work) -> list[str]:
         return [
@@ -245,19 +256,12 @@ class Scheme:
 
     def _logging(self, work: Work, side: str) -> dict[str, str]:
         old, new = work.is_id(self.ids[side], "OLD."), work.is_id(self.ids[side], "NEW.")
-        moved = f"ROW({work.listed(work.key, 'OLD.')}) IS DISTINCT FROM ROW({work.listed(work.key, 'NEW.')})"
-        kinds = (
-            ("insert", "INSERT", new, "new"),
-            ("update", "UPDATE", old, "old"),
-            ("become", "UPDATE", f"{new} AND (NOT ({old}) OR {moved})", "new"),
-            ("delete", "DELETE", old, "old"),
-        )
         return {
-            (name := self._name(work, side, f"log_{kind}")): (
+            (name := self._name(work, side, f"log_{event.lower()}")): (
                 f"CREATE TRIGGER {name} AFTER {event} ON {work.sql} FOR EACH ROW WHEN (({condition}) AND"
-                f" {self._stranger}) EXECUTE FUNCTION {self.note(work, side)}({literal(which)})"
+                f" {self._stranger}) EXECUTE FUNCTION {self.note(work, side)}()"
             )
-            for kind, event, condition, which in kinds
+            for event, condition in (("INSERT", new), ("UPDATE", f"{old} OR {new}"), ("DELETE", old))
         }
 
     # -- window -----------------------------------------------------------------------------------
