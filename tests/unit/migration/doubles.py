@@ -14,8 +14,10 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    BARRED,
+    CAREFUL,
+    MOVED,
     STAGED,
+    Care,
     Inspection,
     Move,
     Participant,
@@ -131,7 +133,7 @@ class MemoryParticipant(Participant):
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
         return Inspection(self.name, self.kind, "1", window_ms=5, digest="d")
 
-    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
+    def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
         self._verb("stage", move)
         self.state, self.epoch, self.twins, self.migration = STAGED, move.epoch, 1, move.migration
         return 1
@@ -155,12 +157,16 @@ class MemoryParticipant(Participant):
         self._verb("barrier", move)
         if self.state == STAGED and self.live != move.from_id:
             raise Refused(f"{self.name}: {move.from_id} is not live.")
-        self.state, self.rows_under = BARRED, move.to_id
+        self.state, self.rows_under = MOVED, move.to_id
         return {"rows": 1}
+
+    def confirm(self, move: Move) -> None:
+        self._verb("confirm", move)
+        assert (self.state, self.rows_under) == (MOVED, move.to_id)
 
     def turn(self, move: Move) -> None:
         self._verb("turn", move)
-        if self.state == BARRED:
+        if self.state == MOVED:
             self.state, self.live = STAGED, move.to_id
         assert self.live == move.to_id
 
