@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    AUTO,
     IGNORE,
     IN_PLACE,
     TWIN,
@@ -24,13 +23,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     Engine,
-    ForeignKey,
-    Note,
     Rate,
     TableFacts,
-    UniqueKey,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.order import components, cyclic, parents_first
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.schema import Schema
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
     compiled,
@@ -83,17 +79,15 @@ class _Job:
         staged: Mapping[str, str],
     ) -> None:
         self.facts = {table.name: table for table in sorted(facts, key=lambda table: table.name)}
-        self.options = options
-        self.engine = engine
+        self.schema = Schema(self.facts, options, engine)
+        self.options, self.engine = options, engine
+        self.tables, self.tenant = self.schema.entries, self.schema.tenant
         self.rates = rates
         self.budget_ms = budget_ms
         self.staged = staged
         self.refusals: list[Refusal] = []
-        self.tables: dict[str, Mapping[str, Any]] = {}
-        self.tenant: dict[str, tuple[str, ...]] = {}
         self.strategy: dict[str, str] = {}
         self.why: dict[str, str] = {}
-        self.cycles: frozenset[str] = frozenset()
         self.over_budget = False
 
     def refuse(self, name: str, reason: str, advice: str, group: Sequence[str] = ()) -> None:
@@ -142,16 +136,13 @@ class _Job:
                 )
         return patterns
 
-    def _ignored(self, name: str) -> bool:
-        return bool(self.tables.get(name, {}).get("ignore"))
-
     def _find_tenant_tables(self) -> None:
         patterns = self._patterns()
         columns = {name: tenant_columns_of(table, patterns) for name, table in self.facts.items()}
-        self.tenant = {name: found for name, found in columns.items() if found and not self._ignored(name)}
+        self.tenant.update({name: found for name, found in columns.items() if found and not self.schema.ignored(name)})
         for name in self.facts:
             self._check_references(name, columns)
-            if self._ignored(name):
+            if self.schema.ignored(name):
                 self.strategy[name] = IGNORE
                 self.why[name] = str(self.tables[name]["ignore"])
             elif name not in self.tenant:
@@ -159,27 +150,13 @@ class _Job:
                 self._refuse_unclassified(name, columns)
 
     def _refuse_unclassified(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
-        parent = self._hangs_on(name, columns)
+        parent = self.schema.hangs_on(name, columns)
         hangs = f" but hangs on {parent} by a foreign key" if parent else ""
         self.refuse(
             name,
             f"Table {name} is not classified: it has no tenant column{hangs}.",
             f'Name its tenant column in `tenant_columns`, or add it to `tables`: `{name}: {{ignore: "<reason>"}}`.',
         )
-
-    def _hangs_on(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> str:
-        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when
-        none.
-        """
-        seen, todo = {name}, [name]
-        while todo:
-            for key in self.facts[todo.pop()].foreign_keys:
-                if columns.get(key.table):
-                    return key.table
-                if key.table in self.facts and key.table not in seen:
-                    seen.add(key.table)
-                    todo.append(key.table)
-        return ""
 
     def _check_references(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
         """A column that refers to a tenant column is one itself; both sides must move together."""
@@ -194,8 +171,8 @@ class _Job:
                     " column."
                 )
                 self.refuse(name, reason, f"Add {column} to `tenant_columns`.")
-            elif followed and self._ignored(name) != self._ignored(key.table):
-                ignored, other = (name, key.table) if self._ignored(name) else (key.table, name)
+            elif followed and self.schema.ignored(name) != self.schema.ignored(key.table):
+                ignored, other = (name, key.table) if self.schema.ignored(name) else (key.table, name)
                 reason = (
                     f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
                 )
@@ -222,7 +199,7 @@ class _Job:
                     "Name the column that it is computed from.",
                 )
         self._check_rows(table)
-        if not self.key(name):
+        if not self.schema.key(name):
             reason = f"Table {name} has no primary key."
             advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
             if self.tables.get(name, {}).get("key"):
@@ -232,7 +209,7 @@ class _Job:
                 )
             self.refuse(name, reason, advice)
         for note in table.notes:
-            if self._forbids_all(note):
+            if self.schema.forbids_all(note):
                 self.refuse(name, note.reason, note.advice)
 
     def _check_rows(self, table: TableFacts) -> None:
@@ -253,83 +230,7 @@ class _Job:
                     " application first.",
                 )
 
-    def _forbids_all(self, note: Note) -> bool:
-        return set(note.strategies) >= set(self.engine.strategies)
-
-    def key(self, name: str) -> tuple[str, ...]:
-        """The columns that identify a row: the primary key, or the unique key named by ``key``."""
-        table = self.facts[name]
-        wanted = self.tables.get(name, {}).get("key")
-        if not wanted:
-            return table.primary_key
-        nullable = {column.name for column in table.columns if column.nullable}
-        for unique in (UniqueKey("primary key", table.primary_key), *table.unique_keys):
-            if unique.whole and set(unique.columns) == set(wanted) and not nullable & set(wanted):
-                return unique.columns
-        return ()
-
-    def _follows_tenant(self, child: str, key: ForeignKey) -> bool:
-        """The foreign key carries a tenant column between two planned tables."""
-        if key.table not in self.tenant:
-            return False
-        return any(own in self.tenant[child] and other in self.tenant[key.table] for own, other in key.pairs)
-
-    def twin_blocker(self, name: str) -> str:
-        """Why *name* cannot be a twin; empty when it can."""
-        table, tenant = self.facts[name], self.tenant[name]
-        if TWIN not in self.engine.strategies:
-            return f"{self.engine.name} has no twin strategy"
-        if len(tenant) > 1:
-            return f"it has several tenant columns ({', '.join(tenant)})"
-        for unique in (UniqueKey("primary key", table.primary_key or self.key(name)), *table.unique_keys):
-            if tenant[0] not in unique.columns:
-                return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"
-        if set(self.key(name)) == set(tenant):
-            return f"its key is {tenant[0]} alone"
-        if table.triggers and not self.engine.may_exempt_app_triggers:
-            return f"its trigger {table.triggers[0]} would fire for the copies, and the user may not exempt its session"
-        for note in table.notes:
-            if TWIN in note.strategies:
-                return note.reason.rstrip(".")
-        blocker = self._foreign_key_blocker(name)
-        if blocker:
-            return blocker
-        if not (
-            self.options.get("no_cross_tenant_readers") or self.tables.get(name, {}).get("no_cross_tenant_readers")
-        ):
-            return (
-                "readers across tenants would see the copies, and nobody declared that there are none"
-                " (`no_cross_tenant_readers: true`)"
-            )
-        return ""
-
-    def _foreign_key_blocker(self, name: str) -> str:
-        if name in self.cycles:
-            return "its foreign keys form a cycle"
-        for key in self.facts[name].foreign_keys:
-            follows = self._follows_tenant(name, key)
-            if key.table in self.tenant and not follows:
-                return (
-                    f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows"
-                    " there from being deleted"
-                )
-            if key.acts and not (follows and self.engine.cascades_fire_triggers):
-                return (
-                    f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE"
-                    f" {key.on_update}), which the log would miss"
-                )
-        return ""
-
     # -- all tables -------------------------------------------------------------------------------
-
-    def _edges(self) -> set[tuple[str, str]]:
-        """(child, parent) for foreign keys that carry the tenant column."""
-        return {
-            (name, key.table)
-            for name in self.tenant
-            for key in self.facts[name].foreign_keys
-            if self._follows_tenant(name, key)
-        }
 
     def update_ms(self, name: str) -> int:
         """Predicted milliseconds of the window for *name* in place."""
@@ -337,11 +238,9 @@ class _Job:
         return round(self.facts[name].rows * rate.update_us / 1000 + LOOKS * self.facts[name].look_ms)
 
     def _choose(self) -> None:
-        edges = self._edges()
-        self.cycles = cyclic(self.tenant, edges)
         groups = []
-        for group in components(self.tenant, edges):
-            wanted = {self.tables.get(name, {}).get("strategy", AUTO) for name in group} & {IN_PLACE, TWIN}
+        for group in self.schema.groups():
+            wanted = {self.schema.asked(name) for name in group} & {IN_PLACE, TWIN}
             groups.append((group, sum(self.update_ms(name) for name in group), wanted))
         explicit = sum(cost for group, cost, wanted in groups if wanted == {IN_PLACE})
         small = 0
@@ -364,7 +263,7 @@ class _Job:
 
     def _take_explicit(self, group: Sequence[str], strategy: str) -> None:
         for name in group:
-            asked = self.tables.get(name, {}).get("strategy", AUTO) == strategy
+            asked = self.schema.asked(name) == strategy
             why = (
                 "The options ask for it."
                 if asked
@@ -376,7 +275,7 @@ class _Job:
             if name in self.staged:
                 self.why.setdefault(name, "Staged this way.")
             if strategy == TWIN:
-                blocker = self.twin_blocker(name)
+                blocker = self.schema.twin_blocker(name)
                 if blocker:
                     self.refuse(name, f"Table {name} cannot be a twin: {blocker}.", self._way_out(blocker))
             else:
@@ -385,8 +284,8 @@ class _Job:
 
     def _take_auto(self, group: Sequence[str], cost: int, small: int, explicit: int) -> None:
         """*small* and *explicit*: milliseconds of the tables that are in place already, by auto and by the options."""
-        blockers = {name: blocker for name in group if (blocker := self.twin_blocker(name))}
-        if any(self._forbids_all(note) for name in group for note in self.facts[name].notes):
+        blockers = {name: blocker for name in group if (blocker := self.schema.twin_blocker(name))}
+        if any(self.schema.forbids_all(note) for name in group for note in self.facts[name].notes):
             self._set(group, IN_PLACE, "See the refusal.")
             return
         in_place_ok = not any(IN_PLACE in note.strategies for name in group for note in self.facts[name].notes)
@@ -437,7 +336,7 @@ class _Job:
 
     def _refuse_in_place_notes(self, name: str) -> None:
         for note in self.facts[name].notes:
-            if IN_PLACE in note.strategies and not self._forbids_all(note):
+            if IN_PLACE in note.strategies and not self.schema.forbids_all(note):
                 self.refuse(name, note.reason, note.advice)
 
     def _way_out(self, blocker: str) -> str:
@@ -460,23 +359,14 @@ class _Job:
             self.refuse(largest, reason, "Choose `strategy: twin` for the large tables, or raise window_budget.")
 
     def _plans(self) -> tuple[TablePlan, ...]:
-        order = parents_first(
-            self.tenant,
-            {
-                (name, key.table)
-                for name in self.tenant
-                for key in self.facts[name].foreign_keys
-                if key.table in self.tenant
-            },
-        )
         ignored = [name for name in self.facts if name not in self.tenant]
-        return tuple(self._plan(name) for name in (*order, *ignored))
+        return tuple(self._plan(name) for name in (*self.schema.in_order(), *ignored))
 
     def _plan(self, name: str) -> TablePlan:
         strategy, rows = self.strategy[name], self.facts[name].rows
         if strategy == IGNORE:
             return TablePlan(name, IGNORE, self.why[name], rows)
-        key = tuple(column for column in self.key(name) if column not in self.tenant[name])
+        key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
         rate = self.rates.get(name, self.engine.rate)
         stage = round(rows * rate.copy_us / 1000) if strategy == TWIN else 0
         window = self.engine.table_ms + (self.update_ms(name) if strategy == IN_PLACE else 0)
