@@ -109,7 +109,7 @@ class Engine:
     :param may_exempt_app_triggers: its worker can write without firing the application's triggers.
     :param cascades_fire_triggers: changes that a foreign key's action makes reach row triggers (else twin loses them).
     :param table_ms: cost of one table in the window whatever its rows (lock, fence, last keys).
-    :param rate: used for tables without a measured one.
+    :param rate: what a row costs in general: chooses strategies, and predicts for tables without a measured one.
     """
 
     name: str

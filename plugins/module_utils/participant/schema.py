@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What follows from the catalog and an operator's options before any strategy is chosen: keys, links, what is possible.
 
-Nothing here depends on rows, on time, or on what a server can do at the moment.
+Nothing here depends on rows or on time.
 """
 
 from __future__ import annotations
