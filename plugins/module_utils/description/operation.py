@@ -32,6 +32,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight 
     Preflight,
     refuse_unless_ok,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
@@ -58,13 +59,19 @@ class Operation:
     def live(self) -> Tenant:
         return self.parties.source if self.journal.canonical == self.parties.source.id else self.parties.target
 
-    def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
-        """Run the preflight for the tenant that is live now; changes nothing."""
+    def findings(self, *, for_window: bool, signed: str = "") -> tuple[list[Finding], Plan | None]:
+        """Run the preflight for the tenant that is live now; changes nothing.
+
+        :param signed: digest of the plan that was signed; any other is a finding.
+        """
         budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
+        parties, live = self.parties, self.live
         preflight = Preflight(
-            self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings
+            self.store, self.fleet, self.participants, self.journal, parties, live, budget_ms, surroundings, signed
         )
         findings = preflight.run(for_window=for_window)
+        if signed and preflight.plan:
+            findings.append(_signed(preflight.plan, signed))
         return findings, preflight.plan
 
     def checked_plan(self, *, for_window: bool, digest: str | None = None) -> Plan:
@@ -73,15 +80,10 @@ class Operation:
         :param digest: of the plan that was signed; any other is refused.
         :raises Refused: with every finding.
         """
-        findings, plan = self.findings(for_window=for_window)
+        findings, plan = self.findings(for_window=for_window, signed=digest or "")
         refuse_unless_ok(findings)
         if plan is None:
             raise Refused("No plan could be made.", "Look at the preflight's findings.")
-        if digest and plan.digest != digest:
-            raise Refused(
-                f"The plan's digest is {plan.digest}, signed was {digest}.",
-                "Read and sign the new plan (playbook zdm.landscape.plan).",
-            )
         return plan
 
     def cutover(self, log: AuditLog) -> Cutover:
@@ -112,6 +114,14 @@ class Operation:
         except Refused as refusal:
             return [*findings, Finding("log", False, str(log.path), refusal.message, refusal.advice)]
         return findings
+
+
+def _signed(plan: Plan, digest: str) -> Finding:
+    difference = plan.signature.difference(Signature.read(digest))
+    if not difference:
+        return Finding("signature", True, plan.migration, f"The plan is the one that was signed, {digest}.")
+    advice = "Read and sign the new plan (playbook zdm.landscape.plan)."
+    return Finding("signature", False, plan.migration, difference, advice)
 
 
 class Signals:

@@ -45,6 +45,7 @@ class Preflight:
 
     :param live: the tenant whose id is live and stays so until the commit.
     :param health: asks the health endpoints.
+    :param signed: digest of the plan that was signed, see :func:`make_plan`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Preflight:
         live: Tenant,
         window_budget_ms: int,
         health: Health,
+        signed: str = "",
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -66,6 +68,7 @@ class Preflight:
         self.live = live
         self.window_budget_ms = window_budget_ms
         self.health = health
+        self.signed = signed
         self.plan: Plan | None = None
 
     def run(self, *, for_window: bool) -> list[Finding]:
@@ -74,7 +77,7 @@ class Preflight:
         """
         findings = [*self._mapping(), *self._claims(), *self._routers(), *self.health()]
         try:
-            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet)
+            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet, self.signed)
         except ZdmError as error:
             return [*findings, Finding("participants", False, "plan", error.message, error.advice)]
         findings += [

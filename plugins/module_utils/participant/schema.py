@@ -62,6 +62,12 @@ class Schema:
                 return unique.columns
         return ()
 
+    def shared_keys(self, name: str) -> tuple[str, ...]:
+        """Unique keys over all tenants: none of their columns is a tenant column."""
+        table, tenant = self.facts[name], set(self.tenant[name])
+        keys = (UniqueKey("primary key", table.primary_key), *table.unique_keys)
+        return tuple(key.name for key in keys if key.columns and not tenant & set(key.columns))
+
     # -- links ------------------------------------------------------------------------------------
 
     def follows_tenant(self, child: str, key: ForeignKey) -> bool:
