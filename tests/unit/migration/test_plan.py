@@ -100,7 +100,9 @@ def test_nothing_measured_is_in_the_digest(databases: Databases) -> None:
         replace(
             inspection,
             tables=tuple(replace(table, rows=9, stage_ms=8, window_ms=7, why="") for table in inspection.tables),
-            **dict.fromkeys(("stage_ms", "window_ms", "bystander_ms"), 9),
+            stage_ms=9,
+            window_ms=9,
+            bystander_ms=9,
         )
         for inspection in plan.inspections
     )

@@ -40,7 +40,7 @@ class Strict(Planning):
         connection.exec_driver_sql("SELECT 1 FROM secret")
 
 
-Strict.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+Strict.__abstractmethods__ = frozenset()
 
 
 def strict(database: Path) -> Strict:
