@@ -42,8 +42,8 @@ options:
         type: str
         default: 28d
       verified_within:
-        description: How old the last comparison of all copies with their originals may be when a window opens. The stage
-          compares anew what was compared before that.
+        description: How old the last comparison of all copies with their originals may be when a window opens. The
+          stage compares anew what was compared before that.
         type: str
         default: 24h
       throttle:
