@@ -59,28 +59,40 @@ class Operation:
     def live(self) -> Tenant:
         return self.parties.source if self.journal.canonical == self.parties.source.id else self.parties.target
 
-    def findings(self, *, for_window: bool, signed: str = "") -> tuple[list[Finding], Plan | None]:
+    def findings(
+        self, *, for_window: bool, signed: str = "", unverified: str = ""
+    ) -> tuple[list[Finding], Plan | None]:
         """Run the preflight for the tenant that is live now; changes nothing.
 
         :param signed: digest of the plan that was signed; any other is a finding.
+        :param unverified: why twins need not have been compared lately.
         """
-        budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
-        parties, live = self.parties, self.live
         preflight = Preflight(
-            self.store, self.fleet, self.participants, self.journal, parties, live, budget_ms, surroundings, signed
+            self.store,
+            self.fleet,
+            self.participants,
+            self.journal,
+            self.parties,
+            self.live,
+            self.policy.window_budget_ms,
+            self.policy.verified_within_ms,
+            partial(self._surroundings, for_window),
+            unverified,
+            signed,
         )
         findings = preflight.run(for_window=for_window)
         if signed and preflight.plan:
             findings.append(_signed(preflight.plan, signed))
         return findings, preflight.plan
 
-    def checked_plan(self, *, for_window: bool, digest: str | None = None) -> Plan:
+    def checked_plan(self, *, for_window: bool, digest: str | None = None, unverified: str = "") -> Plan:
         """The plan, when nothing speaks against it.
 
         :param digest: of the plan that was signed; any other is refused.
+        :param unverified: why twins need not have been compared lately.
         :raises Refused: with every finding.
         """
-        findings, plan = self.findings(for_window=for_window, signed=digest or "")
+        findings, plan = self.findings(for_window=for_window, signed=digest or "", unverified=unverified)
         refuse_unless_ok(findings)
         if plan is None:
             raise Refused("No plan could be made.", "Look at the preflight's findings.")

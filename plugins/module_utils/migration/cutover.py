@@ -15,7 +15,7 @@
 6   W becomes C, before the first far block              journal                  C: goes on at 7
 7   close: far deadlines                                 routers
 8   drain again                                          journal: the evidence
-9   barrier                                              participants
+9   barrier; its fences are looked at once more          participants
 10  COMMIT: C becomes K, canonical = to                  journal                  K: goes on at 11
 11  mapping documents                                    store
 12  turn                                                 participants
@@ -222,6 +222,9 @@ class Cutover(Window):
             participant.name: value for participant, value in zip(self.participants, prints, strict=True)
         }
 
+    def _step_confirm(self) -> None:  # 9, as late as can be: a fence that was switched off since loses late writes
+        self._each(lambda participant: participant.confirm(self.move))
+
     def _step_commit(self) -> None:  # 10
         self._within_budget()
         self.journal.advance(
@@ -275,7 +278,7 @@ class Cutover(Window):
 
     # What a run does from a phase, in this order.
     _OPEN: ClassVar[Steps] = (_step_block, _step_drain, _step_prelude, _step_journal_closed)
-    _SWITCH: ClassVar[Steps] = (_step_close, _step_drain_again, _step_barrier, _step_commit)
+    _SWITCH: ClassVar[Steps] = (_step_close, _step_drain_again, _step_barrier, _step_confirm, _step_commit)
     _FINISH: ClassVar[Steps] = (
         _step_documents,
         _step_turn,

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the migration needs of a participant: a thing that owns tenant data.
 
-Every verb is idempotent and refuses an older epoch. In a database the barrier is two transactions, turn and undo are one
-each, and every transaction writes the state row: a crash leaves the state right before or right after one of them.
+Every verb is idempotent and refuses an older epoch. In a database the barrier is two transactions, turn and undo are
+one each, and every transaction writes the state row: a crash leaves the state right before or right after one of them.
 
 States of a participant for one migration (kept in its own state row, written in the same transaction as the work):
 
@@ -48,8 +48,8 @@ FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of this
-table so far; for :data:`APPLY` no table, but the ``rows`` of all.
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of
+this table so far; for :data:`APPLY` no table, but the ``rows`` of all.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """
@@ -151,17 +151,28 @@ class Status:
     """Disagreements between the state row and the catalog."""
     unready: tuple[str, ...] = ()
     """Why no window may begin before the next stage; empty when one may, or when nothing is staged."""
-    compared_s: int | None = None
+    compared_s: int | None = field(default=None, compare=False)
     """Seconds since every twin was last found equal to its original; None when one never was, or there are none."""
     has_twins: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the participant can take part in a window, as far as it knows itself."""
+        return self.state == STAGED and not self.unready
+
+    def compared_within(self, seconds: int | None) -> bool:
+        """Whether its twins were compared as a whole less than so long ago; ``None``: whenever that was."""
+        if not self.has_twins or seconds is None:
+            return True
+        return self.compared_s is not None and self.compared_s < seconds
 
 
 @dataclass(frozen=True)
 class Care:
     """How a stage treats what it finds.
 
-    :param compare_after_s: a twin whose last comparison is at least so many seconds old is compared again; None compares
-        only what must be.
+    :param compare_after_s: a twin whose last comparison is at least so many seconds old is compared again; None
+        compares only what must be.
     :param repair: rewrite twins that differ; what is replaced is kept in a helper table.
     """
 

@@ -350,11 +350,18 @@ def per_row_us(rows: int, action: Callable[[], Any]) -> float:
     return (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
 
 
-def execute(connection: Connection, statement: str) -> Any:
-    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it. Returns a
-    ``CursorResult``.
+BIND = "\0"
+"""Stands in a statement for a value that the driver binds; no name can hold it."""
+
+
+def execute(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
+    """Run a complete statement as it is: ``%`` and ``:`` have no meaning in it. Returns a ``CursorResult``.
+
+    :param values: one for each :data:`BIND`, for drivers whose placeholder is ``%s``.
     """
-    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    if not values:
+        return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    return connection.exec_driver_sql(statement.replace("%", "%%").replace(BIND, "%s"), tuple(values))
 
 
 def first_line(error: sa.exc.DBAPIError) -> str:
@@ -374,7 +381,8 @@ def _unique_keys(constraints: Iterable[Any], indexes: Iterable[Any]) -> tuple[Un
         if index.get("unique") and index["name"] not in found:
             names = index["column_names"]
             partial = any(
-                key.endswith("_where") and value for key, value in (index.get("dialect_options") or {}).items()
+                key.endswith("_where") and value is not None
+                for key, value in (index.get("dialect_options") or {}).items()
             )
             found[index["name"]] = UniqueKey(
                 index["name"] or "unique", tuple(name for name in names if name), None not in names and not partial

@@ -18,10 +18,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant import s
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     FORMAT,
     IGNORE,
+    IN_WINDOW,
     STAGED,
     Inspection,
     Move,
     Refusal,
+    TablePlan,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import Dialect, dangling
@@ -95,6 +97,18 @@ class Planning(Database):
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
+    def broken(
+        self, connection: Connection, survey: Survey, tables: Sequence[TablePlan], live_id: str, other_id: str
+    ) -> list[Refusal]:
+        """What rows of *live_id* in planned *tables* would break under *other_id*: one query for each constraint."""
+        dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
+        found = dangling(survey.catalog, tables, dialect, live_id, other_id)
+        return [refusal for query, refusal in found if execute(connection, query).first()]
+
+    @abstractmethod
+    def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
+        """By number the table on which a planned table's triggers are now: it may have been renamed."""
+
     @abstractmethod
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the statement failed because its table does not exist."""
@@ -145,6 +159,18 @@ class Planning(Database):
                 "Use that version or a newer one.",
             )
         return state
+
+    def found(self, connection: Connection, migration: str) -> State | None:
+        """The state row; tables that were renamed since have their new names in it."""
+        state = self.state(connection, migration)
+        if state is None or state.state in IN_WINDOW:
+            return state
+        now = self.trigger_tables(connection, migration)
+        names = {table.name: now.get(table.number, table.name) for table in state.tables}
+        if all(old == new for old, new in names.items()):
+            return state
+        catalog = self.catalog(connection)
+        return state.renamed({old: new for old, new in names.items() if old not in catalog})
 
     def write_state(self, connection: Connection, state: State, insert: bool = False) -> None:
         """Write the state row, in the transaction that did the work."""
@@ -201,7 +227,7 @@ class Planning(Database):
     def _inspected(
         self, connection: Connection, migration: str, source_id: str, target_id: str, signed: str
     ) -> Inspection:
-        state = self.state(connection, migration)
+        state = self.found(connection, migration)
         live, other = state.standing if state else (source_id, target_id)
         survey = self.survey(connection, live, other, state.own_rows if state else ())
         tenant = self.tenant_tables(survey.catalog)
@@ -216,14 +242,11 @@ class Planning(Database):
             {table.name: table.strategy for table in state.tables} if state else {},
             strategies.read(signed, list(tenant)),
         )
-        unfit = (found for found in measured.values() if isinstance(found, Refusal))
-        dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
-        keys = (
-            refusal
-            for query, refusal in dangling(survey.catalog, tables, dialect, live, other)
-            if execute(connection, query).first()
-        )
-        refused = (*refusals, *self.obstacles(connection), *keys, *unfit)
+        unfit = {refusal.object for refusal in refusals}
+        fit = [plan for plan in tables if plan.strategy != IGNORE and plan.table not in unfit]
+        broken = self.broken(connection, survey, fit, live, other)
+        unable = (found for found in measured.values() if isinstance(found, Refusal))
+        refused = (*refusals, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
         example = State(migration, 0, STAGED, source_id, source_id, target_id, planned)
         updates = [self.rows.update(table, source_id, target_id) for table in example.in_place]

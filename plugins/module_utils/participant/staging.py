@@ -1,8 +1,8 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage of a database, written once: a reconciler that makes the participant ready for a window, whatever has become
-of its tables, while the tenant is served; and the way back.
+"""The stage of a database, written once: a reconciler that makes the participant ready for a window, whatever has
+become of its tables, while the tenant is served; and the way back.
 
 Why twins are right: every change commits together with its key in the log; one session writes chunks and applies keys,
 never both at once, so a key that was applied before a chunk's snapshot is in the snapshot, and one applied after it
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
@@ -42,7 +42,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Progressed, State
 
 with suppress(ImportError):  # Database refuses to be built without it
-    import sqlalchemy as sa
+    pass
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -142,7 +142,7 @@ class Staging(Planning):
 
     @abstractmethod
     def make_fences(self, move: Move, state: State) -> None:
-        """Create what fences are made of, with ``state.closed`` fenced, if it is not there."""
+        """Create what fences are made of, with the state's ``closed`` ids fenced, if it is not there."""
 
     @abstractmethod
     def marks(self, connection: Connection, state: State) -> dict[str, str]:
@@ -150,10 +150,6 @@ class Staging(Planning):
         the application's triggers, and of the migration's own triggers, with a bar between; nothing for a table that is
         gone. Equal marks mean that nobody has switched, dropped or replaced a trigger in between.
         """
-
-    @abstractmethod
-    def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
-        """By number the table on which a planned table's triggers are now: it may have been renamed."""
 
     def chunk(self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int) -> Chunk:
         """Copy the next rows of the live id; what the log has brought before stays as it is."""
@@ -224,18 +220,6 @@ class Staging(Planning):
             self._compare_all(move, progress, care)
             self._set(move, lambda state: replace(state, state=STAGED, digest=plan.digest))
         return copied
-
-    def found(self, connection: Connection, migration: str) -> State | None:
-        """The state row; tables that were renamed since have their new names in it."""
-        state = self.state(connection, migration)
-        if state is None or state.state in IN_WINDOW:
-            return state
-        now = self.trigger_tables(connection, migration)
-        names = {table.name: now.get(table.number, table.name) for table in state.tables}
-        if all(old == new for old, new in names.items()):
-            return state
-        catalog = self.catalog(connection)
-        return state.renamed({old: new for old, new in names.items() if old not in catalog})
 
     def _begin(self, move: Move, stored: State | None, tables: tuple[Planned, ...], digest: str) -> State:
         """Take the state row, or make it. A participant that is ready, with nothing to do but follow and compare, stays
@@ -391,9 +375,7 @@ class Staging(Planning):
         after: Cursor = None
         differing: tuple[str, ...] = ()
         while True:
-            chunk = pace.measured(
-                lambda rows: self.in_stage(move, partial(self._compare_chunk, table, after, rows, mend))
-            )
+            chunk = pace.measured(partial(self._compare_chunk, move, table, after, mend))
             total, after, differing = total + chunk.rows, chunk.after, (*differing, *chunk.differing)
             progress({"participant": self.name, "table": table.name, "step": COMPARE, "rows": total})
             if mend and chunk.differing:
@@ -401,10 +383,11 @@ class Staging(Planning):
             if after is None:
                 return total, () if mend else differing[: SHOWN_KEYS + 1]
 
-    def _compare_chunk(
-        self, table: Planned, after: Cursor, rows: int, mend: bool, connection: Connection, state: State
-    ) -> Chunk:
-        return self.compare_chunk(connection, state, table, after, rows, mend)
+    def _compare_chunk(self, move: Move, table: Planned, after: Cursor, mend: bool, rows: int) -> Chunk:
+        def work(connection: Connection, state: State) -> Chunk:
+            return self.compare_chunk(connection, state, table, after, rows, mend)
+
+        return self.in_stage(move, work)
 
     def _different(self, wrong: dict[str, tuple[str, ...]]) -> Refused:
         shown = [
@@ -423,14 +406,14 @@ class Staging(Planning):
     def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
         def work(connection: Connection, state: State) -> int:
             self.refuse_window_or_turned(state, move, "follow")
-            return self._apply(connection, state)
+            return self._apply_some(connection, state)
 
         return self._rounds(move, work, time.monotonic() + timeout_ms / 1000, progress)
 
     def _follow_a_while(self, move: Move, progress: Progress) -> None:
-        self._rounds(move, self._apply, time.monotonic() + CATCH_UP_MS / 1000, progress)
+        self._rounds(move, self._apply_some, time.monotonic() + CATCH_UP_MS / 1000, progress)
 
-    def _apply(self, connection: Connection, state: State) -> int:
+    def _apply_some(self, connection: Connection, state: State) -> int:
         if state.state in IN_WINDOW or not state.twins:
             return 0
         self.exempt(connection, state)

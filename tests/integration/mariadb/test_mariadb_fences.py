@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pymysql
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import MOVED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, C, move, stage
@@ -198,7 +198,7 @@ def test_binary_collations_and_uuid_columns(empty: Bench) -> None:
     refused(empty.application(), f"INSERT INTO u VALUES ('{target}', 2)")
     refused(empty.application(), f"INSERT INTO w VALUES ('{target.upper()}', 2)")
     assert participant.barrier(at, WAIT_MS)["rows"] == 3
-    assert participant.status(KEY, source, target).state == BARRED
+    assert participant.status(KEY, source, target).state == MOVED
     for table in "ubw":
         assert [(str(row[0]), row[1]) for row in empty.sql(f"SELECT * FROM {table}")] == [(target, 1)]
         refused(empty.application(), f"UPDATE {table} SET id = 5")

@@ -21,7 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Unreachable,
     ZdmError,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import BARRED, STAGED
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import MOVED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import participant as mariadb
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sessions as mariadb_sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
@@ -155,7 +155,7 @@ def test_a_second_session_of_the_same_epoch_waits(staged: tuple[Bench, MariaDB])
         participant.barrier(move(), 400)
     assert caught.value.details["blocker"]["thread"] == first.thread_id(first.connection())
     participant.barrier(move(), WAIT_MS)
-    assert status(participant)[0] == BARRED
+    assert status(participant)[0] == MOVED
 
 
 def test_a_session_of_another_user_is_not_ended(staged: tuple[Bench, MariaDB]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, BARRED, STAGED, STAGING
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, MOVED, STAGED, STAGING
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import twin as mariadb_twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
@@ -194,7 +194,7 @@ def test_the_barrier_applies_what_came_last(site: Bench) -> None:
     assert participant.status(KEY, A, B).pending == ROWS + 30
     participant.barrier(move(2), WAIT_MS)
     assert participant.status(KEY, A, B).pending == 0
-    assert status(participant) == (BARRED, A, tuple(sorted((A, B))))
+    assert status(participant) == (MOVED, A, tuple(sorted((A, B))))
     participant.undo(move(2))
     assert participant.fingerprint(A) == content
     participant.barrier(move(2), WAIT_MS)
@@ -269,9 +269,9 @@ def test_killed_inside_a_verb(site: Bench, verb: str) -> None:
     if verb != "barrier":
         participant.barrier(move(1), WAIT_MS)
     begin, end = {
-        "barrier": ((STAGED, A), (BARRED, A)),
-        "undo": ((BARRED, A), (STAGED, A)),
-        "turn": ((BARRED, A), (STAGED, B)),
+        "barrier": ((STAGED, A), (MOVED, A)),
+        "undo": ((MOVED, A), (STAGED, A)),
+        "turn": ((MOVED, A), (STAGED, B)),
     }[verb]
     for statement in killed(MariaDB, options_of(site), verb, move(1)):
         participant.take_over(move(1))

@@ -64,6 +64,40 @@ def test_every_kind_of_write_is_refused_between_barrier_and_turn(staged: tuple[B
         application.execute(f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "CREATE UNIQUE INDEX mail ON bill (note)",
+        "CREATE UNIQUE INDEX mail ON bill (note COLLATE NOCASE)",
+        "CREATE UNIQUE INDEX mail ON bill (note, amount) WHERE amount IS NOT NULL",
+    ],
+)
+def test_a_replace_of_another_tenant_does_not_delete_a_fenced_row(bench: Bench, key: str) -> None:
+    """REPLACE deletes what is in its way without firing its triggers."""
+    bench.sql("UPDATE bill SET note = tenant_id || id")
+    bench.sql(key)
+    participant = bench.participant()
+    stage(participant)
+    participant.barrier(move(), WAIT_MS)
+    rows = bench.rows()
+    application = bench.application()
+    note = f"{A}7".upper() if "NOCASE" in key else f"{A}7"
+    for statement in (
+        f"REPLACE INTO bill (tenant_id, id, note, amount) VALUES ('{C}', 901, '{note}', 7 / 7.0)",
+        f"INSERT OR REPLACE INTO bill (tenant_id, id, note, amount) SELECT '{C}', 902, '{note}', 7 / 7.0",
+        f"UPDATE OR REPLACE bill SET note = '{note}', amount = 7 / 7.0 WHERE tenant_id = '{C}' AND id = 1",
+        f"REPLACE INTO event (id, tenant_id, txt) VALUES (7, '{C}', 'x')",
+        f"UPDATE OR REPLACE event SET id = 7 WHERE tenant_id = '{C}' AND id = 1000001",
+        f"REPLACE INTO share VALUES (9000000, '{C}', '{C}')",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="is closed by a migration"):
+            application.execute(statement)
+    assert bench.rows() == rows
+    application.execute(f"REPLACE INTO bill (tenant_id, id, note, amount) VALUES ('{C}', 1, '{C}7', 7 / 7.0)")
+    participant.turn(move())
+    application.execute(f"REPLACE INTO event (tenant_id, txt) VALUES ('{C}', 'mine')")
+
+
 def test_a_cascade_meets_the_fence(staged: tuple[Bench, SQLite]) -> None:
     bench, participant = staged
     bench.sql(f"INSERT INTO bill (tenant_id, id) VALUES ('{C}', 5000)")
@@ -202,6 +236,13 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
                 " (NULL, 1)"
             ),
             "may be null",
+        ),
+        (
+            (
+                "CREATE TABLE odd (tenant_id TEXT NOT NULL, id INTEGER PRIMARY KEY, mail TEXT); CREATE UNIQUE INDEX"
+                " mails ON odd (lower(mail))"
+            ),
+            "Unique index mails of odd is over an expression",
         ),
     ],
 )

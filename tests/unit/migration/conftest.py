@@ -23,6 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant impor
 
 from .doubles import Log, MemoryParticipant, MemoryRouter
 
+DAY_MS = 86_400_000
 A, B, C = Tenant("a", "guid-a"), Tenant("b", "guid-b"), Tenant("c", "guid-c")
 
 
@@ -52,8 +53,12 @@ class Small:
     def journal(self) -> Journal:
         return Journal(self.store, A, B).read()
 
-    def preflight(self, live: Tenant = A) -> Preflight:
-        return Preflight(self.store, self.fleet, self.participants, self.journal(), self.parties(), live, 20_000, list)
+    def preflight(self, live: Tenant | None = None, unverified: str = "") -> Preflight:
+        journal, parties = self.journal(), self.parties()
+        live = live or (B if journal.canonical == B.id else A)
+        return Preflight(
+            self.store, self.fleet, self.participants, journal, parties, live, 20_000, DAY_MS, list, unverified
+        )
 
     def stage(self) -> None:
         stage(self.store, self.journal(), self.parties(), self.participants, self.plan, lambda _entry: None)

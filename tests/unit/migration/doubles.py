@@ -121,6 +121,8 @@ class MemoryParticipant(Participant):
         self.migration = ""
         self.logged = 0
         self.twins = 0
+        self.unready: tuple[str, ...] = ()
+        self.compared_s = 0
         self.down = False
 
     def _verb(self, verb: str, move: Move) -> None:
@@ -135,6 +137,7 @@ class MemoryParticipant(Participant):
 
     def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
         self._verb("stage", move)
+        self.unready, self.compared_s = (), 0
         self.state, self.epoch, self.twins, self.migration = STAGED, move.epoch, 1, move.migration
         return 1
 
@@ -161,7 +164,6 @@ class MemoryParticipant(Participant):
         return {"rows": 1}
 
     def confirm(self, move: Move) -> None:
-        self._verb("confirm", move)
         assert (self.state, self.rows_under) == (MOVED, move.to_id)
 
     def turn(self, move: Move) -> None:
@@ -198,6 +200,9 @@ class MemoryParticipant(Participant):
             self.live if self.state != ABSENT else "",
             pending=self.logged,
             rows=rows,
+            unready=self.unready,
+            compared_s=self.compared_s,
+            has_twins=True,
         )
 
     def fingerprint(self, tenant_id: str) -> str:

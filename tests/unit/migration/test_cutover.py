@@ -54,6 +54,7 @@ def test_a_switch_runs_the_table_in_order(small: Small, monkeypatch: pytest.Monk
         "close",
         "drain_again",
         "barrier",
+        "confirm",
         "commit",
         "documents",
         "turn",

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -31,15 +32,34 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_[st]_[iud]"
+OWN_TRIGGERS = r"zdm_([0-9a-f]{8})_([0-9]+)_[st]_[iud]"
+"""Hash of the migration and number of the table."""
 PROBE_FACTOR = 2.0
 """The probe runs on a temporary table in memory; the file costs about twice as much."""
 
 _PROBE = "zdm_probe"
+_UNIQUE_KEYS = (
+    "SELECT i.name, c.name, c.coll FROM pragma_index_list({table}) i, pragma_index_xinfo(i.name) c"
+    ' WHERE i."unique" AND c.key ORDER BY i.name, c.seqno'
+)
+"""Index, column (null for an expression) and collation; the integer primary key is no index."""
+
+
+@dataclass(frozen=True)
+class SQLitePlanned(Planned):
+    """A planned table of SQLite.
+
+    :param hits: for every unique key that does not hold all tenant columns the condition that a stored row has the
+        ``NEW`` row's key: REPLACE would delete that row, whoever's it is, and fire no trigger for it.
+    """
+
+    hits: tuple[str, ...] = ()
 
 
 class SQLiteInspection(Verbs):
     """The reading half of the SQLite participant."""
+
+    planned = SQLitePlanned
 
     @property
     def path(self) -> Path:
@@ -58,7 +78,12 @@ class SQLiteInspection(Verbs):
     def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
         del own_rows  # no twins here
         catalog = self.catalog(connection)
-        survey = Survey(catalog, version=str(execute(connection, "SELECT sqlite_version()").scalar()))
+        hits = {name: self._hits(connection, name, columns) for name, columns in self.tenant_tables(catalog).items()}
+        survey = Survey(
+            catalog,
+            lambda plan, number: SQLitePlanned(plan.table, plan.tenant_columns, number, hits=hits[plan.table]),
+            str(execute(connection, "SELECT sqlite_version()").scalar()),
+        )
         virtual = {
             row[0]
             for row in execute(
@@ -78,22 +103,56 @@ class SQLiteInspection(Verbs):
             )
         return survey
 
+    def _hits(self, connection: Connection, table: str, tenant: Collection[str]) -> tuple[str, ...]:
+        return tuple(
+            " AND ".join(
+                f"{self.quote(column)} = NEW.{self.quote(column)} COLLATE {self.quote(collation)}"
+                for column, collation in key
+            )
+            for key in self._loose_keys(connection, table, tenant).values()
+            if all(column for column, _collation in key)
+        )
+
+    def _loose_keys(
+        self, connection: Connection, table: str, tenant: Collection[str]
+    ) -> dict[str, tuple[tuple[str, str], ...]]:
+        """By name the unique keys that do not hold all tenant columns, as columns (empty for an expression) with their
+        collations.
+        """
+        keys: dict[str, tuple[tuple[str, str], ...]] = {}
+        for index, column, collation in execute(connection, _UNIQUE_KEYS.format(table=literal(table))):
+            keys[index] = (*keys.get(index, ()), (column or "", collation))
+        primary = [
+            row[0]
+            for row in execute(connection, f"SELECT name FROM pragma_table_info({literal(table)}) WHERE pk ORDER BY pk")
+        ]
+        keys["primary key"] = tuple((column, "BINARY") for column in primary)
+        columns = {name: {column for column, _collation in key} for name, key in keys.items()}
+        return {name: key for name, key in keys.items() if key and not set(tenant) <= columns[name]}
+
     def _surveyed(
         self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool
     ) -> TableFacts:
         live_id, other_id = ids
         notes = []
-        found: list[tuple[int, int]] = []
+        found: list[Count] = []
         look_ms = (
             per_row_us(
                 1,
                 lambda: found.extend(
-                    self.rows.count(connection, Planned(table.name, columns), tenant) for tenant in ids
+                    self.rows.count(connection, [Planned(table.name, columns)], live_id, other_id).values()
                 ),
             )
             / 1000
         )
-        (rows, exactly), (others, _exactly) = found
+        (count,) = found
+        for index, key in self._loose_keys(connection, table.name, columns).items():
+            if not all(column for column, _collation in key):
+                reason = (
+                    f"Unique index {index} of {table.name} is over an expression: a REPLACE of another tenant could"
+                    " delete rows that no fence sees."
+                )
+                notes.append(Note(reason, "Drop the index for the migration, or put the tenant column into it."))
         if virtual:
             notes.append(
                 Note(
@@ -107,10 +166,10 @@ class SQLiteInspection(Verbs):
                 " exempt a connection."
             )
             notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
-        if rows != exactly:
+        if count.old != count.exact:
             notes.append(
                 Note(
-                    f"Table {table.name} holds {rows - exactly} rows whose id only looks like {live_id}.",
+                    f"Table {table.name} holds {count.old - count.exact} rows whose id only looks like {live_id}.",
                     "Correct the ids of these rows.",
                 )
             )
@@ -123,8 +182,8 @@ class SQLiteInspection(Verbs):
             )
         return replace(
             self._without_nulls(connection, table, columns),
-            rows=rows,
-            rows_of_target=others,
+            rows=count.old,
+            rows_of_target=count.new,
             look_ms=look_ms,
             notes=tuple(notes),
         )

@@ -1,11 +1,15 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SQLite as a participant: rows change id in place, and every verb is one ``BEGIN IMMEDIATE`` transaction.
+"""SQLite as a participant: rows change id in place, and every transaction that writes is ``BEGIN IMMEDIATE``.
 
-A fence is a set of triggers. DDL is part of a transaction in SQLite, so the worker takes its own fences away, moves the
-rows and puts them back before anybody else can see it: it needs no exemption. Connections of other processes stay open;
-they prepare their statements again when the schema has changed. The journal mode stays as the application has set it.
+A fence is a set of triggers, by the state row. DDL is part of a transaction in SQLite, so the worker takes its own
+fences away, moves the rows and puts them back before anybody else can see it: it needs no exemption. Connections of
+other processes stay open; they prepare their statements again when the schema has changed. The journal mode stays as
+the application has set it.
+
+REPLACE deletes the rows that are in its way without firing their triggers (SQLite manual, "ON CONFLICT"), so from
+barrier to turn the fences refuse every row that has a unique key in common with one of a fenced id.
 """
 
 from __future__ import annotations
@@ -13,23 +17,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote as percent_quote
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FENCED, IN_WINDOW, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    digest_of,
+    execute,
+    first_line,
+    literal,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.inspect import (
+    OWN_TRIGGERS,
     SQLiteInspection,
+    SQLitePlanned,
     lock_holders,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
     Planned,
     State,
+    StateTable,
     state_name,
-    write_state,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import VERB_TIMEOUT_MS
 
@@ -59,6 +71,7 @@ class SQLite(SQLiteInspection):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._timeout_ms = VERB_TIMEOUT_MS
+        self._fences_away = False
 
     def url(self) -> URL:
         # mode=rw: a missing file is an error, never a new empty database (SQLite manual, "Uniform Resource
@@ -123,112 +136,186 @@ class SQLite(SQLiteInspection):
         finally:
             self._timeout_ms = VERB_TIMEOUT_MS
 
-    def in_window(self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T]) -> T:
+    def in_window(
+        self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T], *, snapshot: bool = False
+    ) -> T:
+        del snapshot  # a file has one writer
         with self._exclusive(timeout_ms) as connection:
-            return work(connection, self.staged_state(connection, move))
+            self._fences_away = False
+            result = work(connection, self.staged_state(connection, move))
+            if self._fences_away:
+                state = self.staged_state(connection, move)
+                self.set_fences(connection, state, state.closed)
+            return result
+
+    def state(self, connection: Connection, migration: str, lock: bool = False) -> State | None:
+        if lock:
+            execute(connection, "BEGIN IMMEDIATE")
+        return super().state(connection, migration)
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
         """Nothing to do: ``BEGIN IMMEDIATE`` has waited for the only writer that a file can have."""
 
+    def await_writers(self, move: Move, state: State, timeout_ms: int) -> None:
+        del move, state  # whoever writes to the file is waited for
+        with self._exclusive(timeout_ms):
+            pass
+
     def exempt(self, connection: Connection, state: State) -> None:
-        self._drop_triggers(connection, state.migration)
+        """Until the end of the transaction; :meth:`in_window` puts the fences back."""
+        self._fences_away = True
+        for name in self._own_triggers(connection, state.migration):
+            execute(connection, f"DROP TRIGGER {name}")
 
     def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
-        self._drop_triggers(connection, state.migration)
-        for tenant in fenced:
-            for statement in self._triggers_of(state, tenant).values():
-                execute(connection, statement)
+        self._fences_away = False
+        there = self._own_triggers(connection, state.migration)
+        wanted = {name: sql for tenant in fenced for name, sql in self._triggers_of(state, tenant).items()}
+        for name, (_table, sql) in there.items():
+            if wanted.get(name) != sql:
+                execute(connection, f"DROP TRIGGER {name}")
+        for name, sql in wanted.items():
+            if name not in there or there[name][1] != sql:
+                execute(connection, sql)
 
     # -- fences -----------------------------------------------------------------------------------
 
     def _triggers_of(self, state: State, tenant_id: str) -> dict[str, str]:
         """The statements that fence one id, by the trigger's name; the catalog keeps them as they are."""
-        side = "s" if tenant_id == state.source_id else "t"
-        result = {}
-        for number, table in enumerate(state.tables):
-            for event in EVENTS:
-                name = f"zdm_{short_hash(state.migration)}_{number}_{side}_{event[0].lower()}"
-                result[name] = self._trigger(name, table, event, tenant_id)
-        return result
+        return {name: sql for table in state.tables for name, sql in self._of_table(state, table, tenant_id).items()}
 
-    def _trigger(self, name: str, table: Planned, event: str, tenant_id: str) -> str:
-        when = " OR ".join(
+    def _of_table(self, state: State, table: Planned, tenant_id: str) -> dict[str, str]:
+        prefix = f"zdm_{short_hash(state.migration)}_{table.number}_{state.side(tenant_id)}"
+        # before the barrier a fenced id has no rows that a REPLACE could hit
+        hits = cast("SQLitePlanned", table).hits if state.state in IN_WINDOW else ()
+        return {
+            name: self._trigger(name, table, event, tenant_id, hits)
+            for event in EVENTS
+            for name in [f"{prefix}_{event[0].lower()}"]
+        }
+
+    def _trigger(self, name: str, table: Planned, event: str, tenant_id: str, hits: Iterable[str]) -> str:
+        refused = [
             f"{row}.{self.quote(column)} = {literal(tenant_id)}" for column in table.columns for row in EVENTS[event]
-        )
+        ]
+        if event != "DELETE":
+            own = self.rows.has(table, tenant_id)
+            refused += [f"EXISTS (SELECT 1 FROM {self.quote(table.name)} WHERE {hit} AND ({own}))" for hit in hits]
         message = literal(f"zdm: tenant id {tenant_id} is closed by a migration")
         return (
-            f"CREATE TRIGGER {name} BEFORE {event} ON {self.quote(table.name)} FOR EACH ROW WHEN {when} BEGIN SELECT"
-            f" RAISE(ABORT, {message}); END"
+            f"CREATE TRIGGER {name} BEFORE {event} ON {self.quote(table.name)} FOR EACH ROW WHEN"
+            f" {' OR '.join(refused)} BEGIN SELECT RAISE(ABORT, {message}); END"
         )
 
-    def _own_triggers(self, connection: Connection, migration: str) -> dict[str, str]:
+    def _own_triggers(self, connection: Connection, migration: str) -> dict[str, tuple[str, str]]:
+        """Table and statement by the trigger's name."""
+        rows = execute(connection, "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
         prefix = re.escape(f"zdm_{short_hash(migration)}_")
-        rows = execute(connection, "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
-        return {row[0]: row[1] for row in rows if re.match(prefix, row[0])}
-
-    def _drop_triggers(self, connection: Connection, migration: str) -> None:
-        for name in self._own_triggers(connection, migration):
-            execute(connection, f"DROP TRIGGER {name}")
+        return {row[0]: (row[1], row[2]) for row in rows if re.match(prefix, row[0])}
 
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
-        there = self._own_triggers(connection, state.migration).items()
+        there = {name: sql for name, (_table, sql) in self._own_triggers(connection, state.migration).items()}
         return tuple(
             sorted(
                 tenant
                 for tenant in (state.source_id, state.target_id)
-                if self._triggers_of(state, tenant).items() <= there
+                if self._triggers_of(state, tenant).items() <= there.items()
             )
         )
+
+    def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
+        own = self._own_triggers(connection, migration).items()
+        return {int(match[2]): table for name, (table, _sql) in own if (match := re.fullmatch(OWN_TRIGGERS, name))}
+
+    def marks(self, connection: Connection, state: State) -> dict[str, str]:
+        """Our own triggers differ from state to state, so of them the mark holds what is not as the state wants it."""
+        found: dict[str, list[str]] = {table.name: [] for table in state.tables}
+        own: dict[str, dict[str, str]] = {table.name: {} for table in state.tables}
+        there = set()
+        query = "SELECT type, name, tbl_name, COALESCE(sql, '') FROM sqlite_master ORDER BY type, name"
+        for kind, name, table, sql in execute(connection, query):
+            if table not in found:
+                continue
+            there |= {table} if kind == "table" else set()
+            if kind == "trigger" and re.fullmatch(OWN_TRIGGERS, name):
+                own[table] |= {name: sql} if name.startswith(f"zdm_{short_hash(state.migration)}_") else {}
+            elif kind != "index" or sql.upper().startswith("CREATE UNIQUE"):
+                found[table].append(sql)
+        marks = {}
+        for planned in state.tables:
+            if planned.name in there:
+                wanted = {item for tenant in state.closed for item in self._of_table(state, planned, tenant).items()}
+                wrong = sorted(wanted ^ set(own[planned.name].items()))
+                marks[planned.name] = f"{digest_of(found[planned.name])[:16]}|{digest_of(wrong)[:16]}"
+        return marks
+
+    # -- stage and remove -------------------------------------------------------------------------
+
+    def make_state_table(self, move: Move) -> None:
+        with self._exclusive(VERB_TIMEOUT_MS) as connection:
+            execute(connection, self._create_state(move.migration))
+
+    def make_fences(self, move: Move, state: State) -> None:
+        """Nothing to do: a fence is triggers, see :meth:`arm`."""
+
+    def arm(self, move: Move, state: State, table: Planned, progress: Progress) -> str:
+        del state, progress  # it may have changed, and one transaction is all
+
+        def work(connection: Connection, state: State) -> str:
+            self._drop(connection, move.migration, table.number)
+            for tenant in state.closed:
+                for statement in self._of_table(state, table, tenant).values():
+                    execute(connection, statement)
+            return self.marks(connection, state)[table.name]
+
+        return self.in_window(move, VERB_TIMEOUT_MS, work)
+
+    def disarm(self, move: Move, state: State, table: Planned) -> None:
+        del state
+        self.in_window(
+            move, VERB_TIMEOUT_MS, lambda connection, _state: self._drop(connection, move.migration, table.number)
+        )
+
+    def _drop(self, connection: Connection, migration: str, number: int) -> None:
+        """Drop the triggers of one planned table, wherever they are now."""
+        for name in self._own_triggers(connection, migration):
+            match = re.fullmatch(OWN_TRIGGERS, name)
+            if match and int(match[2]) == number:
+                execute(connection, f"DROP TRIGGER {name}")
+
+    def drop_helpers(self, move: Move, state: State | None, progress: Progress) -> None:
+        del state, progress
+        with self._exclusive(VERB_TIMEOUT_MS) as connection:
+            for name in self._own_triggers(connection, move.migration):
+                execute(connection, f"DROP TRIGGER {name}")
+            execute(connection, f"DROP TABLE IF EXISTS {state_name(move.migration)}")
 
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
         name = state_name(migration)
         table = (name,) if sa.inspect(connection).has_table(name) else ()
         return (*table, *self._own_triggers(connection, migration))
 
-    # -- stage and remove -------------------------------------------------------------------------
+    def server_time_s(self, connection: Connection) -> int:
+        return int(execute(connection, "SELECT strftime('%s', 'now')").scalar())
 
-    def install(self, move: Move, state: State, progress: Progress) -> int:
-        with self._exclusive(VERB_TIMEOUT_MS) as connection:
-            execute(connection, self._create_state(state.migration))
-            stored = self.state(connection, move.migration)
-            if stored:
-                self.check_epoch(stored, move)
-            write_state(connection, state, insert=stored is None)
-            self.set_fences(connection, state, (state.other_id,))
-        for done, table in enumerate(state.tables, 1):
-            progress(
-                {"participant": self.name, "table": table.name, "step": "fence", "done": done, "of": len(state.tables)}
-            )
-        return 0
-
-    def uninstall(self, move: Move, progress: Progress) -> int:
-        del progress  # no row is copied, so none is deleted
-        with self._exclusive(VERB_TIMEOUT_MS) as connection:
-            stored = self.state(connection, move.migration)
-            if stored:
-                self.check_epoch(stored, move)
-                self.refuse_barred_or_turned(stored, move, "remove")
-            self._drop_triggers(connection, move.migration)
-            execute(connection, f"DROP TABLE IF EXISTS {state_name(move.migration)}")
-        return 0
+    def state_table(self, migration: str) -> StateTable:
+        return StateTable(state_name(migration), None, self.planned)
 
     @staticmethod
     def _create_state(migration: str) -> str:
         return (
             f"CREATE TABLE IF NOT EXISTS {state_name(migration)} (one INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),"
             " format INTEGER NOT NULL, migration TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL, live_id"
-            " TEXT NOT NULL, source_id TEXT NOT NULL, target_id TEXT NOT NULL, digest TEXT NOT NULL, tables TEXT NOT"
-            " NULL, progress TEXT NOT NULL)"
+            " TEXT NOT NULL, source_id TEXT NOT NULL, target_id TEXT NOT NULL, finished INTEGER NOT NULL, digest TEXT"
+            " NOT NULL, tables TEXT NOT NULL, marks TEXT NOT NULL, progress TEXT NOT NULL)"
         )
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
         stage = self._triggers_of(state, state.other_id)
-        both = [
-            statement
-            for tenant in (state.source_id, state.target_id)
-            for statement in self._triggers_of(state, tenant).values()
-        ]
+        closed = replace(state, state=FENCED)
+        both = {name: sql for tenant in closed.closed for name, sql in self._triggers_of(closed, tenant).items()}
         return (
             *("BEGIN IMMEDIATE", self._create_state(state.migration), *stage.values(), "COMMIT"),
-            *("BEGIN IMMEDIATE", *(f"DROP TRIGGER {name}" for name in stage), *updates, *both, "COMMIT"),
+            *("BEGIN IMMEDIATE", *(f"DROP TRIGGER {name}" for name in stage), *both.values(), "COMMIT"),
+            *("BEGIN IMMEDIATE", *(f"DROP TRIGGER {name}" for name in both), *updates, *both.values(), "COMMIT"),
         )
