@@ -96,9 +96,7 @@ class Database(Participant):
         """Whether the server's *message* says that user or password are wrong."""
 
     def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether a statement failed, or a login to this database, because the user may not do it; a wrong password is
-        something else.
-        """
+        """Whether a statement, or the login to this database, failed as the user may not do it; no wrong password."""
         del error
         return False
 
