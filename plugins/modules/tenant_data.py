@@ -57,7 +57,8 @@ options:
     choices: [staged, rewritten, reversed, purged, absent]
     default: staged
   plan_digest:
-    description: Digest of the plan that was signed. Another plan is refused.
+    description: Digest of the plan that was signed. Its strategies are kept, whatever rows and load are now; a plan for
+      other schemas or options is refused.
     type: str
   compare:
     description:
@@ -92,7 +93,7 @@ EXAMPLES = r"""
     state: staged
     source: venezia
     target: venezia-scp
-    plan_digest: 5f1d0c7a9be24f31
+    plan_digest: 5f1d0c7a9be24f31-12i3t
     store: {kind: file, path: /srv/landscape/store}
     routers: "{{ routers }}"
     participants: "{{ zdm_landscape.participants }}"

@@ -212,8 +212,8 @@ class RecordedParticipant(Participant):
     def _write(self, op: str, move: Move, action: Callable[[], T]) -> T:
         return self.recorder.write(action, "participant", self.name, op, f"{op}:{self.name}", epoch=move.epoch)
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return self.inner.inspect(migration, source_id, target_id)
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+        return self.inner.inspect(migration, source_id, target_id, signed)
 
     def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
         return self._write("stage", move, lambda: self.inner.stage(move, plan, progress))

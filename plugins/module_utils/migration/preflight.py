@@ -48,6 +48,7 @@ class Preflight:
     :param health: asks the health endpoints.
     :param verified_within_ms: how old (milliseconds) the last comparison of a participant's twins may be.
     :param unverified: why a window may be opened although the twins were not compared for long; empty: it may not.
+    :param signed: digest of the plan that was signed, see :func:`make_plan`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Preflight:
         verified_within_ms: int,
         health: Health,
         unverified: str = "",
+        signed: str = "",
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -73,6 +75,7 @@ class Preflight:
         self.verified_within_ms = verified_within_ms
         self.health = health
         self.unverified = unverified
+        self.signed = signed
         self.plan: Plan | None = None
 
     def run(self, *, for_window: bool) -> list[Finding]:
@@ -81,7 +84,7 @@ class Preflight:
         """
         findings = [*self._mapping(), *self._claims(), *self._routers(), *self.health()]
         try:
-            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet)
+            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet, self.signed)
         except ZdmError as error:
             return [*findings, Finding("participants", False, "plan", error.message, error.advice)]
         findings += [

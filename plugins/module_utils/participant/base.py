@@ -100,6 +100,10 @@ class TablePlan:
     """Columns of the primary key without the tenant column (twin)."""
     stage_ms: int = 0
     window_ms: int = 0
+    bystander_ms: int = 0
+    """How much longer this table keeps writes of other tenants waiting."""
+    shared_keys: tuple[str, ...] = ()
+    """In place: unique keys without a tenant column. A write of a value that moves waits for the move."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,13 @@ class Inspection:
     window_ms: int = 0
     """Predicted length of the barrier."""
     sql: tuple[str, ...] = ()
-    """The exact statements of stage and window, for a DBA to sign."""
+    """The exact statements of stage and window, for a DBA to sign; each ends as the database's client wants it."""
     grants: tuple[str, ...] = ()
+    """The statements that give the participant's user its rights, ended likewise; also when a right is missing."""
     digest: str = ""
-    """Of the schema and the strategies, never of row counts: a change is schema drift."""
+    """Of the schema, never of strategies, rows or anything measured: a change is schema drift."""
+    bystander_ms: int = 0
+    """How long other tenants' writes may wait: the fences of all tables are set in one transaction."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -187,9 +194,11 @@ class Participant(ABC):
     """Whether :meth:`replica_lag_ms` can tell anything."""
 
     @abstractmethod
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
         """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not
-        raise them.
+        raise them; a missing right is one, with all grants.
+
+        :param signed: the strategies of the plan that was signed, as :mod:`strategies` writes them; they are kept.
         """
 
     @abstractmethod

@@ -122,7 +122,8 @@ def test_plan(site: Bench) -> None:
 
 
 def test_auto_takes_twins_where_in_place_takes_too_long(site: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.classify.SMALL_MS", 0)
+    for limit in ("SMALL_MS", "FEW_ROWS"):
+        monkeypatch.setattr(f"ansible_collections.zdm.landscape.plugins.module_utils.participant.choice.{limit}", -1)
     plan = participant_of(site, tables={"country": {"ignore": "no tenant data"}}).inspect(KEY, A, B)
     assert {table.table: table.strategy for table in plan.tables} == {
         **dict.fromkeys(("customer", "order", "odd"), "twin"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import choice
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Refusal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import inspect as postgresql_inspect
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
@@ -62,8 +62,8 @@ def test_the_listed_statements_are_those_that_run(site: Site) -> None:
 
 
 def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a busy machine must not decide
-    monkeypatch.setattr(postgresql_inspect.Probe, "rate", lambda *arguments: Rate(update_us=1000, copy_us=1000))
+    for limit in ("SMALL_MS", "FEW_ROWS"):
+        monkeypatch.setattr(choice, limit, -1)
     participant = site.participant(tables={"country": TABLES["country"]})
     chosen = {table.table: table.strategy for table in site.plan(participant).tables}
     assert chosen["line"] == chosen["invoice"] == chosen["customer"] == TWIN

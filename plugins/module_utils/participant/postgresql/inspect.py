@@ -291,12 +291,14 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         user, database = execute(connection, "SELECT current_user || '', current_database() || ''").one()
         return f"GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
 
-    def grants(self) -> tuple[str, ...]:
-        with self.transaction() as connection:
-            user = execute(connection, "SELECT current_user || ''").scalar_one()
-            version = connection.dialect.server_version_info or (0,)
-            create = self._create_grant(connection)
-        owners = sorted({str(self._details[name].row["owner"]) for name in self.tenant_tables(self._catalog)} - {user})
+    def grants(self, connection: Connection | None) -> tuple[str, ...]:
+        if connection is None:
+            return ()
+        user = execute(connection, "SELECT current_user || ''").scalar_one()
+        version = connection.dialect.server_version_info or (0,)
+        create = self._create_grant(connection)
+        details, catalog = read_details(self, connection), read_catalog(self, connection)
+        owners = sorted({str(details[name].row["owner"]) for name in self.tenant_tables(catalog)} - {user})
         parameters = "session_replication_role, deadlock_timeout"
         return (
             create,

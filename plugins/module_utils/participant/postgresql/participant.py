@@ -64,10 +64,9 @@ class PostgreSQL(PostgreSQLTwins):
 
     # -- reading, past somebody's DDL -------------------------------------------------------------
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return self.retrying(
-            lambda: super(PostgreSQL, self).inspect(migration, source_id, target_id), READ_TIMEOUT_MS, (), "inspect"
-        )
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+        read = partial(super().inspect, migration, source_id, target_id, signed)
+        return self.retrying(read, READ_TIMEOUT_MS, (), "inspect")
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
         return self.retrying(
