@@ -185,6 +185,34 @@ def test_application_triggers_need_an_exempt_session(site: Site) -> None:
     assert "trigger touch would fire for the copies" in found["customer"]
 
 
+@pytest.mark.parametrize("before", [[], ["REVOKE CONNECT ON DATABASE {database} FROM PUBLIC"]], ids=["connects", "not"])
+def test_the_first_plan_of_a_user_without_rights_lists_all_it_needs(site: Site, before: list[str]) -> None:
+    role = f"bare_{site.database}"
+    site.sql(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'bare'", *(s.format(database=site.database) for s in before), admin=True
+    )
+    try:
+        participant = site.participant(user=role, password="bare")
+        rounds = 0
+        while participant.inspect(MIGRATION, A, B).refusals:
+            site.sql(*participant.inspect(MIGRATION, A, B).grants, admin=True)
+            participant.close()
+            rounds += 1
+        # who may not connect can't be told who owns the tables
+        assert rounds == 1 + len(before)
+        participant.stage(site.move(), site.plan(participant), lambda _entry: None)
+        site.switch(participant)
+        participant.close()
+    finally:
+        site.sql(
+            f"REASSIGN OWNED BY {role} TO {site.server.admin.user}",
+            f"DROP OWNED BY {role}",
+            f"REVOKE SET ON PARAMETER session_replication_role, deadlock_timeout FROM {role}",
+            f"DROP ROLE {role}",
+            admin=True,
+        )
+
+
 def test_rights_are_named(site: Site) -> None:
     site.sql("CREATE ROLE reader LOGIN PASSWORD 'reader'", "GRANT pg_read_all_data TO reader", admin=True)
     try:

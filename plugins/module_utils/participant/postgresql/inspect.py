@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 MINIMUM = (13,)
 LONG_TRANSACTION_S = 300
-BARRIER_MS = 15
-"""Cost of a barrier without tables: its statements and the commit's flush."""
 TABLE_MS = 2
 DISK_FACTOR = 3
 """Free disk that a twin needs, as a multiple of the tenant's rows: they, their indexes and the log, with room to spare.
@@ -292,8 +290,12 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         return f"GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
 
     def grants(self, connection: Connection | None) -> tuple[str, ...]:
-        if connection is None:
-            return ()
+        if connection is None:  # it may not even connect: what the options say
+            user, database = (quote(str(self.options.get(name) or "")) for name in ("user", "database"))
+            return (
+                f"GRANT CONNECT, CREATE ON DATABASE {database} TO {user};",
+                f"GRANT pg_read_all_stats TO {user};",
+            )
         user = execute(connection, "SELECT current_user || ''").scalar_one()
         version = connection.dialect.server_version_info or (0,)
         create = self._create_grant(connection)

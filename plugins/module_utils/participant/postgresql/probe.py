@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import Detail
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import assignment, quote
 
@@ -68,7 +69,11 @@ class Probe:
                 f"CREATE TEMP TABLE zdm_probe (LIKE {detail.sql} INCLUDING INDEXES INCLUDING GENERATED) ON COMMIT DROP",
             )
             insert = f"INSERT INTO zdm_probe ({names}) SELECT {names} FROM {detail.sql} WHERE {where} LIMIT {sample}"
-            copy_us = per_row_us(sample, lambda: execute(connection, insert))
+            copy_us = typical_us(
+                sample,
+                lambda: execute(connection, insert),
+                lambda: execute(connection, "TRUNCATE zdm_probe"),
+            )
             parents = self._temporary_parents(table)
             self._temporary_children(table)
             update_us = statistics.median(

@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
-    Refused,
     Timeout,
     Unreachable,
     ZdmError,
@@ -129,6 +128,9 @@ class PostgreSQLSession(Database):
             for words in ("authentication failed", "no password supplied", "is not permitted to log in")
         ) or ("role " in message and "does not exist" in message)
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", "") == "42501" or "permission denied for database" in str(error.orig)
+
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         sqlstate = getattr(error.orig, "sqlstate", None) or ""
         if error.connection_invalidated or sqlstate in ("57P01", "25P03") or sqlstate.startswith("08"):
@@ -143,8 +145,6 @@ class PostgreSQLSession(Database):
             return Timeout(
                 f"{self.label}: {first_line(error)}.", "Run the same command again when the database is less busy."
             )
-        if sqlstate == "42501":
-            return Refused(f"{self.label}: {first_line(error)}.", "Run the plan and grant the rights that it lists.")
         if sqlstate == "53100":
             return ZdmError(
                 f"{self.label}: {first_line(error)}.",
