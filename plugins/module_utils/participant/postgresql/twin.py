@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Cursor
@@ -32,6 +33,11 @@ CLASH = ("23505", "23503")  # unique_violation, foreign_key_violation
 
 class PostgreSQLTwins(PostgreSQLInspection):
     """Chunks, log and comparison; each in the caller's transaction, which reads one snapshot or holds the locks."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._brought: set[int] = set()
+        """Numbers of tables in which chunks have met rows that the log has brought."""
 
     def pending(self, connection: Connection, state: State) -> int:
         scheme = Twins(state)
@@ -88,6 +94,20 @@ class PostgreSQLTwins(PostgreSQLInspection):
         started = [done for done in scheme.twins if done.name in state.progress.done or done.number == table.number]
         self._apply_log(connection, scheme, tuple(started), None)
         execute(connection, KEY_LOOKUPS_ONLY)
+        if table.number not in self._brought:
+            try:
+                with connection.begin_nested():
+                    fresh = scheme.fresh_chunk(work, bool(after), rows)
+                    found = execute(connection, fresh, after or ()).one_or_none()
+                return Chunk(found[0], list(found[1:]) if found[0] == rows else None) if found else Chunk(0, None)
+            except sa.exc.IntegrityError as error:
+                if getattr(error.orig, "sqlstate", "") != CLASH[0]:
+                    raise
+                self._brought.add(table.number)
+        return self._chunk_among_brought(connection, scheme, work, after, rows)
+
+    @staticmethod
+    def _chunk_among_brought(connection: Connection, scheme: Twins, work: Work, after: Cursor, rows: int) -> Chunk:
         found = execute(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
         end = list(found) if found else None
         bounds = (*(after or ()), *(end or ()))

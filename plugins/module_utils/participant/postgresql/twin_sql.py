@@ -122,6 +122,20 @@ class Twins(Scheme):
             " LIMIT 1"
         )
 
+    def fresh_chunk(self, work: Work, after: bool, rows: int) -> str:
+        """Copy the next rows where the log has brought none; an error where it has. Their number, and the last key.
+
+        It takes two thirds of the time of :meth:`chunk`, which looks for every row before it writes it.
+        """
+        source = f"{work.sql} a WHERE {work.is_id(self.live, 'a.')}{self._between(work, after, False, 'a.')}"
+        ordered = f"ORDER BY {work.listed(work.key, 'a.')} LIMIT {rows}"
+        keys = ", ".join(f"c.{quote(column)}::text" for column in work.key)
+        last = ", ".join(f"c.{quote(column)} DESC" for column in work.key)
+        return (
+            f"WITH c AS ({self._insert(work, f'{source} {ordered}')} RETURNING {work.listed(work.key)})"
+            f" SELECT (SELECT count(*) FROM c), {keys} FROM c ORDER BY {last} LIMIT 1"
+        )
+
     def chunk(self, work: Work, after: bool, until: bool) -> str:
         """Copy the rows between two keys; rows that the log brought before stay as they are."""
         source = f"{work.sql} a WHERE {work.is_id(self.live, 'a.')}{self._between(work, after, until, 'a.')}"
