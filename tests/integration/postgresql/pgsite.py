@@ -117,7 +117,7 @@ class Site:
 
     def plan(self, participant: PostgreSQL) -> Inspection:
         plan = participant.inspect(MIGRATION, A, B)
-        assert not plan.refusals
+        assert not plan.refusals, plan.refusals
         return plan
 
     def staged(self, **changes: Any) -> PostgreSQL:

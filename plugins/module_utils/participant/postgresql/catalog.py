@@ -18,6 +18,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
     quote,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
+    DEFAULT_TENANT_COLUMNS,
+    tenant_columns_of,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import PostgreSQLSession
@@ -124,7 +128,8 @@ def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str
     schemas = sorted({detail.schema for detail in details.values()})
     catalog = {name: table for name, table in session.reflect(connection, schemas).items() if name in details}
     views = {name: _materialized(name, detail) for name, detail in details.items() if detail.row["relkind"] == "m"}
-    catalog |= {name: view for name, view in views.items() if session.tenant_tables({name: view})}
+    patterns = session.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
+    catalog |= {name: view for name, view in views.items() if tenant_columns_of(view, patterns)}
     for name, table in catalog.items():
         detail = details[name]
         columns = tuple(replace(column, type=detail.types.get(column.name, column.type)) for column in table.columns)
