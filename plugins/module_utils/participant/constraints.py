@@ -4,11 +4,13 @@
 """Foreign keys that would refer to nothing when rows change their id: asked in the plan, by one query for each.
 
 Where the server checks keys the window would fail with requests held; where it does not, as in the sessions of MariaDB
-and SQLite, the rows would dangle and nobody would look.
+and SQLite, the rows would dangle and nobody would look. So there the barrier asks again for the keys that :func:`ties`
+names, when the rows have moved.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,10 +40,46 @@ def dangling(
     """
     moving = {plan.table: plan.tenant_columns for plan in plans if plan.strategy != IGNORE}
     for table, tenant in moving.items():
-        for key in catalog[table].foreign_keys:
-            changes = key.table in catalog and any(own in tenant for own in key.columns)
-            if changes and not _moves_along(key, tenant, moving.get(key.table, ())):
-                yield _query(table, tenant, key, dialect, live_id, other_id), _refusal(table, key, other_id)
+        for key in _leading_out(catalog, moving, table):
+            yield _query(table, tenant, key, dialect, live_id, other_id), _refusal(table, key, other_id)
+
+
+def ties(catalog: Mapping[str, TableFacts], moving: Mapping[str, Sequence[str]], table: str) -> tuple[str, ...]:
+    """The foreign keys of *table* that lead from moving rows to rows that stay, each as one text for a state row.
+
+    :param moving: tenant columns of the tables that change id.
+    """
+    return tuple(
+        json.dumps([key.name, key.table, key.columns, key.referred]) for key in _leading_out(catalog, moving, table)
+    )
+
+
+def loose(tie: str, source: str, column: Callable[[str], str], table: Callable[[str], str]) -> tuple[str, str]:
+    """A query that has a row when a row of *source* refers to nothing, and the key in words.
+
+    :param tie: one of :func:`ties`.
+    :param source: FROM and WHERE of the referring rows, whose alias is ``c``.
+    """
+    name, parent, columns, referred = json.loads(tie)
+    own = ", ".join(f"c.{column(each)}" for each in columns)
+    complete = " AND ".join(f"d.{column(each)} IS NOT NULL" for each in columns)
+    same = " AND ".join(f"p.{column(to)} = d.{column(each)}" for each, to in zip(columns, referred, strict=True))
+    query = (
+        f"SELECT 1 FROM (SELECT DISTINCT {own} {source}) d WHERE {complete} AND NOT EXISTS (SELECT 1 FROM"
+        f" {table(parent)} p WHERE {same}) LIMIT 1"
+    )
+    return query, f"foreign key {name} to {parent} ({', '.join(referred)})"
+
+
+def _leading_out(
+    catalog: Mapping[str, TableFacts], moving: Mapping[str, Sequence[str]], table: str
+) -> Iterator[ForeignKey]:
+    """Foreign keys whose values change and whose parents stay."""
+    tenant = moving[table]
+    for key in catalog[table].foreign_keys:
+        changes = key.table in catalog and any(own in tenant for own in key.columns)
+        if changes and not _moves_along(key, tenant, moving.get(key.table, ())):
+            yield key
 
 
 def _moves_along(key: ForeignKey, tenant: Sequence[str], parents: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import warnings
 from abc import abstractmethod
@@ -46,6 +47,8 @@ except ImportError:
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
     from sqlalchemy.engine import Engine as SqlEngine
+
+_PARAMETER = re.compile("\0([0-9]+)\0")
 
 SAMPLE_ROWS = 2000
 """Rows that the probe of a table's speed copies and changes."""
@@ -360,6 +363,22 @@ def execute(connection: Connection, statement: str, values: Sequence[Any] = ()) 
     if not values:
         return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     return connection.exec_driver_sql(statement.replace("%", "%%").replace(BIND, "%s"), tuple(values))
+
+
+def parameter(number: int) -> str:
+    """What stands for a value in a statement of :func:`execute_with`; no name of a database can hold it."""
+    return f"\0{number}\0"
+
+
+def execute_with(connection: Connection, statement: str, values: Sequence[str]) -> Any:
+    """:func:`execute` with values that the driver binds: each :func:`parameter` stands for the one of its number."""
+    order = [values[int(number)] for number in _PARAMETER.findall(statement)]
+    if not order:
+        return execute(connection, statement)
+    # the driver's own mark; a percent sign of a name is doubled, and no value becomes a part of the statement here
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    text = statement if mark == "?" else statement.replace("%", "%%")
+    return connection.exec_driver_sql(_PARAMETER.sub(mark, text), tuple(order))
 
 
 def first_line(error: sa.exc.DBAPIError) -> str:

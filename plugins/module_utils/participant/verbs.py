@@ -84,6 +84,17 @@ class Verbs(Staging):
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
         """Ids that every planned table fences, by the catalog; sorted."""
 
+    def refuse_loose(self, connection: Connection, state: State, tenant_id: str) -> None:
+        """After a move, where the engine's sessions check no foreign keys.
+
+        :raises Refused: a row in place of *tenant_id* refers to a row that is not there.
+        """
+
+    def ailments(self, connection: Connection, state: State) -> list[str]:
+        """What a person must know beside what the state row tells, for example rights that were taken away."""
+        del connection, state
+        return []
+
     def pending(self, connection: Connection, state: State) -> int:
         """Logged keys of the live id that the twins have not got yet."""
         del connection, state
@@ -181,6 +192,7 @@ class Verbs(Staging):
         self._refuse_changed(connection, state)
         self.exempt(connection, state)
         rows = self.rows.move(connection, state.in_place, move.from_id, move.to_id)
+        self.refuse_loose(connection, state, move.to_id)
         moved = replace(state, state=MOVED, progress=replace(state.progress, moved=rows))
         self.write_state(connection, moved)
         return moved
@@ -295,8 +307,8 @@ class Verbs(Staging):
             state = self.state(connection, migration)
             if state is None:
                 left = self.leftovers(connection, migration)
-                problems = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
-                return Status(self.name, self.kind, STAGING if left else ABSENT, problems=problems)
+                alone = (f"Helper objects without a state row: {', '.join(left)}.",) if left else ()
+                return Status(self.name, self.kind, STAGING if left else ABSENT, problems=alone)
             there = self._there(connection, state)
             fenced = self.fenced(connection, state)
             unready = self.unready(connection, state)
@@ -306,6 +318,7 @@ class Verbs(Staging):
             moving, copied = self._rows(connection, there.in_place, there), self._rows(connection, there.twins, there)
             compared = [state.progress.compared.get(table.name, 0) for table in state.twins]
             now = self.server_time_s(connection)
+            problems = (*state.problems(fenced, moving), *self.ailments(connection, state))
         return Status(
             self.name,
             self.kind,
@@ -315,7 +328,7 @@ class Verbs(Staging):
             fenced,
             pending,
             {tenant: moving[tenant] + copied[tenant] for tenant in moving},
-            tuple(state.problems(fenced, moving)),
+            problems,
             unready if state.state in (STAGED, STAGING) else (),
             now - min(compared) if compared and all(compared) else None,
             bool(compared),

@@ -106,8 +106,8 @@ class Bench:
         run(self.admin, f"CREATE USER {name} IDENTIFIED BY 'secret-of-zdm'")
         run(
             self.admin,
-            f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER, CREATE TEMPORARY TABLES ON {name}.* TO"
-            f" {name}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER, CREATE TEMPORARY TABLES, CREATE ROUTINE,"
+            f" ALTER ROUTINE, EXECUTE ON {name}.* TO {name}",
         )
         run(self.admin, f"GRANT PROCESS ON *.* TO {name}")
 

@@ -134,12 +134,12 @@ def test_only_the_fenced_id_is_refused_in_each_state(staged: tuple[Bench, MariaD
     assert open_ids() == {C}
     participant.undo(move())
     assert open_ids() == {A, C}
-    participant.barrier(move(), WAIT_MS)
-    participant.turn(move())
+    participant.barrier(move(2), WAIT_MS)
+    participant.turn(move(2))
     assert open_ids() == {B, C}
-    participant.barrier(move(2, forward=False), WAIT_MS)
+    participant.barrier(move(3, forward=False), WAIT_MS)
     assert open_ids() == {C}
-    participant.turn(move(2, forward=False))
+    participant.turn(move(3, forward=False))
     assert open_ids() == {A, C}
 
 

@@ -21,7 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Unreachable,
     ZdmError,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import MOVED, STAGED
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FENCED, MOVED, STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import participant as mariadb
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sessions as mariadb_sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
@@ -88,15 +88,17 @@ def test_transactions_of_other_tenants_are_not_waited_for(staged: tuple[Bench, M
     other.commit()
 
 
-def test_a_row_lock_of_somebody_else_times_out_and_changes_nothing(staged: tuple[Bench, MariaDB]) -> None:
+def test_a_row_lock_of_somebody_else_times_out_between_fence_and_move(staged: tuple[Bench, MariaDB]) -> None:
     bench, participant = staged
     rows = bench.rows()
     reader = bench.application(autocommit=False)
     run(reader, f"SELECT * FROM event WHERE tenant_id = '{A}' FOR UPDATE")
     with pytest.raises(Timeout, match=f"thread {reader.thread_id()}"):
         participant.barrier(move(), 700)
-    reader.rollback()
+    assert (bench.rows(), status(participant)) == (rows, (FENCED, A, (A, B)))
+    participant.undo(move())  # waits for no row
     assert (bench.rows(), status(participant)) == (rows, (STAGED, A, (B,)))
+    reader.rollback()
 
 
 def test_stage_does_not_make_others_queue_behind_a_long_transaction(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import inspect as mariadb_inspect
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import server as mariadb_server
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql as mariadb_sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
@@ -123,7 +123,7 @@ def test_prepared_xa_transactions(bench: Bench) -> None:
 
 
 def test_long_transactions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mariadb_inspect, "LONG_TRANSACTION_S", 0)
+    monkeypatch.setattr(mariadb_server, "LONG_TRANSACTION_S", 0)
     application = bench.application(autocommit=False)
     run(application, "SELECT COUNT(*) FROM bill")
     assert f"thread {application.thread_id()} of root@localhost" in found(bench)["rating"]

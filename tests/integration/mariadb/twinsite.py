@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
+    worker_token,
+    worker_variable,
+)
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
-from ansible_collections.zdm.landscape.tests.integration.verb_kit import WAIT_MS, move
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, move
 
 ROWS = 120
 TABLES = {
@@ -78,6 +82,11 @@ def switch(participant: MariaDB, epoch: int, forward: bool = True) -> dict[str, 
     result = participant.barrier(at, WAIT_MS)
     participant.turn(at)
     return result
+
+
+def bypass(site: Bench) -> None:
+    """What the admin's session writes from now on is neither fenced nor logged, as with a restored backup."""
+    site.sql(f"SET {worker_variable(KEY)} = '{worker_token(KEY)}'")
 
 
 def rows(site: Bench) -> dict[str, list[tuple[Any, ...]]]:

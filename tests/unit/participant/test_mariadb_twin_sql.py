@@ -9,15 +9,21 @@ import sqlite3
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Twin, beyond
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import parameter
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import (
+    MariaDBPlanned,
+    as_text,
+    from_text,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Range, Twin, beyond
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State
 from hypothesis import given
 from hypothesis import strategies as st
 
 KEYS = st.integers(1, 3).flatmap(
     lambda size: st.tuples(*(st.lists(st.integers(0, 2), min_size=size, max_size=size) for _key in range(2)))
 )
-TABLE = Planned(
+TABLE = MariaDBPlanned(
     "bill",
     ("tenant_id",),
     strategy="twin",
@@ -30,7 +36,7 @@ TABLE = Planned(
 
 
 def state(live: str) -> State:
-    return State("venezia--venezia-scp", 1, STAGED, live, "venezia", "venezia-scp", "", (TABLE,))
+    return State("venezia--venezia-scp", 1, STAGED, live, "venezia", "venezia-scp", (TABLE,))
 
 
 @given(KEYS, st.sampled_from([("<", "<"), ("<", "<="), (">", ">")]))
@@ -46,12 +52,41 @@ def test_a_key_comparison_written_out_is_that_of_tuples(
 
 @pytest.mark.parametrize(("live", "side"), [("venezia", "s"), ("venezia-scp", "t")])
 def test_the_log_is_that_of_the_live_id(live: str, side: str) -> None:
-    twin = Twin(state(live), 0, str)
+    twin = Twin(state(live), TABLE, str)
     assert twin.log == f"zdm_log_3ea251c9_{side}_0"
-    assert set(twin.create_logs()) == {"zdm_log_3ea251c9_s_0", "zdm_log_3ea251c9_t_0"}
-    assert f"SELECT '{twin.other}', a.id, a.note" in twin.chunk(None, None)
+    assert f"SELECT '{twin.other}', a.id, a.note" in twin.chunk(Range(None, None), present=False)
 
 
 def test_texts_are_compared_byte_by_byte() -> None:
-    assert "BINARY a.note <=> BINARY b.note" in Twin(state("venezia"), 0, str).differing()
-    assert "(a.id <=> b.id" in Twin(state("venezia"), 0, str).differing()
+    twin = Twin(state("venezia"), TABLE, str)
+    for statement in (twin.applied_wrong(), twin.compare(Range(None, None))):
+        assert "BINARY a.note <=> BINARY b.note" in statement
+        assert "(a.id <=> b.id" in statement
+
+
+def test_values_of_bounds_are_never_part_of_a_statement() -> None:
+    keys = Range(["1"], ["it's 2"])
+    statement = Twin(state("venezia"), TABLE, str).chunk(keys, present=True)
+    assert parameter(0) in statement
+    assert parameter(1) in statement
+    assert "it's" not in statement
+    assert keys.values == ["1", "it's 2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int(11) unsigned", "CAST(x AS CHAR)", "CAST(? AS UNSIGNED)"),
+        ("decimal(6,2)", "CAST(x AS CHAR)", "CAST(? AS decimal(6,2))"),
+        ("varbinary(8)", "HEX(x)", "UNHEX(?)"),
+        (
+            "char(36) CHARACTER SET latin1 COLLATE latin1_bin",
+            "CONVERT(x USING utf8mb4)",
+            "CONVERT(? USING latin1) COLLATE latin1_bin",
+        ),
+        ("datetime(6)", "CAST(x AS CHAR)", "?"),
+    ],
+)
+def test_a_key_is_read_and_given_back_as_its_type(kind: str, text: str, value: str) -> None:
+    assert as_text("x", kind) == text
+    assert from_text(0, kind).replace(parameter(0), "?") == value

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
@@ -23,12 +23,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
-    NO_SUCH_TABLE,
-    MariaDBSessions,
-    describe,
-    number,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned, planned
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import NO_SUCH_TABLE, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -38,9 +37,6 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-OLDEST = (10, 6)
-"""From here on DDL is atomic (MariaDB manual, "Atomic DDL"), on which resuming relies."""
-LONG_TRANSACTION_S = 10
 PROBE_FACTOR = 1.6
 """The probe runs on a temporary table, which writes no redo log and fires no trigger: 1.3 to 1.9 times its processor
 time was measured.
@@ -54,35 +50,14 @@ KEY_TYPES = (
     *("date", "datetime", "timestamp", "time", "year", "inet4", "inet6"),
 )
 """Types whose order is that of their literals."""
-ALL_RIGHTS = {"ALL PRIVILEGES", "ALL"}
 
 _PROBE = "zdm_probe"
 
 
-class ColumnInfo(NamedTuple):
-    """A row of information_schema.columns."""
-
-    table: str
-    name: str
-    type: str
-    length: int | None
-    charset: str | None
-    collation: str | None
-    extra: str
-    definition: str
-
-    @property
-    def full_type(self) -> str:
-        """As a CREATE TABLE writes it."""
-        return (
-            f"{self.definition} CHARACTER SET {self.charset} COLLATE {self.collation}"
-            if self.charset
-            else self.definition
-        )
-
-
-class MariaDBInspection(Verbs, MariaDBSessions):
+class MariaDBInspection(MariaDBServer, Verbs):
     """The reading half of the MariaDB participant."""
+
+    planned = MariaDBPlanned
 
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return number(error) == NO_SUCH_TABLE
@@ -98,11 +73,10 @@ class MariaDBInspection(Verbs, MariaDBSessions):
 
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
         with self.transaction() as connection:
-            if "SELECT" in self._missing_rights(connection):  # nothing to read, so nothing to plan
+            if "SELECT" in self.missing_rights(connection):  # nothing to read, so nothing to plan
                 version = str(execute(connection, "SELECT VERSION()").scalar())
-                return Inspection(
-                    self.name, self.kind, version, refusals=self.obstacles(connection), grants=self._grants(connection)
-                )
+                grants = (*self.own_grants(connection), *self.role_statements(connection))
+                return Inspection(self.name, self.kind, version, refusals=self.obstacles(connection), grants=grants)
         return super().inspect(migration, source_id, target_id)
 
     # -- tables -----------------------------------------------------------------------------------
@@ -121,26 +95,17 @@ class MariaDBInspection(Verbs, MariaDBSessions):
                 triggers.setdefault(table, []).append(trigger)
         survey = Survey(
             catalog,
-            {
-                name: tuple(c.name for c in of.values() if "on update" in c.extra.lower())
-                for name, of in columns.items()
-            },
+            lambda plan, number: planned(plan, number, catalog, tenant, columns[plan.table]),
+            str(execute(connection, "SELECT VERSION()").scalar()),
         )
-        survey.key_types = {
-            name: {column.name: column.full_type for column in of.values()} for name, of in columns.items()
-        }
-        survey.texts = {
-            name: tuple(column.name for column in of.values() if column.collation) for name, of in columns.items()
-        }
-        survey.version = str(execute(connection, "SELECT VERSION()").scalar())
         for name, names in tenant.items():
             found = [columns[name][column] for column in names]
-            rows, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
+            count, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
             notes[name] += self._column_notes(connection, found, live_id, other_id)
-            if rows[0] != rows[1]:
+            if count.old != count.exact:
                 reason = (
-                    f"Table {name} holds {rows[0] - rows[1]} rows whose id only looks like {live_id} (letter case,"
-                    " accents or spaces)."
+                    f"Table {name} holds {count.old - count.exact} rows whose id only looks like {live_id} (letter"
+                    " case, accents or spaces)."
                 )
                 notes[name].append(Note(reason, "Correct the ids of these rows."))
             if name in triggers:
@@ -154,8 +119,8 @@ class MariaDBInspection(Verbs, MariaDBSessions):
             notes[name] += self._twin_notes(catalog[name], names, columns[name])
             catalog[name] = replace(
                 catalog[name],
-                rows=rows[0],
-                rows_of_target=0 if name in own_rows else rows[2],
+                rows=count.old,
+                rows_of_target=0 if name in own_rows else count.new,
                 look_ms=look_ms,
                 triggers=tuple(sorted(triggers.get(name, ()))),
                 notes=tuple(notes[name]),
@@ -164,17 +129,15 @@ class MariaDBInspection(Verbs, MariaDBSessions):
 
     def _count(
         self, connection: Connection, table: Planned, columns: Sequence[ColumnInfo], live_id: str, other_id: str
-    ) -> tuple[tuple[int, int, int], float]:
-        """Rows of the live id, those that hold it exactly, rows of the other id; and how long counting took, in
-        milliseconds.
-        """
-        result = (0, 0, 0)
+    ) -> tuple[Count, float]:
+        """Rows of both ids; and how long counting took, in milliseconds."""
+        result = Count()
         if not all(column.type in TEXT_TYPES for column in columns):
             return result, 0.0
 
         def count() -> None:
             nonlocal result
-            result = (*self.rows.count(connection, table, live_id), self.rows.count(connection, table, other_id)[0])
+            (result,) = self.rows.count(connection, [table], live_id, other_id).values()
 
         look_ms = per_row_us(1, count) / 1000
         return result, look_ms
@@ -312,103 +275,6 @@ class MariaDBInspection(Verbs, MariaDBSessions):
         begin = time.monotonic()
         rows = int(execute(connection, statement).rowcount)
         return rows, (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
-
-    # -- server -----------------------------------------------------------------------------------
-
-    def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
-        version, log_bin, binlog_format, trust, read_only = execute(connection, sql.SETTINGS).one()
-        found = list(self._server_refusals(str(version), bool(log_bin), str(binlog_format), int(read_only)))
-        if any(row[1] == "ON" for row in execute(connection, "SHOW VARIABLES LIKE 'wsrep_on'")):
-            found.append(
-                self._refuse_server(
-                    "is a node of a Galera cluster, whose other nodes do not see the fence's locks", "Not supported."
-                )
-            )
-        everywhere, _here = self._rights(connection)
-        missing = self._missing_rights(connection)
-        on_database, on_server = self._grants(connection)
-        if missing:
-            found.append(
-                self._refuse_server(
-                    f"does not give user {self.options.get('user')!r} the rights {', '.join(missing)}",
-                    f"{on_database};",
-                )
-            )
-        if log_bin and int(trust) == 0 and not {"SUPER", *ALL_RIGHTS} & everywhere:
-            found.append(
-                self._refuse_server(
-                    "writes a binary log and lets only SUPER make triggers",
-                    "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for the stage.",
-                )
-            )
-        if not {"PROCESS", *ALL_RIGHTS} & everywhere:
-            reason = f"does not give user {self.options.get('user')!r} the right PROCESS, which shows who holds locks"
-            return (*found, self._refuse_server(reason, f"{on_server};"))
-        return (*found, *self._foreign_references(connection), *self._transactions_in_the_way(connection))
-
-    def _rights(self, connection: Connection) -> tuple[set[str], set[str]]:
-        return sql.rights_of(execute(connection, "SHOW GRANTS").scalars(), str(self.options["database"]))
-
-    def _missing_rights(self, connection: Connection) -> list[str]:
-        everywhere, here = self._rights(connection)
-        return (
-            []
-            if ALL_RIGHTS & (everywhere | here)
-            else [right for right in sql.RIGHTS if right not in everywhere | here]
-        )
-
-    def _foreign_references(self, connection: Connection) -> Iterator[Refusal]:
-        own = str(self.options["database"])
-        for key, child, parent in execute(connection, sql.FOREIGN_KEYS):
-            (schema, table), (referred_schema, referred) = sql.decoded(child), sql.decoded(parent)
-            if referred_schema == own != schema:
-                reason = (
-                    f"Foreign key {sql.decoded(key)[-1]} of {schema}.{table} in another database refers to table"
-                    f" {referred}."
-                )
-                yield Refusal(referred, reason, "Drop it for the migration.")
-
-    def _server_refusals(self, version: str, log_bin: bool, binlog_format: str, read_only: int) -> Iterator[Refusal]:
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-        if "mariadb" not in version.lower():
-            yield self._refuse_server(f"is {version}, not MariaDB", "Only MariaDB is supported.")
-        elif numbers < OLDEST:
-            yield self._refuse_server(f"is version {version}", f"Upgrade to MariaDB {OLDEST[0]}.{OLDEST[1]} or later.")
-        if log_bin and binlog_format.upper() == "STATEMENT":
-            yield self._refuse_server(
-                "logs statements, which InnoDB refuses at READ COMMITTED",
-                "SET GLOBAL binlog_format = 'MIXED' (or 'ROW').",
-            )
-        if read_only:
-            yield self._refuse_server("is read-only", "Use the primary server.")
-
-    def _refuse_server(self, reason: str, advice: str) -> Refusal:
-        return Refusal(self.name, f"The server of {self.label} {reason}.", advice)
-
-    def _transactions_in_the_way(self, connection: Connection) -> Iterator[Refusal]:
-        for row in execute(connection, "XA RECOVER").all():
-            yield Refusal(
-                self.name,
-                f"{self.label}: a prepared XA transaction is left over.",
-                f"XA COMMIT or XA ROLLBACK {row[3]!r} as its application decides.",
-            )
-        for entry in self.transactions(connection, sql.LONG_TRANSACTIONS):
-            if entry["age_s"] >= LONG_TRANSACTION_S:
-                yield Refusal(
-                    self.name,
-                    f"{self.label}: {describe(entry)}.",
-                    f"Wait until it ends, or end it: KILL {entry['thread']}.",
-                )
-
-    def _grants(self, connection: Connection) -> tuple[str, str]:
-        user, _at, host = str(execute(connection, "SELECT CURRENT_USER()").scalar()).rpartition("@")
-        account = f"{self.quote(user)}@{self.quote(host)}"
-        database = str(self.options["database"]).replace("_", r"\_").replace("%", r"\%")
-        return f"GRANT {', '.join(sql.RIGHTS)} ON `{database}`.* TO {account}", f"GRANT PROCESS ON *.* TO {account}"
-
-    def grants(self) -> tuple[str, ...]:
-        with self.transaction() as connection:
-            return self._grants(connection)
 
     # -- digest -----------------------------------------------------------------------------------
 

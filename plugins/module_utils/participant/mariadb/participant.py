@@ -1,28 +1,32 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MariaDB as a participant, with the strategies ``twin`` and ``in_place``; each step of the window is one InnoDB
+"""MariaDB as a participant, with the strategies ``twin`` and ``in_place``; each step of the window is an InnoDB
 transaction.
 
-DDL commits by itself, so the fence triggers are made by stage and never touched in a window. What opens and closes is
-one row per id in ``zdm_fence_<hash>``, which the triggers read with a locking read: a writer of the id holds a shared
-lock on it until its transaction ends, so who holds it exclusively has waited out every such writer, and a writer with
-an old snapshot still sees what is closed now. The worker holds both rows exclusively while it applies the last logged
-keys, so no table is locked and no other tenant waits.
+DDL commits by itself, so the triggers are made by stage and never touched in a window. What opens and closes is one row
+per id in ``zdm_fence_<hash>``, which the triggers read with a locking read: a writer of the id holds a shared lock on
+it until its transaction ends, so who holds it exclusively has waited out every such writer, and a writer with an old
+snapshot still sees what is closed now. The worker holds both rows exclusively while it applies the last logged keys, so
+no table is locked and no other tenant waits. An UPDATE that finds nothing keeps changes of the tables out meanwhile:
+its metadata lock lasts until the transaction ends.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, STAGING, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import loose
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.arming import (
+    DDL_TIMEOUT_MS,
+    MariaDBArming,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
     DEADLOCK,
     LOCK_WAIT,
@@ -30,8 +34,15 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     Deadline,
     number,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin import LOG_BATCH, MariaDBTwins
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import (
+    SIDES,
+    Triggers,
+    create_log,
+    create_note,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Range
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import LOG_BATCH
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -39,18 +50,26 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-DDL_TIMEOUT_MS = 30_000
-"""How long (milliseconds) stage and remove try to get a table for one trigger."""
-
 T = TypeVar("T")
 
 
-class MariaDB(MariaDBTwins):
-    """A MariaDB database; for *options* see :class:`Database`."""
+class MariaDB(MariaDBArming):
+    """A MariaDB database; for *options* see :class:`Database`, and:
+
+    :param options: ``ddl_wait_ms``, ``definer_role``, ``user_rotates``.
+    """
 
     # -- one transaction --------------------------------------------------------------------------
 
-    def in_window(self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T]) -> T:
+    @contextmanager
+    def working(self, move: Move, state: State | None) -> Iterator[None]:
+        with self.only_session(move, state.epoch if state else move.epoch, Deadline(DDL_TIMEOUT_MS)):
+            yield
+
+    def in_window(
+        self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T], *, snapshot: bool = False
+    ) -> T:
+        del snapshot  # every statement reads one state of the database by itself, and that is enough here
         deadline = Deadline(timeout_ms)
         with self.transaction() as connection:
             stored = self.staged_state(connection, move)
@@ -78,14 +97,22 @@ class MariaDB(MariaDBTwins):
             return work(connection, self.staged_state(connection, move))
 
     def _lock(self, connection: Connection, statement: str) -> None:
-        """Run a locking SELECT, bounded by the verb's time-out to the millisecond (InnoDB's own one counts in
-        seconds).
+        """Run a statement that waits for locks, bounded by the verb's time-out to the millisecond (InnoDB's own one
+        counts in seconds).
         """
         limit = f"max_statement_time = {max(self._deadline.left(), 0.05):.3f}, innodb_lock_wait_timeout = 3600"
-        execute(connection, f"SET STATEMENT {limit} FOR {statement}").all()
+        execute(connection, f"SET STATEMENT {limit} FOR {statement}")
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
+        for table in state.tables:
+            column = self.quote(table.columns[0])
+            self._lock(connection, f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE")
         self._lock(connection, sql.lock_fences(self.quote(sql.fence_name(state.migration))))
+
+    def await_writers(self, move: Move, state: State, timeout_ms: int) -> None:
+        """Writers of the live id that come meanwhile wait too: its requests are held, and else only late jobs write."""
+        fence = sql.lock_fences(self.quote(sql.fence_name(state.migration)), state.live_id)
+        self.in_window(move, timeout_ms, lambda connection, _state: self._lock(connection, fence))
 
     def exempt(self, connection: Connection, state: State) -> None:
         execute(
@@ -95,157 +122,87 @@ class MariaDB(MariaDBTwins):
     def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
         execute(connection, sql.fence_rows(self.quote(sql.fence_name(state.migration)), fenced))
 
-    # -- catalog ----------------------------------------------------------------------------------
+    def refuse_loose(self, connection: Connection, state: State, tenant_id: str) -> None:
+        for table in state.in_place:
+            rows = f"FROM {self.quote(table.name)} c WHERE {self.rows.has(table, tenant_id)}"
+            for tie in cast("MariaDBPlanned", table).ties:
+                query, key = loose(tie, rows, self.quote, self.quote)
+                if execute(connection, query).first():
+                    raise self.loose(table.name, key, tenant_id)
 
-    def _triggers(self, connection: Connection, migration: str) -> dict[str, sql.Trigger]:
-        """The migration's triggers that exist."""
-        prefix = f"zdm_{short_hash(migration)}_"
-        return {
-            row[0]: sql.Trigger(*map(str, row))
-            for row in execute(connection, sql.TRIGGERS)
-            if row[0].startswith(prefix)
-        }
+    def server_time_s(self, connection: Connection) -> int:
+        return int(execute(connection, "SELECT UNIX_TIMESTAMP()").scalar_one())
 
-    def _wanted(self, state: State) -> dict[str, sql.Trigger]:
-        """The logging triggers come first: a log whose fence is missing is harmless."""
-        logging = {name: trigger for twin in self.twins(state) for name, trigger in twin.triggers().items()}
-        return logging | sql.triggers(state.migration, state.source_id, state.target_id, state.tables, self.quote)
+    # -- remove -----------------------------------------------------------------------------------
 
-    def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
-        there = self._triggers(connection, state.migration)
-        if any(there.get(name) != trigger for name, trigger in self._wanted(state).items()):
-            return ()
-        fence = sql.fence_name(state.migration)
-        if fence not in self._own_tables(connection, state.migration):
-            return ()
-        return tuple(execute(connection, f"SELECT id FROM {self.quote(fence)} WHERE closed ORDER BY id").scalars())
-
-    def _own_tables(self, connection: Connection, migration: str) -> list[str]:
-        """The migration's helper tables that exist; the state row's is the last one to go."""
-        name = short_hash(migration)
-        own = re.compile(f"zdm_(migration|fence)_{name}|zdm_log_{name}_[st]_[0-9]+")
-        return sorted(
-            (row[0] for row in execute(connection, sql.TABLES) if own.fullmatch(row[0])),
-            key=lambda table: (table == state_name(migration), table),
-        )
-
-    def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
-        return (*self._own_tables(connection, migration), *sorted(self._triggers(connection, migration)))
-
-    # -- stage and remove -------------------------------------------------------------------------
-
-    def install(self, move: Move, state: State, progress: Progress) -> int:
-        deadline = Deadline(DDL_TIMEOUT_MS)
-        name = self.quote(state_name(move.migration))
-        self.ddl(sql.create_state(name), name, deadline)
-        for table, statement in self._create_helpers(state).items():
-            self.ddl(statement, table, deadline)
+    def drop_helpers(self, move: Move, state: State | None, progress: Progress) -> None:
+        del state, progress
         with self.transaction() as connection:
-            stored = self.state(connection, move.migration, lock=True)
-            if stored is None:
-                write_state(connection, replace(state, state=STAGING), insert=True)
-            elif stored.state == STAGING:
-                self.check_epoch(stored, move)
-                write_state(connection, replace(state, state=STAGING))
-        with self.only_session(move, stored.epoch if stored else move.epoch, deadline):
-            return self._install(move, state, stored is None or stored.state == STAGING, progress)
+            triggers, routines, tables = self.helpers(connection, move.migration)
+        # the triggers first: without the fence table each of their tables would refuse every tenant's writes
+        for name, table in triggers.items():
+            self.drop_trigger(name, table)
+        for name in routines:
+            self.ddl(f"DROP PROCEDURE IF EXISTS {self.quote(name)}", f"procedure {name}", Deadline(DDL_TIMEOUT_MS))
+        for name in tables:
+            self.ddl(f"DROP TABLE IF EXISTS {self.quote(name)}", f"table {name}", Deadline(DDL_TIMEOUT_MS))
 
-    def _create_helpers(self, state: State) -> dict[str, str]:
-        """Statement by the helper table's name, the state's left out."""
-        fence = sql.fence_name(state.migration)
-        logs = {name: statement for twin in self.twins(state) for name, statement in twin.create_logs().items()}
-        return {fence: sql.create_fence(self.quote(fence)), **logs}
-
-    def _install(self, move: Move, state: State, fill: bool, progress: Progress) -> int:
-        fence, copied = self.quote(sql.fence_name(move.migration)), 0
-        with self.transaction() as connection:
-            there = self._triggers(connection, move.migration)
-            for tenant in (move.from_id, move.to_id):
-                execute(connection, sql.fence_row(fence, tenant, tenant == move.to_id))
-        self._make_triggers(state, there, progress)
-        if fill:
-            copied, state = self.fill(move, state, progress)
-        else:
-            # during a transition the log grows for weeks: what is applied here no window has to apply
-            self.follow_while_served(move)
-        with self.transaction() as connection:
-            self.staged_state(connection, move, lock=True)
-            write_state(connection, replace(state, state=STAGED))
-        return copied
-
-    def in_stage(self, move: Move, work: Callable[[Connection, State], T]) -> T:
-        def as_worker(connection: Connection, state: State) -> T:
-            self.exempt(connection, state)
-            return work(connection, state)
-
-        return self._retrying(move, Deadline(DDL_TIMEOUT_MS), as_worker, [])
-
-    def _make_triggers(self, state: State, there: dict[str, sql.Trigger], progress: Progress) -> None:
-        wanted = self._wanted(state)
-        for name, trigger in there.items():
-            if wanted.get(name) != trigger:
-                self.ddl(
-                    f"DROP TRIGGER IF EXISTS {self.quote(name)}",
-                    f"trigger {name} on {trigger.table}",
-                    Deadline(DDL_TIMEOUT_MS),
-                )
-        for done, (name, trigger) in enumerate(wanted.items(), 1):
-            if there.get(name) != trigger:
-                self.ddl(trigger.create(self.quote), f"trigger {name} on {trigger.table}", Deadline(DDL_TIMEOUT_MS))
-            progress(
-                {"participant": self.name, "table": trigger.table, "step": "fence", "done": done, "of": len(wanted)}
-            )
-
-    def uninstall(self, move: Move, progress: Progress) -> int:
-        with self.transaction() as connection:
-            left = self.leftovers(connection, move.migration)
-            there = self._triggers(connection, move.migration)
-            state = self.state(connection, move.migration)
-        if not left:
-            return 0
-        removed = 0
-        with self.only_session(move, state.epoch if state else 0, Deadline(DDL_TIMEOUT_MS)):
-            if state:
-                removed = self._retire(move, progress)
-            for name, trigger in there.items():
-                self.ddl(
-                    f"DROP TRIGGER IF EXISTS {self.quote(name)}",
-                    f"trigger {name} on {trigger.table}",
-                    Deadline(DDL_TIMEOUT_MS),
-                )
-            # the triggers first: without the fence table each of their tables would refuse every tenant's writes
-            for table in left[: len(left) - len(there)]:
-                self.ddl(f"DROP TABLE IF EXISTS {self.quote(table)}", f"table {table}", Deadline(DDL_TIMEOUT_MS))
-        return removed
-
-    def _retire(self, move: Move, progress: Progress) -> int:
-        """No window can begin any more and a new stage would start from the first row; then the twins go."""
-        with self.transaction() as connection:
-            state = self.staged_state(connection, move, lock=True)
-            kept = {key: value for key, value in state.progress.items() if key in ("copying", "rows")}
-            state = replace(state, state=STAGING, epoch=move.epoch, progress=kept)
-            write_state(connection, state)
-        return self.purge(move, state, progress)
+    # -- for a DBA to sign ------------------------------------------------------------------------
 
     def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
         fence = self.quote(sql.fence_name(state.migration))
         both = (state.source_id, state.target_id)
         twins = self.twins(state)
         worker = f"SET {sql.worker_variable(state.migration)} = {literal(sql.worker_token(state.migration))}"
-        last = [statement for twin in twins for statement in (*twin.take(LOG_BATCH), *twin.apply(), twin.differing())]
+        every = Range(None, None)
+        apply = [
+            statement
+            for twin in twins
+            for statement in (*twin.make_taken(), twin.take(LOG_BATCH), *twin.apply(), twin.applied_wrong())
+        ]
+        excluded = [
+            f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE"
+            for table in state.tables
+            for column in [self.quote(table.columns[0])]
+        ]
         return (
+            "-- stage",
             sql.create_state(self.quote(state_name(state.migration))),
-            *self._create_helpers(state).values(),
+            sql.create_fence(fence),
+            *([sql.create_kept(self.quote(sql.kept_name(state.migration)))] if twins else []),
             *(sql.fence_row(fence, tenant, tenant == state.other_id) for tenant in both),
-            *(trigger.create(self.quote) for trigger in self._wanted(state).values()),
+            *self._definitions(state),
             *([worker] if twins else []),
-            *(twin.chunk(None, None) for twin in twins),
-            *(statement for twin in twins for statement in twin.compare()),
+            *(twin.chunk(every, present=False) for twin in twins),
+            *(twin.compare(every) for twin in twins),
+            *apply,
+            "-- window: barrier, first transaction",
             "START TRANSACTION",
+            *excluded,
             sql.lock_fences(fence),
             worker,
-            *last,
-            *updates,
+            *apply,
             sql.fence_rows(fence, both),
             "COMMIT",
+            *(("-- window: barrier, second transaction", "START TRANSACTION", *updates, "COMMIT") if updates else ()),
+            "-- window: turn",
+            sql.fence_rows(fence, (state.source_id,)),
         )
+
+    def _definitions(self, state: State) -> Iterator[str]:
+        with self.transaction() as connection:
+            role, statements = self.role(connection), self.role_statements(connection)
+            account = execute(connection, "SELECT CURRENT_USER()").scalar()
+        if role:
+            yield f"SET ROLE {self.quote(role)}"
+        else:
+            yield f"-- triggers run as {account}: without it all writes to these tables fail; else let a DBA run first:"
+            yield from (f"-- {statement}" for statement in statements)
+        clause = "DEFINER=CURRENT_ROLE " if role else ""
+        for table in state.twins:
+            for side in SIDES:
+                yield create_log(state, table, self.quote, side)
+                yield create_note(state, table, self.quote, side, clause)
+        for table in state.tables:
+            for trigger in Triggers(state, self.quote).of(table).values():
+                yield trigger.create(self.quote, clause)

@@ -1,25 +1,29 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Statements of the MariaDB participant: helper tables, fence triggers, catalog queries, rights. No connection here."""
+"""Statements of the MariaDB participant: helper tables, catalog queries, rights. No connection here."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
 
 Quote = Callable[[str], str]
 
-RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER", "CREATE TEMPORARY TABLES")
+RIGHTS = (
+    *("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER", "CREATE TEMPORARY TABLES"),
+    *("CREATE ROUTINE", "ALTER ROUTINE", "EXECUTE"),
+)
 """Rights on the participant's own database."""
-EVENTS = ("INSERT", "UPDATE", "DELETE")
-OWN_TRIGGERS = r"zdm_[0-9a-f]{8}_[0-9]+_l?[iud]"
+ROLE_RIGHTS = ("SELECT", "INSERT", "TRIGGER", "EXECUTE")
+"""Rights on it with which triggers run."""
+OWN_TRIGGERS = r"zdm_([0-9a-f]{8})_([0-9]+)_[iud]"
+"""Hash of the migration and number of the table."""
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO"
 SESSION_VARIABLES = {
@@ -64,10 +68,11 @@ of it.
 THREAD = "SELECT CONNECTION_ID() + 0, VERSION()"
 """A proxy answers the plain question for the thread itself; this one reaches the server."""
 
-TRIGGERS = (
-    "SELECT trigger_name, event_object_table, event_manipulation, action_statement, action_timing FROM"
-    " information_schema.triggers WHERE trigger_schema = DATABASE() AND trigger_name LIKE 'zdm\\_%'"
+OWN_TRIGGER_TABLES = (
+    "SELECT trigger_name, event_object_table FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND"
+    " trigger_name LIKE 'zdm\\_%'"
 )
+ROUTINES = "SELECT routine_name FROM information_schema.routines WHERE routine_schema = DATABASE()"
 APPLICATION_TRIGGERS = (
     "SELECT event_object_table, trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE()"
 )
@@ -113,25 +118,44 @@ BLOCKERS = (
 """Who makes a thread wait for a row."""
 
 
-@dataclass(frozen=True)
-class Trigger:
-    """A trigger of ours as the catalog has it or as it should be."""
+class ColumnInfo(NamedTuple):
+    """A row of :data:`COLUMNS`."""
 
-    name: str
     table: str
-    event: str
-    body: str
-    timing: str = "BEFORE"
+    name: str
+    type: str
+    length: int | None
+    charset: str | None
+    collation: str | None
+    extra: str
+    definition: str
 
-    def create(self, quote: Quote) -> str:
+    @property
+    def full_type(self) -> str:
+        """As a CREATE TABLE writes it."""
         return (
-            f"CREATE TRIGGER {quote(self.name)} {self.timing} {self.event} ON {quote(self.table)} FOR EACH ROW"
-            f" {self.body}"
+            f"{self.definition} CHARACTER SET {self.charset} COLLATE {self.collation}"
+            if self.charset
+            else self.definition
         )
 
 
 def fence_name(migration: str) -> str:
     return f"zdm_fence_{short_hash(migration)}"
+
+
+def kept_name(migration: str) -> str:
+    """The table of rows that a repair has replaced."""
+    return f"zdm_kept_{short_hash(migration)}"
+
+
+def log_name(migration: str, side: str, number: int) -> str:
+    return f"zdm_log_{short_hash(migration)}_{side}_{number}"
+
+
+def note_name(migration: str, side: str, number: int) -> str:
+    """The procedure that writes to a log."""
+    return f"zdm_note_{short_hash(migration)}_{number}_{side}"
 
 
 def worker_variable(migration: str) -> str:
@@ -149,9 +173,9 @@ def create_state(name: str) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {name} (one TINYINT NOT NULL DEFAULT 1 PRIMARY KEY CHECK (one = 1), format INT NOT"
         " NULL, migration VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, state VARCHAR(16) NOT NULL, live_id"
-        " VARCHAR(64) NOT NULL, source_id VARCHAR(64) NOT NULL, target_id VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT"
-        " NULL, tables MEDIUMTEXT NOT NULL, progress MEDIUMTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE"
-        " utf8mb4_bin"
+        " VARCHAR(64) NOT NULL, source_id VARCHAR(64) NOT NULL, target_id VARCHAR(64) NOT NULL, finished BIGINT NOT"
+        " NULL, digest VARCHAR(64) NOT NULL, tables MEDIUMTEXT NOT NULL, marks MEDIUMTEXT NOT NULL, progress MEDIUMTEXT"
+        " NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
 
 
@@ -159,6 +183,13 @@ def create_fence(name: str) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {name} (id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,"
         " closed TINYINT NOT NULL) ENGINE=InnoDB"
+    )
+
+
+def create_kept(name: str) -> str:
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name} (table_name VARCHAR(64) NOT NULL, at TIMESTAMP NOT NULL DEFAULT"
+        " CURRENT_TIMESTAMP, `row` LONGTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
 
 
@@ -175,41 +206,9 @@ def lock_state(name: str) -> str:
     return f"SELECT one FROM {name} FOR UPDATE"
 
 
-def lock_fences(name: str) -> str:
-    return f"SELECT id FROM {name} ORDER BY id FOR UPDATE"
-
-
-def triggers(
-    migration: str, source_id: str, target_id: str, tables: Sequence[Planned], quote: Quote
-) -> dict[str, Trigger]:
-    """The three fence triggers of every planned table, by name; twins have triggers of their own beside them."""
-    result = {}
-    for number, table in enumerate(tables):
-        for event in EVENTS:
-            name = f"zdm_{short_hash(migration)}_{number}_{event[0].lower()}"
-            result[name] = Trigger(
-                name, table.name, event, _body(migration, (source_id, target_id), table, event, quote)
-            )
-    return result
-
-
-def _body(migration: str, ids: Sequence[str], table: Planned, event: str, quote: Quote) -> str:
-    """A fence: the row's id is looked up with a LOCKING read, which sees the latest committed row even in an old
-    snapshot (MariaDB manual, "LOCK IN SHARE MODE") and keeps the barrier waiting until the writer's transaction ends.
-    Rows of other tenants cost two comparisons and touch nothing. Without its fence row an id counts as closed.
-    """
-    rows = {"INSERT": ("NEW",), "UPDATE": ("NEW", "OLD"), "DELETE": ("OLD",)}[event]
-    values = [f"{row}.{quote(column)}" for column in table.columns for row in rows]
-    any_of = " OR ".join(f"{value} IN ({', '.join(map(literal, ids))})" for value in values)
-    checks = " ".join(
-        f"IF {' OR '.join(f'{value} = {literal(tenant)}' for value in values)} THEN BEGIN DECLARE zdm_closed TINYINT"
-        f" DEFAULT 1; SELECT closed INTO zdm_closed FROM {quote(fence_name(migration))} WHERE id = {literal(tenant)}"
-        " LOCK IN SHARE MODE; IF zdm_closed THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT ="
-        f" {literal(f'zdm: tenant id {tenant} is closed by a migration')}; END IF; END; END IF;"
-        for tenant in ids
-    )
-    worker = f"{worker_variable(migration)} <=> {literal(worker_token(migration))}"
-    return f"IF NOT ({worker}) AND ({any_of}) THEN {checks} END IF"
+def lock_fences(name: str, tenant_id: str = "") -> str:
+    """Of all ids, or of one."""
+    return f"SELECT id FROM {name}{f' WHERE id = {literal(tenant_id)}' if tenant_id else ''} ORDER BY id FOR UPDATE"
 
 
 def rights_of(grants: Iterable[str], database: str) -> tuple[set[str], set[str]]:

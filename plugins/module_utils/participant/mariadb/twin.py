@@ -2,31 +2,29 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Twins of the MariaDB participant: copies of the live id's rows under the other id, kept in step by a log of changed
-keys.
-
-Why it is right: every change commits together with its key; one session writes chunks and applies keys, never both at
-once, so a key that was applied before a chunk's snapshot is in the snapshot, and one applied after it repairs the twin;
-applying reads the rows as they are now, so order and repetition do not matter. Nothing is written with IGNORE: what
-does not fit is an error, not a warning.
+keys. Nothing is written with IGNORE: what does not fit is an error, not a warning.
 """
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import PURGE, Move, Progress
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.inspect import MariaDBInspection
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import DUPLICATE, number
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Twin
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, write_state
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
+    DUPLICATE,
+    NO_SUCH_COLUMN,
+    NO_SUCH_INDEX,
+    NO_SUCH_TABLE,
+    number,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import SHOWN, Range, Twin
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import CHUNK_ROWS, Chunk, Cursor
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -34,212 +32,171 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-CHUNK_ROWS = 1000
-CHUNK_MS = 100
-"""A chunk that takes longer makes the next ones smaller: a table with AUTO_INCREMENT keeps others' inserts waiting for
-its end.
-"""
-MOST_CHUNK_ROWS = 10_000
-LOG_BATCH = 1000
-"""Logged keys of one table that are applied in one transaction."""
-CATCH_UP_MS = 60_000
-"""How long (milliseconds) the stage follows a busy tenant before it goes on; the rest is the prelude's."""
-
-T = TypeVar("T")
-
 
 class MariaDBTwins(MariaDBInspection):
     """What the verbs do for tables of strategy twin."""
 
-    @abstractmethod
-    def in_stage(self, move: Move, work: Callable[[Connection, State], T]) -> T:
-        """Run *work* as the migration's worker in a transaction that holds the state row; it runs again after a
-        deadlock.
-        """
+    def twin(self, state: State, table: Planned) -> Twin:
+        return Twin(state, cast("MariaDBPlanned", table), self.quote)
 
     def twins(self, state: State) -> tuple[Twin, ...]:
-        return tuple(
-            Twin(state, number, self.quote) for number, table in enumerate(state.tables) if table in state.twins
-        )
+        return tuple(self.twin(state, table) for table in state.twins)
 
     # -- the log ----------------------------------------------------------------------------------
 
-    def pending(self, connection: Connection, state: State) -> int:
-        twins = self.twins(state)
-        return (
-            sum(map(int, execute(connection, "SELECT " + ", ".join(twin.waiting() for twin in twins)).one()))
-            if twins
-            else 0
-        )
-
-    def catch_up(self, connection: Connection, state: State) -> int:
-        twins = self.twins(state)
+    def _waiting(self, connection: Connection, twins: tuple[Twin, ...]) -> list[int]:
+        """Logged keys of each."""
         if not twins:
-            return 0
-        waiting = execute(connection, "SELECT " + ", ".join(twin.waiting() for twin in twins)).one()
-        return sum(self._apply(connection, twin) for twin, count in zip(twins, waiting, strict=True) if count)
+            return []
+        return list(map(int, execute(connection, "SELECT " + ", ".join(twin.waiting() for twin in twins)).one()))
 
-    def _apply(self, connection: Connection, twin: Twin) -> int:
-        """Apply one batch of a table's log and verify it; returns how many entries it had.
+    def pending(self, connection: Connection, state: State) -> int:
+        logged = set(execute(connection, "SHOW TABLES LIKE 'zdm\\_log\\_%'").scalars())
+        # a log that is gone is told as a mark that has changed
+        there = tuple(twin for twin in self.twins(state) if twin.log.strip("`") in logged)
+        return sum(self._waiting(connection, there))
 
-        A row that got the value of a secondary unique key from another one collides unless both are in the batch. The
-        other one's entry was committed no later, so reading the log again, and more of it, finds it.
+    def catch_up(self, connection: Connection, state: State, most: int | None) -> int:
+        twins = self.twins(state)
+        waiting = zip(twins, self._waiting(connection, twins), strict=True)
+        return sum(self._apply_log(connection, twin, most) for twin, count in waiting if count)
 
-        :raises Refused: a twin differs from its original afterwards.
+    def _apply_log(self, connection: Connection, twin: Twin, most: int | None) -> int:
+        """Apply about *most* keys of a table's log and verify them; returns how many entries the log had of them.
+
+        A row that got the value of a secondary unique key from another one collides unless both are applied together:
+        the other one's key is in the log, and more of the log is taken; or its twin is stale, and is rewritten too.
+
+        :raises Refused: a twin differs from its original afterwards, or refers to a row that is not there.
         """
-        taken, limit = 0, LOG_BATCH
+        taken = 0
         while True:
-            before, taken = taken, self._take(connection, twin, limit)
+            before, taken = taken, self._take(connection, twin, most)
             try:
-                with connection.begin_nested():
-                    for statement in twin.apply():
-                        execute(connection, statement)
+                self._write(connection, twin)
                 break
             except sa.exc.DBAPIError as error:
-                if number(error) != DUPLICATE or taken == before:
+                if number(error) != DUPLICATE:
                     raise
-            limit *= 10
-        wrong = execute(connection, twin.differing()).scalar_one() if taken else 0
-        if wrong:
-            raise self._different(f"{twin.table.name} ({wrong})")
+                if most is None or taken == before:
+                    self._write_with_clashing(connection, twin)
+                    break
+            most *= 10
+        if taken:
+            self._verify(connection, twin)
         return taken
 
     @staticmethod
-    def _take(connection: Connection, twin: Twin, limit: int) -> int:
-        return [int(execute(connection, statement).rowcount) for statement in twin.take(limit)][-1]
+    def _take(connection: Connection, twin: Twin, most: int | None) -> int:
+        for statement in twin.make_taken():
+            execute(connection, statement)
+        return int(execute(connection, twin.take(most)).rowcount)
 
-    def _different(self, tables: str) -> Refused:
-        reason = f"{self.label}: copies differ from their originals: {tables}."
+    @staticmethod
+    def _write(connection: Connection, twin: Twin) -> None:
+        with connection.begin_nested():
+            for statement in twin.apply():
+                execute(connection, statement)
+
+    def _write_with_clashing(self, connection: Connection, twin: Twin) -> None:
+        """Write the noted keys together with stale twins that are in their way; these may be in others' way."""
+        while True:
+            more = sum(int(execute(connection, statement).rowcount) for statement in twin.take_clashing(None))
+            try:
+                return self._write(connection, twin)
+            except sa.exc.DBAPIError as error:
+                if number(error) != DUPLICATE or not more:
+                    raise
+
+    def _verify(self, connection: Connection, twin: Twin) -> None:
+        wrong = _keys(execute(connection, twin.applied_wrong()).all())
+        if wrong:
+            raise self._different({twin.table.name: wrong})
+        for query, key in twin.loose():
+            if execute(connection, query).first():
+                raise self.loose(twin.table.name, key, twin.other)
+
+    def loose(self, table: str, key: str, tenant_id: str) -> Refused:
         return Refused(
-            reason,
-            "Look for what changes rows while they are written (a trigger, a default); abort the stage and stage"
-            " again.",
+            f"{self.label}: {key} of table {table}: rows of {tenant_id} find no row there.",
+            f"Insert the row of {tenant_id}, as the application does when it onboards a tenant.",
         )
 
     # -- copies -----------------------------------------------------------------------------------
 
-    def fill(self, move: Move, state: State, progress: Progress) -> tuple[int, State]:
-        """Copy, follow and verify all twins; goes on where an earlier run stopped. Returns rows copied and the state
-        that is reached.
-        """
-        if not state.twins:
-            return 0, state
-        self.in_stage(move, self._claim_rows)
-        done = self.in_stage(move, _done)
-        copied = 0
-        for twin in self.twins(state):
-            if twin.table.name not in done:
-                copied += self._copy(move, twin, progress)
-                self.in_stage(move, partial(_note_done, twin.table.name))
-        self.follow_while_served(move)
-        rows = self._verify(state, progress)
-        return copied, replace(state, progress={"copying": True, "rows": rows})
+    def chunk(self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int) -> Chunk:
+        twin = self.twin(state, table)
+        until = self._end(connection, twin, "a", after, rows)
+        keys = Range(after, until)
+        copied = self._copy_range(connection, twin, keys)
+        return Chunk(copied, until)
 
-    def _claim_rows(self, connection: Connection, stored: State) -> None:
-        """Behind its fence nobody can add rows of the other id any more; note that from now on its rows in twins are
-        ours.
+    def _copy_range(self, connection: Connection, twin: Twin, keys: Range) -> int:
+        """A row collides with its own twin, which the log has brought before, or with a stale twin of another row,
+        which is rewritten first.
         """
-        if stored.progress.get("copying"):
-            return
-        for twin in self.twins(stored):
-            if execute(connection, twin.exists()).scalar():
-                reason = f"{self.label}: table {twin.table.name} has rows of {stored.other_id}."
-                raise Refused(reason, "Abort the stage, then remove these rows or migrate to a tenant without data.")
-        write_state(connection, replace(stored, progress={"copying": True}))
 
-    def _copy(self, move: Move, twin: Twin, progress: Progress) -> int:
-        """Copy one table in chunks. One that was stopped starts at its first row: what is there already costs a look
-        only.
-        """
-        size, total = CHUNK_ROWS, 0
-        after: Sequence[str] | None = None
-        while True:
-            begin = time.monotonic()
-            rows, after = self.in_stage(move, partial(self._chunk, twin, after, size))
-            took_ms = (time.monotonic() - begin) * 1000
-            total += rows
-            progress({"participant": self.name, "table": twin.table.name, "step": "copy", "rows": total})
-            if after is None:
-                return total
-            size = (
-                max(100, size // 2)
-                if took_ms > CHUNK_MS
-                else min(MOST_CHUNK_ROWS, size * 2)
-                if took_ms < CHUNK_MS / 3
-                else size
-            )
+        def copy(present: bool) -> int:
+            with connection.begin_nested():
+                return int(execute_with(connection, twin.chunk(keys, present), keys.values).rowcount)
 
-    def _chunk(
-        self, twin: Twin, after: Sequence[str] | None, most: int, connection: Connection, _state: State
-    ) -> tuple[int, Sequence[str] | None]:
-        """Copy the next rows; returns how many, and the last key as literals, ``None`` after the last chunk.
-
-        A row whose value of a secondary unique key an outdated twin still holds collides: the log has the other row, so
-        it is applied first.
-        """
-        while True:
-            end = execute(connection, twin.chunk_end(twin.live, after, most)).one_or_none()
-            until = list(map(str, end)) if end else None
+        for present in (False, True):
             try:
-                with connection.begin_nested():
-                    return int(execute(connection, twin.chunk(after, until)).rowcount), until
+                return copy(present)
             except sa.exc.DBAPIError as error:
-                if number(error) != DUPLICATE or not self._apply(connection, twin):
+                if number(error) != DUPLICATE:
                     raise
+        for statement in twin.make_taken():
+            execute(connection, statement)
+        for statement in twin.take_clashing(keys):
+            execute_with(connection, statement, keys.values)
+        self._write_with_clashing(connection, twin)
+        return copy(True)
 
-    def follow_while_served(self, move: Move) -> None:
-        """Apply what was logged meanwhile, until little is left or the time is up."""
-        deadline = time.monotonic() + CATCH_UP_MS / 1000
-        while self.in_stage(move, self.catch_up) and time.monotonic() < deadline:
-            pass
+    @staticmethod
+    def _end(connection: Connection, twin: Twin, alias: str, after: Cursor, rows: int) -> Cursor:
+        end = execute_with(connection, twin.chunk_end(alias, after, rows), after or []).one_or_none()
+        return list(map(str, end)) if end else None
 
-    def _verify(self, state: State, progress: Progress) -> dict[str, int]:
-        """Compare originals and twins as a whole, each table at one snapshot, but for keys that wait in the log.
-        Returns rows by table.
+    def compare_chunk(
+        self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int, mend: bool
+    ) -> Chunk:
+        twin = self.twin(state, table)
+        until = self._end(connection, twin, "a", after, rows)
+        keys = Range(after, until)
+        row = execute_with(connection, twin.compare(keys), keys.values).one()
+        originals, unequal, twins = map(int, row)
+        if not unequal and originals == twins:
+            return Chunk(originals, until)
+        wrong: list[str] = []
+        for statement in twin.wrong(keys):
+            wrong += _keys(execute_with(connection, statement, keys.values).all())
+        if wrong and mend:
+            for statement in twin.mend(keys):
+                execute_with(connection, statement, keys.values)
+        return Chunk(originals, until, tuple(wrong[:SHOWN]))
 
-        :raises Refused: they differ.
-        """
-        rows: dict[str, int] = {}
-        wrong = []
-        for twin in self.twins(state):
-            progress({"participant": self.name, "table": twin.table.name, "step": "verify"})
-            with self.transaction(*self.snapshot()) as connection:
-                originals, twins = twin.compare()
-                rows[twin.table.name], missing = map(int, execute(connection, originals).one())
-                different = missing + int(execute(connection, twins).scalar_one())
-            wrong += [f"{twin.table.name} ({different})"] if different else []
-        if wrong:
-            raise self._different(", ".join(wrong))
-        return rows
+    def purge_chunk(self, connection: Connection, state: State, table: Planned) -> int:
+        twin = self.twin(state, table)
+        for purge in (self._purge_range, self._purge_some):
+            try:
+                return purge(connection, twin)
+            except sa.exc.DBAPIError as error:
+                if number(error) == NO_SUCH_TABLE:
+                    return 0
+                if number(error) not in (NO_SUCH_COLUMN, NO_SUCH_INDEX):
+                    raise
+        return 0
 
-    def purge(self, move: Move, state: State, progress: Progress) -> int:
-        """Delete the twins of the id that is not live, in chunks; rows that are not ours are never here (see
-        :meth:`_claim_rows`).
-        """
-        if not state.progress.get("copying"):
-            return 0
-        total = 0
-        for twin in reversed(self.twins(state)):
-            gone = 0
-            while rows := self.in_stage(move, partial(_purge_chunk, twin)):
-                gone += rows
-                of = state.progress.get("rows", {}).get(twin.table.name, 0)
-                progress({"participant": self.name, "table": twin.table.name, "step": PURGE, "rows": gone, "of": of})
-            total += gone
-        return total
+    def _purge_range(self, connection: Connection, twin: Twin) -> int:
+        keys = Range(None, self._end(connection, twin, "b", None, CHUNK_ROWS))
+        return int(execute_with(connection, twin.purge(keys), keys.values).rowcount)
 
-
-def _done(_connection: Connection, state: State) -> frozenset[str]:
-    """Tables that have been copied."""
-    return frozenset(state.progress.get("done", []))
-
-
-def _note_done(table: str, connection: Connection, state: State) -> None:
-    write_state(
-        connection, replace(state, progress={**state.progress, "done": [*state.progress.get("done", []), table]})
-    )
+    @staticmethod
+    def _purge_some(connection: Connection, twin: Twin) -> int:
+        return int(execute(connection, twin.purge_some(CHUNK_ROWS)).rowcount)
 
 
-def _purge_chunk(twin: Twin, connection: Connection, _state: State) -> int:
-    end = execute(connection, twin.chunk_end(twin.other, None, CHUNK_ROWS)).one_or_none()
-    return int(execute(connection, twin.purge(list(map(str, end)) if end else None)).rowcount)
+def _keys(rows: Iterable[Iterable[Any]]) -> tuple[str, ...]:
+    """Keys in words."""
+    return tuple(", ".join(map(str, row)) for row in rows)

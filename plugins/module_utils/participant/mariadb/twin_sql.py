@@ -1,140 +1,126 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Statements of MariaDB's twins: key logs, triggers that fill them, chunks, application, comparison. No connection
-here.
+"""Statements of MariaDB's twins: chunks, application of logged keys, comparison. No connection here.
 
-The alias ``a`` is always a row of the live id, ``b`` its twin, ``k`` a logged key. Joins are written in the order in
-which they must run: the optimizer's statistics know nothing of rows that were written a moment ago.
+The alias ``a`` is always a row of the live id, ``b`` its twin, ``k`` a key that is being applied, ``l`` a logged one.
+Joins are written in the order in which they must run: the optimizer's statistics know nothing of rows that were written
+a moment ago. A key that bounds a range is a list of texts; statements hold :func:`database.parameter` marks for its
+columns: those of the lower bound come first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import loose
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
-    EVENTS,
-    Quote,
-    Trigger,
-    worker_token,
-    worker_variable,
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import (
+    MariaDBPlanned,
+    as_text,
+    from_text,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import Quote, kept_name, log_name
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State
 
-SEQUENCE = "zdm_seq"
-"""Primary key of a log; a table's own key columns stand beside it."""
-_NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year")
-SIDES = ("s", "t")
-"""Logs belong to the migration's source or target id; only the live one's is written to, as the other id is fenced."""
+Key = Sequence[str]
+SHOWN = 25
+"""Differing keys of a chunk that are told."""
+_CLASHING = 2**63
+"""Numbers in the table of taken keys from here on belong to no entry of the log."""
+
+
+class Range:
+    """Keys beyond *after* and up to *until*; without a bound where it is None."""
+
+    def __init__(self, after: Key | None, until: Key | None) -> None:
+        self.after, self.until = after, until
+
+    @property
+    def values(self) -> list[str]:
+        """What the statements' marks stand for."""
+        return [*(self.after or ()), *(self.until or ())]
 
 
 class Twin:
-    """The statements of one planned table.
+    """The statements of one planned table."""
 
-    :param number: the table's place in the state row, which names its log.
-    """
-
-    def __init__(self, state: State, number: int, quote: Quote) -> None:
-        self.table: Planned = state.tables[number]
+    def __init__(self, state: State, table: MariaDBPlanned, quote: Quote) -> None:
+        self.table = table
         self.quote = quote
-        self.number = number
         self.live, self.other = state.live_id, state.other_id
-        self._migration = state.migration
-        self._ids = dict(zip(SIDES, (state.source_id, state.target_id), strict=True))
-        self.name = quote(self.table.name)
-        self._taken = quote(f"zdm_taken_{short_hash(self._migration)}_{number}")
-        self.log = quote(self.log_name("s" if state.live_id == state.source_id else "t"))
+        self.name = quote(table.name)
+        self._taken = quote(f"zdm_taken_{short_hash(state.migration)}_{table.number}")
+        self._kept = quote(kept_name(state.migration))
+        self.log = quote(log_name(state.migration, state.side(state.live_id), table.number))
 
-    def log_name(self, side: str) -> str:
-        return f"zdm_log_{short_hash(self._migration)}_{side}_{self.number}"
-
-    # -- helper objects ---------------------------------------------------------------------------
-
-    def create_logs(self) -> dict[str, str]:
-        """Statement by the log's name."""
-        columns = "".join(
-            f", {self.quote(column)} {kind} NOT NULL"
-            for column, kind in zip(self.table.key, self.table.key_types, strict=True)
-        )
-        head = f"({SEQUENCE} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY{columns}) ENGINE=InnoDB"
-        return {
-            (name := self.log_name(side)): f"CREATE TABLE IF NOT EXISTS {self.quote(name)} {head}" for side in SIDES
-        }
-
-    def triggers(self) -> dict[str, Trigger]:
-        """Every change commits together with its key, whoever makes it but the migration's own worker."""
-        result = {}
-        for event in EVENTS:
-            name = f"zdm_{short_hash(self._migration)}_{self.number}_l{event[0].lower()}"
-            result[name] = Trigger(name, self.table.name, event, self._body(event), "AFTER")
-        return result
-
-    def _body(self, event: str) -> str:
-        tenant = self.quote(self.table.columns[0])
-        same_key = " AND ".join(f"OLD.{column} <=> NEW.{column}" for column in map(self.quote, self.table.key))
-        notes = []
-        for side, tenant_id in self._ids.items():
-            old, new = (f"{row}.{tenant} = {literal(tenant_id)}" for row in ("OLD", "NEW"))
-            conditions = {
-                "INSERT": (("NEW", new),),
-                "UPDATE": (("OLD", old), ("NEW", f"{new} AND NOT ({old} AND {same_key})")),
-                "DELETE": (("OLD", old),),
-            }
-            notes += [f"IF {condition} THEN {self._note(side, row)} END IF;" for row, condition in conditions[event]]
-        return (
-            f"IF NOT ({worker_variable(self._migration)} <=> {literal(worker_token(self._migration))}) THEN"
-            f" {' '.join(notes)} END IF"
-        )
-
-    def _note(self, side: str, row: str) -> str:
-        columns = ", ".join(map(self.quote, self.table.key))
-        values = ", ".join(f"{row}.{self.quote(column)}" for column in self.table.key)
-        return f"INSERT INTO {self.quote(self.log_name(side))} ({columns}) VALUES ({values});"
-
-    # -- chunks -----------------------------------------------------------------------------------
+    # -- pieces -----------------------------------------------------------------------------------
 
     def _columns(self, names: Iterable[str], prefix: str = "") -> str:
         return ", ".join(prefix + self.quote(name) for name in names)
 
+    def _keys(self, alias: str) -> str:
+        return self._columns(self.table.key, f"{alias}.")
+
+    def _key_texts(self, alias: str) -> str:
+        kinds = zip(self.table.key, self.table.key_types, strict=True)
+        return ", ".join(as_text(f"{alias}.{self.quote(column)}", kind) for column, kind in kinds)
+
     def _is(self, prefix: str, tenant_id: str) -> str:
         return f"{prefix}{self.quote(self.table.columns[0])} = {literal(tenant_id)}"
 
+    def _none(self, alias: str) -> str:
+        return f"{alias}.{self.quote(self.table.columns[0])} IS NULL"
+
     def _same_key(self, left: str, right: str) -> str:
-        return " AND ".join(f"{left}.{column} = {right}.{column}" for column in map(self.quote, self.table.key))
+        return self._same(self.table.key, left, right)
+
+    def _same(self, names: Iterable[str], left: str, right: str) -> str:
+        return " AND ".join(f"{left}.{column} = {right}.{column}" for column in map(self.quote, names))
 
     def _aliased(self, alias: str) -> str:
         return f"{self.name} {alias} FORCE INDEX ({self.quote(self.table.index)})"
 
-    def _beyond(self, bound: Sequence[str], compare: str, last: str) -> str:
-        return f" AND {beyond([f'a.{self.quote(column)}' for column in self.table.key], bound, compare, last)}"
+    def _twin_of(self, left: str) -> str:
+        return f"{self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', left)}"
 
-    def chunk_end(self, tenant_id: str, after: Sequence[str] | None, rows: int) -> str:
-        """The key of the last row of a tenant's next chunk as literals; no row when fewer than *rows* are left."""
-        where = self._is("a.", tenant_id) + (self._beyond(after, ">", ">") if after else "")
-        literals = ", ".join(
-            _as_literal(f"a.{self.quote(column)}", kind)
-            for column, kind in zip(self.table.key, self.table.key_types, strict=True)
-        )
+    def _original_of(self, left: str) -> str:
+        return f"{self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', left)}"
+
+    def _within(self, alias: str, keys: Range) -> str:
+        """The rows of ``a`` or ``b`` in a range."""
+        where = self._is(f"{alias}.", self.live if alias == "a" else self.other)
+        columns = [f"{alias}.{self.quote(column)}" for column in self.table.key]
+        first = 0
+        for bound, compare, last in ((keys.after, ">", ">"), (keys.until, "<", "<=")):
+            if bound:
+                marks = [from_text(first + number, kind) for number, kind in enumerate(self.table.key_types)]
+                where += f" AND {beyond(columns, marks, compare, last)}"
+                first += len(columns)
+        return where
+
+    # -- chunks -----------------------------------------------------------------------------------
+
+    def chunk_end(self, alias: str, after: Key | None, rows: int) -> str:
+        """The key of the last row of the next chunk of ``a`` or ``b``; no row when fewer than *rows* are left."""
         return (
-            f"SELECT {literals} FROM {self._aliased('a')} WHERE {where} ORDER BY {self._columns(self.table.key, 'a.')}"
-            f" LIMIT 1 OFFSET {rows - 1}"
+            f"SELECT {self._key_texts(alias)} FROM {self._aliased(alias)} WHERE"
+            f" {self._within(alias, Range(after, None))} ORDER BY {self._keys(alias)} LIMIT 1 OFFSET {rows - 1}"
         )
 
-    def chunk(self, after: Sequence[str] | None, until: Sequence[str] | None) -> str:
-        """Copy the rows between two keys; rows that the log has brought before stay as they are.
+    def chunk(self, keys: Range, present: bool) -> str:
+        """Copy the rows of a range.
 
         At READ COMMITTED the statement reads one snapshot and locks nothing that it reads.
+
+        :param present: some of them may have been copied before; they stay as they are.
         """
-        where = (
-            self._is("a.", self.live)
-            + (self._beyond(after, ">", ">") if after else "")
-            + (self._beyond(until, "<", "<=") if until else "")
-        )
-        join = f"LEFT JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'a')}"
-        absent = f"b.{self.quote(self.table.columns[0])} IS NULL"
-        return f"{self._insert()} FROM {self._aliased('a')} {join} WHERE {where} AND {absent}"
+        join = f" LEFT JOIN {self._twin_of('a')}" if present else ""
+        absent = f" AND {self._none('b')}" if present else ""
+        return f"{self._insert()} FROM {self._aliased('a')}{join} WHERE {self._within('a', keys)}{absent}"
 
     def _insert(self) -> str:
         columns = f"{self.quote(self.table.columns[0])}, {self._columns(self.table.copied)}"
@@ -143,51 +129,83 @@ class Twin:
             f" {self._columns(self.table.copied, 'a.')}"
         )
 
+    def purge(self, keys: Range) -> str:
+        """Delete the twins of a range; by its index, so that no other tenant's locks are met where the key begins with
+        the tenant.
+        """
+        return f"DELETE b FROM {self._aliased('b')} WHERE {self._within('b', keys)}"
+
+    def purge_some(self, rows: int) -> str:
+        """The same without key and index, which may be gone."""
+        return f"DELETE FROM {self.name} WHERE {self._is('', self.other)} LIMIT {rows}"
+
     # -- the log ----------------------------------------------------------------------------------
 
     def waiting(self) -> str:
         return f"(SELECT COUNT(*) FROM {self.log})"
 
-    def take(self, limit: int) -> tuple[str, ...]:
-        """Note the oldest committed entries of the log in a temporary table; the last statement's row count is their
-        number.
+    def make_taken(self) -> tuple[str, str]:
+        """An empty temporary table of keys.
 
-        Later statements join this table: one that read the log to change rows would wait for its uncommitted entries.
+        Statements that change rows join it: one that read the log would wait for the log's uncommitted entries.
         """
-        keys = self._columns(self.table.key)
         columns = ", ".join(
             f"{self.quote(column)} {kind} NOT NULL"
             for column, kind in zip(self.table.key, self.table.key_types, strict=True)
         )
         return (
-            (
-                f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._taken} ({SEQUENCE} BIGINT UNSIGNED NOT NULL PRIMARY KEY,"
-                f" {columns}) ENGINE=InnoDB"
-            ),
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._taken} ({SEQUENCE} BIGINT UNSIGNED NOT NULL PRIMARY KEY,"
+            f" {columns}) ENGINE=InnoDB",
             f"DELETE FROM {self._taken}",
-            f"INSERT INTO {self._taken} SELECT {SEQUENCE}, {keys} FROM {self.log} ORDER BY {SEQUENCE} LIMIT {limit}",
         )
 
-    @property
-    def _keys(self) -> str:
+    def take(self, most: int | None) -> str:
+        """Note the oldest committed entries of the log; the row count is their number."""
+        return (
+            f"INSERT INTO {self._taken} SELECT {SEQUENCE}, {self._columns(self.table.key)} FROM {self.log} ORDER BY"
+            f" {SEQUENCE}{f' LIMIT {most}' if most is not None else ''}"
+        )
+
+    def take_clashing(self, keys: Range | None) -> Iterator[str]:
+        """Note twins that hold what a row to be written needs for itself alone: such a twin is not what its original
+        is now. Where the rows are those of *keys*, or of the keys noted before.
+        """
+        source = f"{self._aliased('a')}" if keys else f"{self._some_keys()} STRAIGHT_JOIN {self._original_of('k')}"
+        where = self._within("a", keys) if keys else self._is("a.", self.live)
+        number = f"{_CLASHING} + (SELECT COUNT(*) FROM {self._taken}) + ROW_NUMBER() OVER (ORDER BY {self._keys('c')})"
+        for unique in self.table.uniques:
+            same = self._same(json.loads(unique), "b", "a")
+            clashing = (
+                f"SELECT DISTINCT {self._keys('b')} FROM {source} STRAIGHT_JOIN {self.name} b ON"
+                f" {self._is('b.', self.other)} AND {same} WHERE {where} AND NOT ({self._same_key('b', 'a')})"
+            )
+            yield (
+                f"INSERT INTO {self._taken} SELECT {number}, {self._keys('c')} FROM ({clashing}) c LEFT JOIN"
+                f" {self._taken} t ON {self._same_key('t', 'c')} WHERE t.{SEQUENCE} IS NULL"
+            )
+
+    def _some_keys(self) -> str:
         return f"(SELECT DISTINCT {self._columns(self.table.key)} FROM {self._taken}) k"
 
     def apply(self) -> tuple[str, ...]:
         """Take the twins of the noted keys away, write them as their originals are now, drop the entries."""
         return (
-            (
-                f"DELETE b FROM {self._taken} k STRAIGHT_JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND"
-                f" {self._same_key('b', 'k')}"
-            ),
-            (
-                f"{self._insert()} FROM {self._keys} STRAIGHT_JOIN {self._aliased('a')} ON {self._is('a.', self.live)}"
-                f" AND {self._same_key('a', 'k')}"
-            ),
-            (
-                f"DELETE l FROM {self._taken} k STRAIGHT_JOIN {self.log} l FORCE INDEX (PRIMARY) ON l.{SEQUENCE} ="
-                f" k.{SEQUENCE}"
-            ),
+            f"DELETE b FROM {self._taken} k STRAIGHT_JOIN {self._twin_of('k')}",
+            f"{self._insert()} FROM {self._some_keys()} STRAIGHT_JOIN {self._original_of('k')}",
+            f"DELETE l FROM {self._taken} k STRAIGHT_JOIN {self.log} l FORCE INDEX (PRIMARY) ON l.{SEQUENCE} ="
+            f" k.{SEQUENCE}",
         )
+
+    def loose(self) -> Iterator[tuple[str, str]]:
+        """For each foreign key to rows that stay: a query that has a row when an applied twin refers to nothing, and
+        the key in words.
+        """
+        twins = (
+            f"FROM {self._taken} k STRAIGHT_JOIN {self._aliased('c')} ON {self._is('c.', self.other)} AND"
+            f" {self._same_key('c', 'k')}"
+        )
+        for tie in self.table.ties:
+            yield loose(tie, twins, self.quote, self.quote)
 
     # -- comparison -------------------------------------------------------------------------------
 
@@ -199,57 +217,71 @@ class Twin:
             pairs.append(f"{cast}a.{self.quote(column)} <=> {cast}b.{self.quote(column)}")
         return f"NOT ({' AND '.join(pairs)})"
 
-    def _not_waiting(self, alias: str) -> str:
-        return f"NOT EXISTS (SELECT 1 FROM {self.log} l WHERE {self._same_key('l', alias)})"
-
-    def differing(self) -> str:
-        """How many of the applied keys have unequal rows although no further change of them is logged, at one
-        snapshot.
-        """
-        tenant = self.quote(self.table.columns[0])
-        unequal = f"(a.{tenant} IS NULL) <> (b.{tenant} IS NULL) OR (a.{tenant} IS NOT NULL AND {self._differ()})"
+    def applied_wrong(self) -> str:
+        """Applied keys with unequal rows although no further change of them is logged, at one snapshot."""
+        unequal = f"({self._none('a')}) <> ({self._none('b')}) OR (NOT {self._none('a')} AND {self._differ()})"
         return (
-            f"SELECT COUNT(*) FROM {self._keys}"
-            f" LEFT JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'k')}"
-            f" LEFT JOIN {self._aliased('b')} ON {self._is('b.', self.other)} AND {self._same_key('b', 'k')}"
-            f" WHERE ({unequal}) AND {self._not_waiting('k')}"
+            f"SELECT {self._key_texts('k')} FROM {self._some_keys()} LEFT JOIN {self._original_of('k')} LEFT JOIN"
+            f" {self._twin_of('k')} WHERE ({unequal}) AND NOT EXISTS (SELECT 1 FROM {self.log} l WHERE"
+            f" {self._same_key('l', 'k')}) LIMIT {SHOWN}"
         )
 
-    def compare(self) -> tuple[str, str]:
-        """Two statements: rows of the live id and those without an equal twin; twins without an original. Waiting keys
-        do not count.
-        """
-        tenant = self.quote(self.table.columns[0])
-        missing = f"(b.{tenant} IS NULL OR {self._differ()}) AND {self._not_waiting('a')}"
-        return (
-            (
-                f"SELECT COUNT(*), COALESCE(SUM({missing}), 0) FROM {self._aliased('a')} LEFT JOIN {self._aliased('b')}"
-                f" ON {self._is('b.', self.other)} AND {self._same_key('b', 'a')} WHERE {self._is('a.', self.live)}"
-            ),
-            (
-                f"SELECT COUNT(*) FROM {self._aliased('b')}"
-                f" LEFT JOIN {self._aliased('a')} ON {self._is('a.', self.live)} AND {self._same_key('a', 'b')}"
-                f" WHERE {self._is('b.', self.other)} AND a.{tenant} IS NULL AND {self._not_waiting('b')}"
-            ),
-        )
-
-    def purge(self, until: Sequence[str] | None) -> str:
-        """Delete the twins up to a key; by its index, so that no other tenant's locks are met where the key begins with
-        the tenant.
+    def compare(self, keys: Range) -> str:
+        """Rows of the live id in a range, those without an equal twin, twins in the range; at one snapshot. Waiting
+        keys are not left out.
         """
         return (
-            f"DELETE a FROM {self._aliased('a')} WHERE"
-            f" {self._is('a.', self.other)}{self._beyond(until, '<', '<=') if until else ''}"
+            f"SELECT COUNT(*), COALESCE(SUM({self._none('b')} OR {self._differ()}), 0), (SELECT COUNT(*) FROM"
+            f" {self._aliased('b')} WHERE {self._within('b', keys)}) FROM {self._aliased('a')} LEFT JOIN"
+            f" {self._twin_of('a')} WHERE {self._within('a', keys)}"
         )
 
-    def exists(self) -> str:
-        return f"SELECT EXISTS (SELECT 1 FROM {self.name} WHERE {self._is('', self.other)})"
+    def _wrong(self, keys: Range) -> tuple[str, str]:
+        """FROM and WHERE of the rows ``x`` that differ: originals without an equal twin, and twins without an original;
+        keys that wait in the log do not count.
+        """
+        waiting = f"(SELECT DISTINCT {self._columns(self.table.key)} FROM {self.log}) l"
+        known = f"l.{self.quote(self.table.key[0])} IS NULL"
+        return (
+            f"FROM {self._aliased('a')} LEFT JOIN {self._twin_of('a')} LEFT JOIN {waiting} ON"
+            f" {self._same_key('l', 'a')} WHERE {self._within('a', keys)} AND ({self._none('b')} OR {self._differ()})"
+            f" AND {known}",
+            f"FROM {self._aliased('b')} LEFT JOIN {self._original_of('b')} LEFT JOIN {waiting} ON"
+            f" {self._same_key('l', 'b')} WHERE {self._within('b', keys)} AND {self._none('a')} AND {known}",
+        )
+
+    def wrong(self, keys: Range) -> tuple[str, str]:
+        """Keys of rows that differ; two statements."""
+        originals, twins = self._wrong(keys)
+        return (
+            f"SELECT {self._key_texts('a')} {originals} LIMIT {SHOWN}",
+            f"SELECT {self._key_texts('b')} {twins} LIMIT {SHOWN}",
+        )
+
+    def mend(self, keys: Range) -> Iterator[str]:
+        """Keep the twins that differ, and log the keys."""
+        for alias, wrong in zip("ab", self._wrong(keys), strict=True):
+            row = f"{literal(self.table.name)}, {self._as_json()}"
+            yield f"INSERT INTO {self._kept} (table_name, `row`) SELECT {row} {wrong} AND NOT {self._none('b')}"
+            yield f"INSERT INTO {self.log} ({self._columns(self.table.key)}) SELECT {self._keys(alias)} {wrong}"
+
+    def _as_json(self) -> str:
+        """The twin as a JSON object; bytes in hexadecimal."""
+        pairs = []
+        for column in (self.table.columns[0], *self.table.copied):
+            value = f"b.{self.quote(column)}"
+            if column in self.table.binaries:
+                value = f"HEX({value})"
+            elif column in self.table.texts:
+                value = f"CONVERT({value} USING utf8mb4)"
+            pairs.append(f"{literal(column)}, {value}")
+        return f"JSON_OBJECT({', '.join(pairs)})"
 
 
 def beyond(columns: Sequence[str], bound: Sequence[str], compare: str, last: str) -> str:
     """(columns) *compare* (bound), written out: MariaDB has no range access for row comparisons.
 
-    :param bound: SQL literals, one for each column.
+    :param bound: SQL, one for each column.
     :param compare: ``<`` or ``>``.
     :param last: how the last column compares: the same, or ``<=``.
     """
@@ -260,12 +292,3 @@ def beyond(columns: Sequence[str], bound: Sequence[str], compare: str, last: str
         ways.append(" AND ".join([*equal, f"{column} {final} {bound[number]}"]))
     # the first column alone gives the optimizer its range
     return f"{columns[0]} {compare}= {bound[0]} AND ({' OR '.join(f'({way})' for way in ways)})"
-
-
-def _as_literal(column: str, kind: str) -> str:
-    """SQL that writes a column's value as a literal of the same value."""
-    if kind.startswith(_NUMBERS):
-        return f"CAST({column} AS CHAR)"
-    if kind.startswith(("binary", "varbinary")):
-        return f"CONCAT('X''', HEX({column}), '''')"
-    return f"QUOTE({column})"
