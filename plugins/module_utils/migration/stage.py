@@ -16,7 +16,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    CLOSED,
+    UNDOING,
+    Journal,
+    begins_again,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
@@ -52,6 +57,7 @@ def is_staged(journal: Journal, parties: Parties, participants: Sequence[Partici
     return bool(journal.body.get("staged")) and all(state == STAGED for state in states)
 
 
+@begins_again
 def stage(
     store: Store,
     journal: Journal,
@@ -120,6 +126,7 @@ def _follow(
     )
 
 
+@begins_again
 def catch_up(
     journal: Journal,
     parties: Parties,
@@ -131,6 +138,8 @@ def catch_up(
     """Apply what is logged of the live id, so that no window has to: after weeks of a transition that is a lot. Keys
     per participant.
     """
+    journal.read()
+    expect_idle(journal)
     applied = {}
     with between_windows(journal, parties, force) as move:
         begin = time.monotonic()
@@ -147,6 +156,7 @@ def catch_up(
     return applied
 
 
+@begins_again
 def remove(
     store: Store,
     journal: Journal,
@@ -218,14 +228,15 @@ def rewrite(
 def between_windows(journal: Journal, parties: Parties, force: bool, claims: Claims | None = None) -> Iterator[Move]:
     """Own the migration while no window is open: its live id stays live. Gives the move to the other one.
 
-    :raises Refused: another run is alive; or, when it was taken over by force, its window is open.
+    :param journal: as it was read when the caller found it idle.
+    :raises Refused: another run is alive.
+    :raises Beaten: the journal is not any more as it was read.
     """
     live = journal.canonical
     retired = parties.target.id if live == parties.source.id else parties.source.id
     with claims.given_back_without_the_migration() if claims else nullcontext():
         journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
     try:
-        expect_idle(journal)
         with journal.heartbeat():
             if claims:
                 claims.confirm(parties)
