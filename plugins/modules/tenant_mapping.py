@@ -142,8 +142,7 @@ def main() -> None:
             change = plan_present(store, Wanted(map_to=map_to, **given))
         if not module.check_mode:
             apply(store, change)
-        before = change.before.body if change.before else None
-        difference = diff(before, change.after, f"onboarded-tenants/{change.name}")
+        difference = diff(change.former, change.after, f"onboarded-tenants/{change.name}")
         module.exit_json(changed=change.needed, tenant=change.after or {}, diff=difference)
 
 
