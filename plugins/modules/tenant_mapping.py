@@ -19,6 +19,8 @@ description:
     do not belong together, another datacenter, a tenant that is onboarded already without a mapping or with another
     one, a document that
     a migration holds, and a mapping to the tenant that is not live in a migration.
+  - The document of a tenant that is absent stays, and says nothing any more. Where no document is, a write whose answer
+    was lost could still land.
   - The routers learn of it from M(zdm.landscape.router_mapping) or when they start.
 extends_documentation_fragment:
   - zdm.landscape.store
