@@ -28,7 +28,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, WRITE_ID, Document, Store
 from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import Decision, decide
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
@@ -329,11 +329,14 @@ class Journal:
         without an answer: the document is as that one has left it.
         """
         decision = self._write({**self.body, **changes}, patience_ms)
-        if not decision.ours:
-            if not decision.found or decision.found.body.get("epoch") != self.epoch:
-                raise self._changed()
-            self._document = decision.found
-        return bool(decision.ours)
+        if decision.ours:
+            return True
+        found = decision.found.body if decision.found else {}
+        # An edit by hand keeps the id of the write that it edits: nobody knows what its author wants.
+        if found.get("epoch") != self.epoch or found.get(WRITE_ID) == self.body.get(WRITE_ID):
+            raise self._changed()
+        self._document = decision.found
+        return False
 
     def _write(self, body: dict[str, Any], patience_ms: int | None = None) -> Decision:
         body = {**body, "heartbeat_ms": int(time.time() * 1000)}

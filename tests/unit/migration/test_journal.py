@@ -300,6 +300,17 @@ def test_under_another_epoch_nothing_is_written(store: LossyStore, write: str, a
     other.advance("C", "K")
 
 
+@pytest.mark.parametrize("answer", [ANSWERED, LOST])
+def test_an_edit_by_hand_is_not_taken_for_an_own_write(store: LossyStore, answer: str) -> None:
+    journal = closed(store)
+    document = store.documents[MIGRATIONS, "a--b"]
+    store.write(Sent(MIGRATIONS, "a--b", {**document.body, "remark": "by hand"}, document.revision))
+    store.fate = fates([answer])
+    with pytest.raises(Superseded, match="changed by somebody else"):
+        journal.advance("C", "K")
+    assert stands(store) == (1, "C")
+
+
 def test_a_note_is_written_on_what_a_late_heartbeat_has_left(store: LossyStore) -> None:
     journal = closed(store)
     late_heartbeat(store, journal)
