@@ -160,7 +160,8 @@ timeline:
       returned: always
       type: float
 details:
-  description: On failure, C(undone) tells whether all is as before, C(findings) what the preflight found.
+  description: On failure, C(undone) tells whether all is as before, C(findings) what the preflight found, and
+    C(unknown) names a document of the config store of which no answer said whether it was written.
   returned: failure
   type: dict
 """

@@ -149,7 +149,8 @@ states:
   type: dict
   sample: {bills: staged}
 details:
-  description: On failure, C(findings) is what the preflight found.
+  description: On failure, C(findings) is what the preflight found, and C(unknown) names a document of the config store
+    of which no answer said whether it was written.
   returned: failure
   type: dict
 """

@@ -20,7 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    OutcomeUnknown,
+    Refused,
+    Superseded,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     Inspection,
     Move,
@@ -33,6 +38,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.base import R
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
 
 T = TypeVar("T")
+LANDED, LOST = "landed", "lost"
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Recorder:
     :param stop: ``(signal, "before" | "after", place)``.
     :param refuse: places that fail with ``Refused`` instead of being done.
     :param hold: a place after which the step, not the heartbeat, waits until the file exists.
+    :param lose: the first write to the store at every place gets no answer: it has :data:`LANDED`, or is :data:`LOST`.
     """
 
     trace: Path
@@ -51,8 +58,10 @@ class Recorder:
     stop: tuple[signal.Signals, str, str] | None = None
     refuse: frozenset[str] = frozenset()
     hold: tuple[str, Path] | None = None
+    lose: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
     _drained: set[str] = field(default_factory=set)
+    _lost: set[str] = field(default_factory=set)
 
     def write(self, action: Callable[[], T], system: str, target: str, op: str, place: str, **facts: Any) -> T:
         entry = {"system": system, "target": target, "op": op, "place": place, **facts}
@@ -61,9 +70,12 @@ class Recorder:
                 raise Refused(f"{target} is told to refuse {op}.", "This is a test.")
             self._stop_at("before", entry)
             try:
-                result = action()
+                result = self._answered(action, system, place)
             except (Conflict, Superseded):
                 self.record(entry, outcome="refused")
+                raise
+            except OutcomeUnknown:
+                self.record(entry, outcome="unknown")
                 raise
             except Exception:
                 self.record(entry, outcome="failed")
@@ -75,6 +87,14 @@ class Recorder:
         while self.hold and self.hold[0] == place and not self.hold[1].exists():
             time.sleep(0.02)
         return result
+
+    def _answered(self, action: Callable[[], T], system: str, place: str) -> T:
+        if not self.lose or system != "store" or place in self._lost:
+            return action()
+        self._lost.add(place)
+        if self.lose == LANDED:
+            action()
+        raise OutcomeUnknown(f"The answer to {place} is lost.", "This is a test.")
 
     def drained(self, router: str) -> None:
         """Record that a router has been seen drained, once in each of the two drains: it is asked until all are."""

@@ -16,7 +16,12 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    CLOSED,
+    UNDOING,
+    Journal,
+    begins_again,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
@@ -57,6 +62,7 @@ def _statuses(journal: Journal, parties: Parties, participants: Sequence[Partici
     return [participant.status(journal.key, parties.source.id, parties.target.id) for participant in participants]
 
 
+@begins_again
 def stage(
     store: Store,
     journal: Journal,
@@ -133,6 +139,7 @@ def _follow(
     )
 
 
+@begins_again
 def catch_up(
     journal: Journal,
     parties: Parties,
@@ -147,6 +154,8 @@ def catch_up(
 
     :param unverified: why the next window goes without a recent comparison; kept in the journal.
     """
+    journal.read()
+    expect_idle(journal)
     applied = {}
     with between_windows(journal, parties, force) as move:
         begin = time.monotonic()
@@ -164,6 +173,7 @@ def catch_up(
     return applied
 
 
+@begins_again
 def remove(
     store: Store,
     journal: Journal,
@@ -233,14 +243,15 @@ def rewrite(
 def between_windows(journal: Journal, parties: Parties, force: bool, claims: Claims | None = None) -> Iterator[Move]:
     """Own the migration while no window is open: its live id stays live. Gives the move to the other one.
 
-    :raises Refused: another run is alive; or, when it was taken over by force, its window is open.
+    :param journal: as it was read when the caller found it idle.
+    :raises Refused: another run is alive.
+    :raises Beaten: the journal is not any more as it was read.
     """
     live = journal.canonical
     retired = parties.target.id if live == parties.source.id else parties.source.id
     with claims.given_back_without_the_migration() if claims else nullcontext():
         journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
     try:
-        expect_idle(journal)
         with journal.heartbeat():
             if claims:
                 claims.confirm(parties)

@@ -25,10 +25,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     UNDONE_ALL,
     WINDOW,
     Journal,
-    Owner,
     check_format,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
@@ -196,7 +196,7 @@ def _documents(store: Store, journal: Journal, parties: Parties, live: Tenant) -
     for tenant in parties.all:
         document = documents.get(tenant.subdomain)
         expected = None if tenant == live else live.subdomain
-        if document and document.body.get("mapToTenant") != expected:
+        if document and not document.emptied and document.body.get("mapToTenant") != expected:
             problems.append(
                 f"{document.path} leads to {document.body.get('mapToTenant') or 'itself'}, expected"
                 f" {expected or 'itself'}."
