@@ -351,18 +351,11 @@ def per_row_us(rows: int, action: Callable[[], Any]) -> float:
     return (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
 
 
-BIND = "\0"
-"""Stands in a statement for a value that the driver binds; no name can hold it."""
-
-
-def execute(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
-    """Run a complete statement as it is: ``%`` and ``:`` have no meaning in it. Returns a ``CursorResult``.
-
-    :param values: one for each :data:`BIND`, for drivers whose placeholder is ``%s``.
+def execute(connection: Connection, statement: str) -> Any:
+    """Run a complete statement as it is, without parameters: ``%`` and ``:`` have no meaning in it. Returns a
+    ``CursorResult``.
     """
-    if not values:
-        return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-    return connection.exec_driver_sql(statement.replace("%", "%%").replace(BIND, "%s"), tuple(values))
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def parameter(number: int) -> str:

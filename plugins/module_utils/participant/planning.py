@@ -98,11 +98,20 @@ class Planning(Database):
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
     def broken(
-        self, connection: Connection, survey: Survey, tables: Sequence[TablePlan], live_id: str, other_id: str
+        self,
+        connection: Connection,
+        survey: Survey,
+        tables: Sequence[TablePlan],
+        unfit: Collection[str],
+        live_id: str,
+        other_id: str,
     ) -> list[Refusal]:
-        """What rows of *live_id* in planned *tables* would break under *other_id*: one query for each constraint."""
+        """What rows of *live_id* in planned *tables* would break under *other_id*: one query for each constraint.
+
+        :param unfit: tables that are refused already; they may not even be readable.
+        """
         dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
-        found = dangling(survey.catalog, tables, dialect, live_id, other_id)
+        found = dangling(survey.catalog, tables, unfit, dialect, live_id, other_id)
         return [refusal for query, refusal in found if execute(connection, query).first()]
 
     @abstractmethod
@@ -118,7 +127,7 @@ class Planning(Database):
         """SQL condition: the quoted *column* holds *tenant_id* byte for byte, whatever its collation."""
 
     @abstractmethod
-    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
         """Every statement of stage and barrier around the *updates* of the rows in place, for a DBA to sign."""
 
     @abstractmethod
@@ -243,8 +252,8 @@ class Planning(Database):
             strategies.read(signed, list(tenant)),
         )
         unfit = {refusal.object for refusal in refusals}
-        fit = [plan for plan in tables if plan.strategy != IGNORE and plan.table not in unfit]
-        broken = self.broken(connection, survey, fit, live, other)
+        moving = [plan for plan in tables if plan.strategy != IGNORE]
+        broken = self.broken(connection, survey, moving, unfit, live, other)
         unable = (found for found in measured.values() if isinstance(found, Refusal))
         refused = (*refusals, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
@@ -258,7 +267,7 @@ class Planning(Database):
             refusals=refused,
             stage_ms=sum(table.stage_ms for table in tables),
             window_ms=sum(table.window_ms for table in tables),
-            sql=script(self.statements(example, updates), delimiter=self.client_wants_delimiters),
+            sql=script(self.statements(connection, example, updates), delimiter=self.client_wants_delimiters),
             digest=schema_digest(survey.catalog, tables),
             bystander_ms=sum(table.bystander_ms for table in tables),
         )

@@ -27,7 +27,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
     BLOCKERS,
     LONG_TRANSACTIONS,
-    RIGHTS,
     SESSION,
     SQL_MODE,
     THREAD,
@@ -99,16 +98,14 @@ class MariaDBSessions(Database):
     def refused_login(self, message: str) -> bool:
         return message.startswith(LOGIN_REFUSED)
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return number(error) in RIGHT_MISSING
+
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         if number(error) == NO_SUPER:
             return Refused(
                 f"{self.label}: {first_line(error)}",
                 "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for stage and abort.",
-            )
-        if number(error) in RIGHT_MISSING:
-            return Refused(
-                f"{self.label}: the user lacks a right: {first_line(error)}",
-                f"It needs {', '.join(RIGHTS)} on the database and PROCESS.",
             )
         return super().translate(error)
 

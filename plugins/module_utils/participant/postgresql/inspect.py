@@ -215,10 +215,16 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         return probe.rate(table, live_id, other_id)
 
     def broken(
-        self, connection: Connection, survey: Survey, tables: Sequence[TablePlan], live_id: str, other_id: str
+        self,
+        connection: Connection,
+        survey: Survey,
+        tables: Sequence[TablePlan],
+        unfit: Collection[str],
+        live_id: str,
+        other_id: str,
     ) -> list[Refusal]:
         return [
-            *broken_constraints(connection, survey.catalog, self._details, tables, live_id, other_id),
+            *broken_constraints(connection, survey.catalog, self._details, tables, unfit, live_id, other_id),
             *self._disk(connection, survey.catalog, tables),
         ]
 
@@ -331,8 +337,9 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
 
     # -- for a person to sign ---------------------------------------------------------------------
 
-    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
         """The keys of chunks are left out."""
+        del connection
         scheme = Twins(state)
         window = replace(state, state="fenced")
         turned = replace(state, live_id=state.other_id)

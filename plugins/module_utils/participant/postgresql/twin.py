@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Cursor
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import PostgreSQLInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work, works
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import (
@@ -98,7 +98,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
             try:
                 with connection.begin_nested():
                     fresh = scheme.fresh_chunk(work, bool(after), rows)
-                    found = execute(connection, fresh, after or ()).one_or_none()
+                    found = execute_with(connection, fresh, after or ()).one_or_none()
                 return Chunk(found[0], list(found[1:]) if found[0] == rows else None) if found else Chunk(0, None)
             except sa.exc.IntegrityError as error:
                 if getattr(error.orig, "sqlstate", "") != CLASH[0]:
@@ -108,21 +108,21 @@ class PostgreSQLTwins(PostgreSQLInspection):
 
     @staticmethod
     def _chunk_among_brought(connection: Connection, scheme: Twins, work: Work, after: Cursor, rows: int) -> Chunk:
-        found = execute(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
+        found = execute_with(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
         end = list(found) if found else None
         bounds = (*(after or ()), *(end or ()))
-        copied = execute(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
+        copied = execute_with(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
         return Chunk(int(copied), end)
 
     def compare_chunk(
         self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int, mend: bool
     ) -> Chunk:
         scheme, work = Twins(state), works((table,))[0]
-        found = execute(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
+        found = execute_with(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
         end = list(found) if found else None
         bounds = (*(after or ()), *(end or ()))
         compare = scheme.compare(work, bool(after), bool(end), SHOWN_KEYS + 1, mend)
-        count, keys = execute(connection, compare, (*bounds, *bounds)).one()
+        count, keys = execute_with(connection, compare, bounds).one()
         return Chunk(int(count), end, tuple(keys))
 
     def purge_chunk(self, connection: Connection, state: State, table: Planned) -> int:

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import BIND, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal, parameter
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Scheme, Work, quote
 
 # a plan that was made for a table without statistics would read a large table as a whole inside the window
@@ -108,10 +109,14 @@ class Twins(Scheme):
     # -- chunks -----------------------------------------------------------------------------------
 
     def _between(self, work: Work, after: bool, until: bool, prefix: str) -> str:
-        """Condition on the key; its bounds are values to bind, in this order."""
-        bounds = ", ".join(f"{BIND}::{kind}" for kind in work.key_types)
+        """Condition on the key; its bounds are the statement's parameters, first the lower one."""
+        numbers = itertools.count()
+
+        def bound() -> str:
+            return ", ".join(f"{parameter(next(numbers))}::{kind}" for kind in work.key_types)
+
         keys = work.listed(work.key, prefix)
-        return (f" AND ({keys}) > ({bounds})" if after else "") + (f" AND ({keys}) <= ({bounds})" if until else "")
+        return (f" AND ({keys}) > ({bound()})" if after else "") + (f" AND ({keys}) <= ({bound()})" if until else "")
 
     def chunk_end(self, work: Work, after: bool, rows: int) -> str:
         """The key of the last row of the next chunk; no row when fewer than *rows* are left."""
@@ -145,7 +150,7 @@ class Twins(Scheme):
         """Rows of the live id between two keys, and up to *shown* keys of those that differ from their twins, or of
         twins without an original, although no change of theirs is logged.
 
-        The bounds are bound twice. To mend: the twins that differ are kept, their keys are logged.
+        To mend: the twins that differ are kept, their keys are logged.
         """
         log = self.live_log(work)
         sides = [

@@ -19,9 +19,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     execute,
     first_line,
     literal,
-    per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
@@ -135,17 +135,13 @@ class SQLiteInspection(Verbs):
     ) -> TableFacts:
         live_id, other_id = ids
         notes = []
-        found: list[Count] = []
-        look_ms = (
-            per_row_us(
-                1,
-                lambda: found.extend(
-                    self.rows.count(connection, [Planned(table.name, columns)], live_id, other_id).values()
-                ),
-            )
-            / 1000
-        )
-        (count,) = found
+        count = Count()
+
+        def look() -> None:
+            nonlocal count
+            count = self.rows.count(connection, [Planned(table.name, columns)], live_id, other_id)[table.name]
+
+        look_ms = typical_us(1, look) / 1000
         for index, key in self._loose_keys(connection, table.name, columns).items():
             if not all(column for column, _collation in key):
                 reason = (
@@ -212,7 +208,7 @@ class SQLiteInspection(Verbs):
         return replace(table, columns=columns)
 
     def abilities(self) -> Engine:
-        return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0))
+        return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0), one_writer=True)
 
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table with the same keys, indexes and checks."""
