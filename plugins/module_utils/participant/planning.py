@@ -150,9 +150,13 @@ class Planning(Database):
 
     # -- plan -------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def found(self, connection: Connection, migration: str) -> State | None:
+        """The state row; tables that were renamed since have their new names in it."""
+
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
         with self.transaction() as connection:
-            state = self.state(connection, migration)
+            state = self.found(connection, migration)
             live, other = state.standing if state else (source_id, target_id)
             survey = self.survey(connection, live, other, state.own_rows if state else ())
             tenant = self.tenant_tables(survey.catalog)

@@ -226,7 +226,6 @@ class Staging(Planning):
         return copied
 
     def found(self, connection: Connection, migration: str) -> State | None:
-        """The state row; tables that were renamed since have their new names in it."""
         state = self.state(connection, migration)
         if state is None or state.state in IN_WINDOW:
             return state
