@@ -169,7 +169,7 @@ CHANGES = (
         "renamed table",
         statements("ALTER TABLE line RENAME TO parts", "UPDATE parts SET v = 79 WHERE tenant_id = LIVE"),
         "line",
-        {"line": None, "parts": {"strategy": TWIN}},
+        {"line": None, "parts": None},
     ),
     Change("rebuilt table", _rebuilt, "line"),
     Change("dropped trigger", _lost, "bill"),
