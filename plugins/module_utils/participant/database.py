@@ -134,13 +134,17 @@ class Database(Participant):
         try:
             return self.engine().connect()
         except sa.exc.DBAPIError as error:
-            message = first_line(error)
-            if self.refused_login(message):
-                reason = f"{self.label} refuses the login of user {self.options.get('user')!r}: wrong user or password."
-                raise Unreachable(reason, "Correct user and password of the participant.") from None
-            raise Unreachable(
-                f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs."
-            ) from None
+            raise self.not_connected(error) from None
+
+    def not_connected(self, error: sa.exc.DBAPIError) -> ZdmError:
+        """The engine's error of connecting in our words."""
+        message = first_line(error)
+        if self.refused_login(message):
+            reason = f"{self.label} refuses the login of user {self.options.get('user')!r}: wrong user or password."
+            return Unreachable(reason, "Correct user and password of the participant.")
+        return Unreachable(
+            f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs."
+        )
 
     def connection(self) -> Connection:
         """The one connection of this participant, opened when needed and again when it broke."""

@@ -25,7 +25,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned, planned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import NO_SUCH_TABLE, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
+    NO_SUCH_TABLE,
+    NoRight,
+    number,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
@@ -72,6 +76,13 @@ class MariaDBInspection(MariaDBServer, Verbs):
         return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
 
     def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+        try:
+            self.connection()
+        except NoRight as refused:  # the database may not even be seen: say all that it takes, not only that
+            with self.elsewhere() as connection:
+                grants = (*self.own_grants(connection), *self.role_statements(connection))
+            refusal = Refusal(self.name, refused.message, f"{'; '.join(grants)};")
+            return Inspection(self.name, self.kind, "", refusals=(refusal,), grants=grants)
         with self.transaction() as connection:
             if "SELECT" in self.missing_rights(connection):  # nothing to read, so nothing to plan
                 version = str(execute(connection, "SELECT VERSION()").scalar())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Refusal
@@ -22,6 +22,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     MariaDBSessions,
     describe,
 )
+
+with suppress(ImportError):  # Database refuses to be built without it
+    import sqlalchemy as sa
+    from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -132,6 +136,15 @@ class MariaDBServer(MariaDBSessions):
                     " tables fail."
                 )
         return found
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[Connection]:
+        """A session in no database."""
+        engine = sa.create_engine(
+            self.url().set(database=""), connect_args=self.connect_args(), poolclass=NullPool, hide_parameters=True
+        )
+        with self.translated(), engine.connect() as connection:
+            yield connection
 
     # -- rights -----------------------------------------------------------------------------------
 
