@@ -82,4 +82,16 @@ options:
             and then writes to it
             can be ended with a deadlock error.
         type: str
+      definer_role:
+        description:
+          - For V(mariadb), the role as which the migration's triggers run. A database administrator makes it and grants
+            it to the user; the plan prints the statements.
+          - By default C(zdm_definer) where that is granted to the user, else the user itself. Without the one as which
+            they run, every tenant's writes to the planned tables fail.
+        type: str
+      user_rotates:
+        description: Whether O(participants[].user) is dropped now and then, as a vault does that gives out users for a
+          time. Then V(mariadb) insists on a role, see O(participants[].definer_role).
+        type: bool
+        default: false
 """

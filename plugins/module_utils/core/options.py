@@ -64,6 +64,8 @@ PARTICIPANTS: dict[str, Any] = {
             "tables": {"type": "dict", "default": {}},
             "no_cross_tenant_readers": {"type": "bool", "default": False},
             "ddl_wait": {"type": "str"},
+            "definer_role": {"type": "str"},
+            "user_rotates": {"type": "bool", "default": False},
         },
         "mutually_exclusive": [("socket", "host")],
         "required_if": [("kind", "postgresql", ("user",)), ("kind", "mariadb", ("user",))],

@@ -106,7 +106,7 @@ def _server(kind: str, **more: Check) -> Check:
 
 
 POSTGRESQL = _server("postgresql")
-MARIADB = _server("mariadb", ddl_wait=duration)
+MARIADB = _server("mariadb", ddl_wait=duration, definer_role=WORD, user_rotates=flag)
 SQLITE = mapping({"name": NAME, "kind": one_of("sqlite"), "database": ABSOLUTE}, COLUMNS_AND_TABLES)
 
 _ISSUER = {"issuer": WORD, "algorithm": one_of("RS256", "HS256")}

@@ -142,6 +142,20 @@ def test_missing_rights(bench: Bench, right: str) -> None:
     assert found(bench) == {}
 
 
+def test_a_user_who_may_not_even_see_the_database(bench: Bench) -> None:
+    """It is a missing right, no wrong password, and the plan says all that is needed at once."""
+    bench.sql(f"REVOKE ALL, GRANT OPTION FROM {bench.name}")
+    participant = bench.participant()
+    with pytest.raises(Refused, match="lacks a right: .1044, "):
+        participant.status(KEY, A, B)
+    plan = participant.inspect(KEY, A, B)
+    assert [refusal.object for refusal in plan.refusals] == ["rating"]
+    assert "wrong user or password" not in plan.refusals[0].reason
+    for grant in plan.refusals[0].advice.removesuffix(";").split("; "):
+        bench.sql(grant)
+    assert participant.inspect(KEY, A, B).refusals == ()
+
+
 def test_missing_process_right(bench: Bench) -> None:
     bench.sql(f"REVOKE PROCESS ON *.* FROM {bench.name}")
     (refusal,) = bench.participant().inspect(KEY, A, B).refusals

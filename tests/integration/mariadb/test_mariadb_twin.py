@@ -29,7 +29,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import (
     ROWS,
-    bypass,
+    bypassing,
     catalog,
     options_of,
     participant_of,
@@ -341,8 +341,8 @@ def test_a_twin_that_somebody_changed_is_found(site: Bench) -> None:
     def tamper(entry: dict[str, Any]) -> None:
         if entry["step"] == COMPARE and not seen:
             seen.append(entry)
-            bypass(site)
-            site.sql(f"UPDATE odd SET label = 'e' WHERE tenant_id = '{B}' LIMIT 1")  # equal to its collation only
+            with bypassing(site):
+                site.sql(f"UPDATE odd SET label = 'e' WHERE tenant_id = '{B}' LIMIT 1")  # equal to its collation only
 
     with pytest.raises(Refused, match=r"rows differ from their copies: odd \(2020-01-01 00:00:00.000000, ") as caught:
         stage(participant, progress=tamper)

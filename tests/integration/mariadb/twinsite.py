@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
@@ -84,9 +86,12 @@ def switch(participant: MariaDB, epoch: int, forward: bool = True) -> dict[str, 
     return result
 
 
-def bypass(site: Bench) -> None:
-    """What the admin's session writes from now on is neither fenced nor logged, as with a restored backup."""
+@contextmanager
+def bypassing(site: Bench) -> Iterator[None]:
+    """What the admin's session writes in the block is neither fenced nor logged, as with a restored backup."""
     site.sql(f"SET {worker_variable(KEY)} = '{worker_token(KEY)}'")
+    yield
+    site.sql(f"SET {worker_variable(KEY)} = NULL")
 
 
 def rows(site: Bench) -> dict[str, list[tuple[Any, ...]]]:

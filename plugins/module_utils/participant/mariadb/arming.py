@@ -61,6 +61,11 @@ class MariaDBArming(MariaDBTwins):
         self._last_look = (transaction, state.tables, found) if transaction else None
         return found
 
+    def hold(self, table: Planned) -> str:
+        """The statement that keeps every change of a table waiting until the transaction ends, and finds no row."""
+        column = self.quote(table.columns[0])
+        return f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE"
+
     def marks(self, connection: Connection, state: State) -> dict[str, str]:
         return {name: seen.mark for name, seen in self.look(connection, state).items() if seen.there}
 
@@ -171,8 +176,7 @@ class MariaDBArming(MariaDBTwins):
                 self._make(state, table)
             with self.transaction() as connection:
                 # no DDL comes in between: a trigger that is seen here stays until the transaction ends
-                column = self.quote(table.columns[0])
-                execute(connection, f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE")
+                execute(connection, self.hold(table))
                 seen = self.look(connection, only)[table.name]
             if seen.has(wanted.values()):
                 return seen.mark

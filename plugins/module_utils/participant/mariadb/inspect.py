@@ -25,7 +25,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned, planned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import NO_SUCH_TABLE, number
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
+    NO_SUCH_TABLE,
+    number,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count

@@ -31,6 +31,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
     DEADLOCK,
     LOCK_WAIT,
+    NO_SUCH_COLUMN,
+    NO_SUCH_TABLE,
     STATEMENT_TIMEOUT,
     Deadline,
     number,
@@ -105,8 +107,12 @@ class MariaDB(MariaDBArming):
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
         for table in state.tables:
-            column = self.quote(table.columns[0])
-            self._lock(connection, f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE")
+            try:
+                self._lock(connection, self.hold(table))
+            except sa.exc.DBAPIError as error:
+                # the look at the catalog, which follows, says what has become of it
+                if number(error) not in (NO_SUCH_TABLE, NO_SUCH_COLUMN):
+                    raise
         self._lock(connection, sql.lock_fences(self.quote(sql.fence_name(state.migration))))
 
     def await_writers(self, move: Move, state: State, timeout_ms: int) -> None:
@@ -160,11 +166,6 @@ class MariaDB(MariaDBArming):
             for twin in twins
             for statement in (*twin.make_taken(), twin.take(LOG_BATCH), *twin.apply(), twin.applied_wrong())
         ]
-        excluded = [
-            f"UPDATE {self.quote(table.name)} SET {column} = {column} WHERE FALSE"
-            for table in state.tables
-            for column in [self.quote(table.columns[0])]
-        ]
         return (
             "-- stage",
             sql.create_state(self.quote(state_name(state.migration))),
@@ -178,7 +179,7 @@ class MariaDB(MariaDBArming):
             *apply,
             "-- window: barrier, first transaction",
             "START TRANSACTION",
-            *excluded,
+            *map(self.hold, state.tables),
             sql.lock_fences(fence),
             worker,
             *apply,

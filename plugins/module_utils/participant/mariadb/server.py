@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Refusal
@@ -22,6 +22,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     MariaDBSessions,
     describe,
 )
+
+with suppress(ImportError):  # Database refuses to be built without it
+    import sqlalchemy as sa
+    from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -133,6 +137,15 @@ class MariaDBServer(MariaDBSessions):
                 )
         return found
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[Connection]:
+        """A session in no database."""
+        engine = sa.create_engine(
+            self.url().set(database=""), connect_args=self.connect_args(), poolclass=NullPool, hide_parameters=True
+        )
+        with self.translated(), engine.connect() as connection:
+            yield connection
+
     # -- rights -----------------------------------------------------------------------------------
 
     @property
@@ -153,10 +166,9 @@ class MariaDBServer(MariaDBSessions):
         )
 
     def grants(self, connection: Connection | None) -> tuple[str, ...]:
-        if connection is None:  # it may not use the database: what the options say
-            account = f"{self.quote(str(self.options.get('user')))}@'%'"
-            rights = f"GRANT {', '.join(sql.RIGHTS)} ON {self._every_table} TO {account}"
-            return (rights, f"GRANT PROCESS ON *.* TO {account}")
+        if connection is None:  # it may not use the database: a session without one knows its account
+            with self.elsewhere() as other:
+                return self.grants(other)
         return (*self.own_grants(connection), *self._log_setting(connection), *self.role_statements(connection))
 
     def _log_setting(self, connection: Connection) -> tuple[str, ...]:
