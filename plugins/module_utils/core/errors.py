@@ -50,7 +50,7 @@ class Unreachable(ZdmError):
     """A system (store, router, participant) does not answer."""
 
 
-class MissingRight(ZdmError):
+class MissingRight(Refused):
     """The user of a database may not do what is needed; nothing was changed.
 
     :param grants: in ``details``, when the statements that give the rights are known where it was raised.

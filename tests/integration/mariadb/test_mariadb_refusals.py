@@ -151,8 +151,9 @@ def test_a_user_who_may_not_even_see_the_database(bench: Bench) -> None:
     plan = participant.inspect(KEY, A, B)
     assert [refusal.object for refusal in plan.refusals] == ["rating"]
     assert "wrong user or password" not in plan.refusals[0].reason
-    for grant in plan.refusals[0].advice.removesuffix(";").split("; "):
-        bench.sql(grant)
+    for statement in plan.grants:
+        if statement.startswith("GRANT") and "zdm_definer" not in statement:
+            bench.sql(statement.rstrip(";"))
     assert participant.inspect(KEY, A, B).refusals == ()
 
 
