@@ -59,7 +59,7 @@ class Simple(Planning):
     def measure(self, connection: Connection, table: Any, live_id: str, other_id: str) -> Rate:
         return self.rate
 
-    def statements(self, state: Any, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Any, state: Any, updates: list[str]) -> tuple[str, ...]:
         return ("-- window", *updates)
 
     def abilities(self) -> Engine:
