@@ -174,6 +174,7 @@ class Journal:
             back.
         :raises Beaten: the journal was read in another epoch or phase, or the run that is taken over wrote once more.
         :raises Superseded: somebody else was faster.
+        :raises OutcomeUnknown: no answer said whether it was taken over.
         """
         chosen = self._standing
         self.read()

@@ -9,7 +9,7 @@ a customer to somebody else's data is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,10 +190,10 @@ def apply(store: Store, change: Change) -> bool:
     return True
 
 
-def problems(documents: Iterable[Document]) -> dict[str, list[str]]:
+def problems(documents: list[Document]) -> dict[str, list[str]]:
     """What is wrong with mappings that are in the store, per subdomain; empty when all is well."""
     found: dict[str, list[str]] = {}
-    by_name = {document.name: document.body for document in documents if not document.emptied}
+    by_name = {document.name: document.body for document in documents}
     owner: dict[str, str] = {}
     for name, body in by_name.items():
         mine = found.setdefault(name, [])

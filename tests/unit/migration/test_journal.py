@@ -408,7 +408,9 @@ def test_a_heartbeat_that_finds_the_commit_does_not_make_the_undo_a_strangers(st
 
 def test_a_heartbeat_that_lands_first_leaves_the_undo_legal(store: LossyStore) -> None:
     journal = unknown_commit(store)
+    assert journal.may_be == "closed or committed"
     journal.beat()
+    assert journal.may_be == "closed"
     assert store.land() == []
     assert journal.begin_undo()
     assert stands(store) == (1, "U")

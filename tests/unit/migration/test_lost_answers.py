@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
     OutcomeUnknown,
     Refused,
     Superseded,
@@ -244,6 +245,29 @@ def test_a_close_without_an_answer_leaves_blocks_that_end_by_themselves(scene: t
     small.assert_agreed(A)
 
 
+def test_a_run_that_is_superseded_while_it_undoes_says_so(scene: tuple[Small, LossyStore]) -> None:
+    small, store = scene
+    small.log.failures["bills", "barrier"] = [Refused("bills refuses.")]
+
+    def fate(sent: Sent) -> str:
+        if phase_of(sent) == "U":
+            store.fate = lambda _sent: ANSWERED
+            small.journal().take_over(open_window=False, move_from=A.id, move_to=B.id, force=True)
+        return ANSWERED
+
+    store.fate = fate
+    with pytest.raises(Superseded, match="changed by somebody else"):
+        small.cutover().switch(B, int)
+    assert not small.log.of("undo")
+
+
+def test_a_step_without_an_answer_is_repeated_after_the_commit(scene: tuple[Small, LossyStore]) -> None:
+    small, _store = scene
+    small.log.failures["bills", "turn"] = [OutcomeUnknown("bills gives no answer.")]
+    small.cutover().switch(B, int)
+    small.assert_agreed(B)
+
+
 @pytest.mark.parametrize("phase", ["R", "I"])
 def test_after_the_commit_a_run_that_gives_up_says_what_is_unknown(scene: tuple[Small, LossyStore], phase: str) -> None:
     small, store = scene
@@ -405,7 +429,7 @@ def test_an_account_that_is_offboarded_in_the_window_stays_offboarded(scene: tup
 
     def offboard() -> bool:
         document = store.get(ONBOARDED, "c")
-        if ("bills", "prelude") in small.log and document and not document.emptied:
+        if small.log[-1][1] == "prelude" and document:
             store.put(ONBOARDED, "c", {"format": 1}, document.revision)
         return False
 
@@ -414,6 +438,15 @@ def test_an_account_that_is_offboarded_in_the_window_stays_offboarded(scene: tup
     assert document
     assert document.emptied
     assert small.leads_to("a") == "b"
+
+
+def test_a_tenant_that_was_offboarded_is_not_onboarded(scene: tuple[Small, LossyStore]) -> None:
+    small, store = scene
+    document = store.get(ONBOARDED, "b")
+    assert document
+    store.put(ONBOARDED, "b", {"format": 1}, document.revision)
+    with pytest.raises(InputError, match="b is not onboarded"):
+        small.parties()
 
 
 def test_documents_of_a_newer_epoch_end_a_run_whose_write_was_late(scene: tuple[Small, LossyStore]) -> None:
