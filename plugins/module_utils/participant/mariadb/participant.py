@@ -72,10 +72,11 @@ class MariaDB(MariaDBArming):
         self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T], *, snapshot: bool = False
     ) -> T:
         del snapshot  # every statement reads one state of the database by itself, and that is enough here
-        deadline = Deadline(timeout_ms)
-        with self.transaction() as connection:
-            stored = self.staged_state(connection, move)
-        with self.only_session(move, stored.epoch, deadline), self.watch(self.connection()) as blockers:
+        deadline, epoch = Deadline(timeout_ms), move.epoch
+        if not self.holds(move.migration):
+            with self.transaction() as connection:
+                epoch = self.staged_state(connection, move).epoch
+        with self.only_session(move, epoch, deadline), self.watch(self.connection()) as blockers:
             return self._retrying(move, deadline, work, blockers)
 
     def _retrying(

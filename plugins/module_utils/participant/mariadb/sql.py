@@ -140,6 +140,11 @@ class ColumnInfo(NamedTuple):
         )
 
 
+def text(value: str) -> str:
+    """A literal of any text, whatever characters it has: names of tables and columns may hold backslashes."""
+    return f"_utf8mb4 X'{value.encode().hex()}'"
+
+
 def fence_name(migration: str) -> str:
     return f"zdm_fence_{short_hash(migration)}"
 
