@@ -102,6 +102,18 @@ def test_a_change_of_a_table_waits_until_the_barrier_has_ended(staged: tuple[Ben
     assert status(participant) == (STAGED, A, (B,))
 
 
+def test_a_refused_writer_that_stays_does_not_keep_the_target_closed(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    participant.barrier(move(), WAIT_MS)
+    late = bench.application(autocommit=False)
+    with pytest.raises(Exception, match="is closed by a migration"):
+        run(late, f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")  # its transaction stays open
+    participant.turn(move())
+    assert status(participant) == (STAGED, B, (A,))
+    run(bench.application(), f"INSERT INTO bill (tenant_id, id) VALUES ('{B}', 901)")
+    late.rollback()
+
+
 def test_transactions_of_other_tenants_are_not_waited_for(staged: tuple[Bench, MariaDB]) -> None:
     bench, participant = staged
     other = bench.application(autocommit=False, isolation="REPEATABLE READ")

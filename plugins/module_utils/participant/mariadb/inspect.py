@@ -39,7 +39,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import UncheckedKeys
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -64,7 +64,7 @@ KEY_TYPES = (
 _PROBE = "zdm_probe"
 
 
-class MariaDBInspection(MariaDBServer, Verbs):
+class MariaDBInspection(MariaDBServer, UncheckedKeys):
     """The reading half of the MariaDB participant."""
 
     planned = MariaDBPlanned

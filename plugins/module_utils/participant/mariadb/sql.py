@@ -203,8 +203,9 @@ def fence_row(name: str, tenant_id: str, closed: bool) -> str:
     return f"INSERT IGNORE INTO {name} VALUES ({literal(tenant_id)}, {int(closed)})"
 
 
-def fence_rows(name: str, closed: Iterable[str]) -> str:
-    return f"UPDATE {name} SET closed = id IN ({', '.join(map(literal, sorted(closed)))})"
+def close_fence(name: str, tenant_id: str, closed: bool) -> str:
+    """Or open it."""
+    return f"UPDATE {name} SET closed = {int(closed)} WHERE id = {literal(tenant_id)}"
 
 
 def lock_state(name: str) -> str:
