@@ -22,8 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     ZdmError,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FENCED, MOVED, STAGED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import participant as mariadb
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import server
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import arming, server
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sessions as mariadb_sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
@@ -78,6 +77,43 @@ def test_a_transaction_that_wrote_before_the_barrier_is_in(staged: tuple[Bench, 
     assert bench.sql(f"SELECT bill FROM item WHERE tenant_id = '{B}' AND bill = 901") == [(901,)]
 
 
+def test_a_change_of_a_table_waits_until_the_barrier_has_ended(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    looked = participant.marks
+    alter = bench.application()
+    columns = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND column_name = 'late'"
+    waits = "SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for table metadata lock'"
+    seen: list[Any] = []
+
+    def meanwhile(*arguments: Any) -> dict[str, str]:
+        found = looked(*arguments)
+        if not seen:
+            threading.Thread(target=run, args=(alter, "ALTER TABLE bill ADD COLUMN late INT"), daemon=True).start()
+            wait_until(lambda: bench.sql(waits) == [(1,)])
+            seen.append(bench.sql(columns))
+        return found
+
+    participant.marks = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="Columns, keys or triggers of bill have changed"):
+        participant.barrier(move(), WAIT_MS)
+    assert seen == [[(0,)]]  # the fences were set before; the second transaction found the change
+    assert status(participant) == (FENCED, A, (A, B))
+    participant.undo(move())
+    assert status(participant) == (STAGED, A, (B,))
+
+
+def test_a_refused_writer_that_stays_does_not_keep_the_target_closed(staged: tuple[Bench, MariaDB]) -> None:
+    bench, participant = staged
+    participant.barrier(move(), WAIT_MS)
+    late = bench.application(autocommit=False)
+    with pytest.raises(Exception, match="is closed by a migration"):
+        run(late, f"INSERT INTO bill (tenant_id, id) VALUES ('{A}', 901)")  # its transaction stays open
+    participant.turn(move())
+    assert status(participant) == (STAGED, B, (A,))
+    run(bench.application(), f"INSERT INTO bill (tenant_id, id) VALUES ('{B}', 901)")
+    late.rollback()
+
+
 def test_transactions_of_other_tenants_are_not_waited_for(staged: tuple[Bench, MariaDB]) -> None:
     bench, participant = staged
     other = bench.application(autocommit=False, isolation="REPEATABLE READ")
@@ -105,8 +141,8 @@ def test_a_row_lock_of_somebody_else_times_out_between_fence_and_move(staged: tu
 def test_stage_does_not_make_others_queue_behind_a_long_transaction(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mariadb, "DDL_TIMEOUT_MS", 5000)
     monkeypatch.setattr(server, "LONG_TRANSACTION_S", 3600)  # a busy machine may need longer than the plan allows
+    monkeypatch.setattr(arming, "DDL_TIMEOUT_MS", 5000)
     long = bench.application(autocommit=False)
     run(long, "SELECT COUNT(*) FROM bill")
     participant = bench.participant()

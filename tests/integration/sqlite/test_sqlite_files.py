@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, Unreachable, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
@@ -96,6 +96,21 @@ def test_a_replace_of_another_tenant_does_not_delete_a_fenced_row(bench: Bench, 
     application.execute(f"REPLACE INTO bill (tenant_id, id, note, amount) VALUES ('{C}', 1, '{C}7', 7 / 7.0)")
     participant.turn(move())
     application.execute(f"REPLACE INTO event (tenant_id, txt) VALUES ('{C}', 'mine')")
+
+
+def test_the_barrier_asks_for_the_parents_of_moved_rows(bench: Bench) -> None:
+    bench.sql("CREATE TABLE tenant (id TEXT PRIMARY KEY)")
+    bench.sql(f"INSERT INTO tenant VALUES ('{A}'), ('{B}'), ('{C}')")
+    bench.sql("CREATE TABLE note (id INTEGER PRIMARY KEY, tenant_id TEXT NOT NULL REFERENCES tenant)")
+    bench.sql(f"INSERT INTO note VALUES (1, '{A}')")
+    participant = bench.participant(tables={"tenant": {"ignore": "roots"}})
+    stage(participant)
+    bench.sql(f"DELETE FROM tenant WHERE id = '{B}'")
+    with pytest.raises(Refused, match=rf"to tenant \(id\) of table note: rows of {B} find no row there"):
+        participant.barrier(move(), WAIT_MS)
+    assert bench.sql(f"SELECT COUNT(*) FROM note WHERE tenant_id = '{A}'") == [(1,)]
+    bench.sql(f"INSERT INTO tenant VALUES ('{B}')")
+    participant.barrier(move(), WAIT_MS)
 
 
 def test_a_cascade_meets_the_fence(staged: tuple[Bench, SQLite]) -> None:

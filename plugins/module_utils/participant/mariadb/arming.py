@@ -128,13 +128,9 @@ class MariaDBArming(MariaDBTwins):
         self._create(sql.create_fence(self.quote(name)), name)
         if state.twins:
             self._create(sql.create_kept(self.quote(kept)), kept)
-        wanted = {tenant: tenant in state.closed for tenant in (state.source_id, state.target_id)}
 
         def work(connection: Connection, state: State) -> None:
-            if self._fence_rows(connection, move.migration) != wanted:
-                for tenant, closed in wanted.items():
-                    execute(connection, sql.fence_row(self.quote(name), tenant, closed))
-                self.set_fences(connection, state, state.closed)
+            self.set_fences(connection, state, state.closed)
 
         self.in_window(move, STAGE_TIMEOUT_MS, work)
         self._disown(move, state)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     first_line,
     literal,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
+    Engine,
+    Note,
+    Rate,
+    TableFacts,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned, planned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
@@ -30,10 +35,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     number,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import UncheckedKeys
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -58,7 +64,7 @@ KEY_TYPES = (
 _PROBE = "zdm_probe"
 
 
-class MariaDBInspection(MariaDBServer, Verbs):
+class MariaDBInspection(MariaDBServer, UncheckedKeys):
     """The reading half of the MariaDB participant."""
 
     planned = MariaDBPlanned
@@ -74,7 +80,8 @@ class MariaDBInspection(MariaDBServer, Verbs):
         return ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 
     def catalog(self, connection: Connection) -> dict[str, TableFacts]:
-        return {name: table for name, table in self.reflect(connection).items() if not re.fullmatch(OWN_TABLES, name)}
+        tables = self.reflect(connection).items()
+        return {name: _unquoted(table) for name, table in tables if not re.fullmatch(OWN_TABLES, name)}
 
     # -- tables -----------------------------------------------------------------------------------
 
@@ -146,6 +153,9 @@ class MariaDBInspection(MariaDBServer, Verbs):
 
     @staticmethod
     def _twin_notes(table: TableFacts, tenant: Sequence[str], columns: Mapping[str, ColumnInfo]) -> Iterator[Note]:
+        if SEQUENCE in map(str.lower, table.primary_key):
+            reason = f"Key column {SEQUENCE} of {table.name} has the name of a column of ours."
+            yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
         for name in table.primary_key:
             if name not in tenant and columns[name].type not in KEY_TYPES:
                 reason = (
@@ -302,6 +312,23 @@ class MariaDBInspection(MariaDBServer, Verbs):
         name = self.quote(column)
         value = f"COALESCE(HEX(CAST({name} AS BINARY)), 'N')"
         return f"IF({name} = {literal(tenant_id)}, 'T', {value})" if column in tenant else value
+
+
+def _unquoted(table: TableFacts) -> TableFacts:
+    """SQLAlchemy leaves the backticks of columns' names doubled, as it reads them from SHOW CREATE TABLE."""
+
+    def plain(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name.replace("``", "`") for name in names)
+
+    return replace(
+        table,
+        columns=tuple(replace(column, name=column.name.replace("``", "`")) for column in table.columns),
+        primary_key=plain(table.primary_key),
+        unique_keys=tuple(replace(key, columns=plain(key.columns)) for key in table.unique_keys),
+        foreign_keys=tuple(
+            replace(key, columns=plain(key.columns), referred=plain(key.referred)) for key in table.foreign_keys
+        ),
+    )
 
 
 def _is_uuid(value: str) -> bool:

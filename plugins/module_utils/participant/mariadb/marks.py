@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import digest_of, execute, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import log_name
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import digest_of, execute
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import log_name, text
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SIDES, Trigger
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
 
@@ -94,7 +94,7 @@ def _note(seen: Look, kind: str, values: list[str], migration: str) -> None:
 
 def _parts(database: str, migration: str, table: Planned) -> Iterator[str]:
     """SELECTs of the table's number, a kind, a name and five values."""
-    here, name, number = literal(database), literal(table.name), table.number
+    here, name, number = text(database), text(table.name), table.number
     of_table = f"table_schema = {here} AND table_name = {name}"
     yield (
         f"SELECT {number}, 'trigger', trigger_name, event_manipulation, action_timing, definer, CAST(created AS CHAR),"
@@ -120,7 +120,7 @@ def _parts(database: str, migration: str, table: Planned) -> Iterator[str]:
     for side in SIDES if table.strategy == TWIN else ():
         yield (
             f"SELECT {number}, 'helper', table_name, '', '', '', '', '' FROM information_schema.tables WHERE"
-            f" table_schema = {here} AND table_name = {literal(log_name(migration, side, table.number))}"
+            f" table_schema = {here} AND table_name = {text(log_name(migration, side, table.number))}"
         )
 
 
@@ -129,5 +129,5 @@ def _procedures(database: str, migration: str) -> str:
     prefix = f"zdm_note_{short_hash(migration)}_".replace("_", r"\_")
     return (
         "SELECT -1, 'helper', routine_name, definer, CAST(created AS CHAR), CAST(last_altered AS CHAR), '', '' FROM"
-        f" information_schema.routines WHERE routine_schema = {literal(database)} AND routine_name LIKE '{prefix}%'"
+        f" information_schema.routines WHERE routine_schema = {text(database)} AND routine_name LIKE '{prefix}%'"
     )

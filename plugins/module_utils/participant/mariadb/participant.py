@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import loose
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import LOG_BATCH
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
@@ -27,7 +26,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     DDL_TIMEOUT_MS,
     MariaDBArming,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
     DEADLOCK,
     LOCK_WAIT,
@@ -72,10 +70,11 @@ class MariaDB(MariaDBArming):
         self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T], *, snapshot: bool = False
     ) -> T:
         del snapshot  # every statement reads one state of the database by itself, and that is enough here
-        deadline = Deadline(timeout_ms)
-        with self.transaction() as connection:
-            stored = self.staged_state(connection, move)
-        with self.only_session(move, stored.epoch, deadline), self.watch(self.connection()) as blockers:
+        deadline, epoch = Deadline(timeout_ms), move.epoch
+        if not self.holds(move.migration):
+            with self.transaction() as connection:
+                epoch = self.staged_state(connection, move).epoch
+        with self.only_session(move, epoch, deadline), self.watch(self.connection()) as blockers:
             return self._retrying(move, deadline, work, blockers)
 
     def _retrying(
@@ -126,15 +125,16 @@ class MariaDB(MariaDBArming):
         )
 
     def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
-        execute(connection, sql.fence_rows(self.quote(sql.fence_name(state.migration)), fenced))
-
-    def refuse_loose(self, connection: Connection, state: State, tenant_id: str) -> None:
-        for table in state.in_place:
-            rows = f"FROM {self.quote(table.name)} c WHERE {self.rows.has(table, tenant_id)}"
-            for tie in cast("MariaDBPlanned", table).ties:
-                query, key = loose(tie, rows, self.quote, self.quote)
-                if execute(connection, query).first():
-                    raise self.loose(table.name, key, tenant_id)
+        """Only rows that change are locked: a late writer that was refused holds the other one while its transaction
+        lasts.
+        """
+        name, closed = self.quote(sql.fence_name(state.migration)), set(fenced)
+        rows = execute(connection, f"SELECT id, closed FROM {name}").all()
+        now = {str(row[0]): bool(row[1]) for row in rows}
+        for tenant in (state.source_id, state.target_id):
+            if now.get(tenant) != (tenant in closed):
+                statement = sql.close_fence if tenant in now else sql.fence_row
+                execute(connection, statement(name, tenant, tenant in closed))
 
     def server_time_s(self, connection: Connection) -> int:
         return int(execute(connection, "SELECT UNIX_TIMESTAMP()").scalar_one())
@@ -183,11 +183,11 @@ class MariaDB(MariaDBArming):
             sql.lock_fences(fence),
             worker,
             *apply,
-            sql.fence_rows(fence, both),
+            *(sql.close_fence(fence, tenant, True) for tenant in both),
             "COMMIT",
             *(("-- window: barrier, second transaction", "START TRANSACTION", *updates, "COMMIT") if updates else ()),
             "-- window: turn",
-            sql.fence_rows(fence, (state.source_id,)),
+            sql.close_fence(fence, state.target_id, False),
         )
 
     def _definitions(self, connection: Connection, state: State) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import parameter
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import TiedPlanned
 
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint", "year")
 _BINARY = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit")
@@ -23,17 +23,15 @@ _SPATIAL = ("geometry", "point", "linestring", "polygon", "multipoint", "multili
 
 
 @dataclass(frozen=True)
-class MariaDBPlanned(Planned):
+class MariaDBPlanned(TiedPlanned):
     """A planned table of MariaDB.
 
-    :param ties: its foreign keys to rows that stay, see :func:`constraints.ties`.
     :param index: of a twin: the index that holds its key.
     :param texts: of a twin: copied columns that a collation compares.
     :param binaries: of a twin: copied columns of bytes.
     :param uniques: of a twin: the columns of each other unique key without the tenant column, as JSON.
     """
 
-    ties: tuple[str, ...] = ()
     index: str = ""
     texts: tuple[str, ...] = ()
     binaries: tuple[str, ...] = ()

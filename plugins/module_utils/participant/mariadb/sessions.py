@@ -68,6 +68,8 @@ class MariaDBSessions(Database):
 
     kind = "mariadb"
     driver = "PyMySQL"
+    # the connection that has a migration's user lock, and the migration
+    _held: tuple[Connection, str] | None = None
 
     def url(self) -> URL:
         options = self.options
@@ -137,7 +139,8 @@ class MariaDBSessions(Database):
 
     @contextmanager
     def only_session(self, move: Move, stored_epoch: int, deadline: Deadline) -> Iterator[None]:
-        """Hold the migration's user lock, which names its one working session, while a verb runs.
+        """Hold the migration's user lock, which names its one working session, while a verb runs; it may hold it
+        already.
 
         A session that holds it for an older controller is ended (a user may end its own threads without a further
         right).
@@ -146,6 +149,9 @@ class MariaDBSessions(Database):
         """
         name = literal(lock_name(str(self.options["database"]), move.migration))
         connection = self.connection()
+        if self.holds(move.migration):
+            yield
+            return
         with self.translated():
             while not self._scalar(connection, f"SELECT GET_LOCK({name}, {min(0.2, deadline.left()):.3f})"):
                 holder = self._scalar(connection, f"SELECT IS_USED_LOCK({name})")
@@ -157,12 +163,19 @@ class MariaDBSessions(Database):
                         "Wait until that run has ended, or end it.",
                         blocker={"thread": int(holder)},
                     )
+        self._held = (connection, move.migration)
         try:
             yield
         finally:
+            self._held = None
             if self._connection is connection and not connection.invalidated:
                 with self.translated():
                     self._scalar(connection, f"SELECT RELEASE_LOCK({name})")
+
+    def holds(self, migration: str) -> bool:
+        """Whether this session is the migration's working one."""
+        held = self._held
+        return bool(held) and held == (self._connection, migration) and not held[0].invalidated
 
     @staticmethod
     def _scalar(connection: Connection, query: str) -> Any:

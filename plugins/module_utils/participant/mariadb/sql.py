@@ -140,6 +140,11 @@ class ColumnInfo(NamedTuple):
         )
 
 
+def text(value: str) -> str:
+    """A literal of any text, whatever characters it has: names of tables and columns may hold backslashes."""
+    return f"_utf8mb4 X'{value.encode().hex()}'"
+
+
 def fence_name(migration: str) -> str:
     return f"zdm_fence_{short_hash(migration)}"
 
@@ -198,8 +203,9 @@ def fence_row(name: str, tenant_id: str, closed: bool) -> str:
     return f"INSERT IGNORE INTO {name} VALUES ({literal(tenant_id)}, {int(closed)})"
 
 
-def fence_rows(name: str, closed: Iterable[str]) -> str:
-    return f"UPDATE {name} SET closed = id IN ({', '.join(map(literal, sorted(closed)))})"
+def close_fence(name: str, tenant_id: str, closed: bool) -> str:
+    """Or open it."""
+    return f"UPDATE {name} SET closed = {int(closed)} WHERE id = {literal(tenant_id)}"
 
 
 def lock_state(name: str) -> str:

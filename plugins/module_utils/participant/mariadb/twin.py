@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import CHUNK_ROWS, Chunk, Cursor
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.inspect import MariaDBInspection
@@ -115,12 +114,6 @@ class MariaDBTwins(MariaDBInspection):
         for query, key in twin.loose():
             if execute(connection, query).first():
                 raise self.loose(twin.table.name, key, twin.other)
-
-    def loose(self, table: str, key: str, tenant_id: str) -> Refused:
-        return Refused(
-            f"{self.label}: {key} of table {table}: rows of {tenant_id} find no row there.",
-            f"Insert the row of {tenant_id}, as the application does when it onboards a tenant.",
-        )
 
     # -- copies -----------------------------------------------------------------------------------
 

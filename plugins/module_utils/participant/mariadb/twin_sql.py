@@ -22,7 +22,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     as_text,
     from_text,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import Quote, kept_name, log_name
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
+    Quote,
+    kept_name,
+    log_name,
+    text,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State
 
@@ -261,7 +266,7 @@ class Twin:
     def mend(self, keys: Range) -> Iterator[str]:
         """Keep the twins that differ, and log the keys."""
         for alias, wrong in zip("ab", self._wrong(keys), strict=True):
-            row = f"{literal(self.table.name)}, {self._as_json()}"
+            row = f"{text(self.table.name)}, {self._as_json()}"
             yield f"INSERT INTO {self._kept} (table_name, `row`) SELECT {row} {wrong} AND NOT {self._none('b')}"
             yield f"INSERT INTO {self.log} ({self._columns(self.table.key)}) SELECT {self._keys(alias)} {wrong}"
 
@@ -274,7 +279,7 @@ class Twin:
                 value = f"HEX({value})"
             elif column in self.table.texts:
                 value = f"CONVERT({value} USING utf8mb4)"
-            pairs.append(f"{literal(column)}, {value}")
+            pairs.append(f"{text(column)}, {value}")
         return f"JSON_OBJECT({', '.join(pairs)})"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import ties
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
     SAMPLE_ROWS,
     execute,
@@ -24,7 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import TiedPlanned, UncheckedKeys
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -46,7 +47,7 @@ _UNIQUE_KEYS = (
 
 
 @dataclass(frozen=True)
-class SQLitePlanned(Planned):
+class SQLitePlanned(TiedPlanned):
     """A planned table of SQLite.
 
     :param hits: for every unique key that does not hold all tenant columns the condition that a stored row has the
@@ -56,7 +57,7 @@ class SQLitePlanned(Planned):
     hits: tuple[str, ...] = ()
 
 
-class SQLiteInspection(Verbs):
+class SQLiteInspection(UncheckedKeys):
     """The reading half of the SQLite participant."""
 
     planned = SQLitePlanned
@@ -78,10 +79,17 @@ class SQLiteInspection(Verbs):
     def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
         del own_rows  # no twins here
         catalog = self.catalog(connection)
-        hits = {name: self._hits(connection, name, columns) for name, columns in self.tenant_tables(catalog).items()}
+        tenant = self.tenant_tables(catalog)
+        hits = {name: self._hits(connection, name, columns) for name, columns in tenant.items()}
         survey = Survey(
             catalog,
-            lambda plan, number: SQLitePlanned(plan.table, plan.tenant_columns, number, hits=hits[plan.table]),
+            lambda plan, number: SQLitePlanned(
+                plan.table,
+                plan.tenant_columns,
+                number,
+                ties=ties(catalog, tenant, plan.table),
+                hits=hits[plan.table],
+            ),
             str(execute(connection, "SELECT sqlite_version()").scalar()),
         )
         virtual = {
@@ -96,7 +104,7 @@ class SQLiteInspection(Verbs):
         ):
             if not re.fullmatch(OWN_TRIGGERS, trigger):
                 triggers.setdefault(table, []).append(trigger)
-        for name, columns in self.tenant_tables(catalog).items():
+        for name, columns in tenant.items():
             own = tuple(triggers.get(name, ()))
             catalog[name] = self._surveyed(
                 connection, replace(catalog[name], triggers=own), columns, (live_id, other_id), name in virtual
