@@ -13,12 +13,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Owner:
-    """Which process drives the migration."""
+    """Which process drives the migration.
+
+    :param boot: id of the running kernel; the host's name says nothing, as containers and machines share names.
+    :param pids: the namespace in which the process id counts.
+    """
 
     host: str
     pid: int
     pid_start: str
     user: str
+    boot: str = ""
+    pids: str = ""
 
     @classmethod
     def here(cls) -> Owner:
@@ -26,14 +32,33 @@ class Owner:
             user = getpass.getuser()
         except (KeyError, OSError):
             user = str(os.getuid())
-        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()), user)
+        start = _process_start(os.getpid())
+        return cls(socket.gethostname(), os.getpid(), start, user, _boot_id(), _pid_namespace())
 
     def is_dead(self) -> bool:
-        """True only when it is certain: a process of this host that does not exist any more."""
-        return self.host == socket.gethostname() and _process_start(self.pid) != self.pid_start
+        """True only when it is certain: this kernel, in this namespace of processes, has no such process any more.
+        Otherwise the heartbeat tells.
+        """
+        here = bool(self.boot and self.pids) and (self.boot, self.pids) == (_boot_id(), _pid_namespace())
+        return here and _process_start(self.pid) != self.pid_start
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}, process {self.pid}"
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _process_start(pid: int) -> str:
