@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--state", choices=["switched", "reversed", "aborted", "staged", "absent", "purged"], required=True
     )
+    parser.add_argument("--checked", action="store_true", help="run the preflight before a window")
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--controller", required=True)
     parser.add_argument("--stop", nargs=3, metavar=("SIGNAL", "before|after", "PLACE"))
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
     )
     try:
         with watched as guardian:
-            outcome = run(options, arguments.state, recorder, signals, guardian)
+            outcome = run(options, arguments.state, recorder, signals, guardian, arguments.checked)
     except ZdmError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error), "details": error.details}), flush=True)
         return 3
@@ -90,7 +91,12 @@ def recorded_cutover(operation: Operation, recorder: Recorder) -> Cutover:
 
 
 def run(
-    options: dict[str, Any], state: str, recorder: Recorder, signals: Signals, guardian: Guardian | None
+    options: dict[str, Any],
+    state: str,
+    recorder: Recorder,
+    signals: Signals,
+    guardian: Guardian | None,
+    checked: bool,
 ) -> dict[str, Any]:
     """What the modules tenant_cutover and tenant_data do, over recorded systems."""
     operation = Operation(options)
@@ -120,5 +126,8 @@ def run(
     if state == "aborted":
         return asdict(cutover.abort())
 
-    # The preflight changes nothing and has tests of its own; without it a kill test takes half the time.
-    return asdict(cutover.switch(target if state == "switched" else source, lambda: 0))
+    def preflight() -> int:
+        """It changes nothing and has tests of its own; without it a kill test takes half the time."""
+        return operation.checked_plan(for_window=True).predicted_window_ms if checked else 0
+
+    return asdict(cutover.switch(target if state == "switched" else source, preflight))
