@@ -18,7 +18,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.audit impo
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, COPY, PURGE, TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    APPLY,
+    COMPARE,
+    COMPARED,
+    COPY,
+    PURGE,
+    TWIN,
+)
 
 EVERY_S = 2.0
 """A table that is being copied or purged is told about no more often."""
@@ -77,8 +84,8 @@ class Meter:
         return [*ended, {**entry, **self._figures(table), "throttled": throttled}]
 
     def _is_soon(self, entry: Mapping[str, Any]) -> bool:
-        """Whether it is too early to tell again how many keys were applied."""
-        if entry.get("step") != APPLY:
+        """Whether it is too early to tell again how many keys were applied, or rows compared."""
+        if entry.get("step") not in (APPLY, COMPARE):
             return False
         soon = self._clock() - self._told < EVERY_S
         self._told = self._told if soon else self._clock()
@@ -170,8 +177,8 @@ def _copied(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _verifying(entry: Mapping[str, Any]) -> str:
-    return f"{_table(entry)}: verifying"
+def _comparing(entry: Mapping[str, Any]) -> str:
+    return f"{_table(entry)}: {_rows(entry['rows'])} rows compared"
 
 
 def _staged(entry: Mapping[str, Any]) -> str:
@@ -226,7 +233,8 @@ _SHOWN: dict[Any, Callable[[Mapping[str, Any]], str]] = {
     APPLY: _applying,
     "followed": _applying,
     "finalized": _finalized,
-    "verify": _verifying,
+    COMPARE: _comparing,
+    COMPARED: _comparing,
     "staged": _staged,
     "limits": _new_limits,
     "warning": _warning,

@@ -23,6 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     APPLY,
+    COMPARE,
     COPY,
     PURGE,
     Participant,
@@ -155,13 +156,14 @@ class Throttle:
         self._lags: dict[str, Sampled] = {}
 
     def wait(self, participant: Participant, entry: Mapping[str, Any], between: Callable[[], None]) -> None:
-        """Wait until the next chunk may begin; nothing for entries that wrote none.
+        """Wait until the next chunk may begin; nothing for entries of other steps.
 
         :param between: called before every short wait; what it raises ends the wait.
         """
-        if entry.get("step") not in (COPY, PURGE, APPLY):
+        if entry.get("step") not in (COPY, PURGE, APPLY, COMPARE):
             return
-        self._rate.pay(self._new_rows(entry))
+        if entry["step"] != COMPARE:  # reading costs the services their time, but no row is written
+            self._rate.pay(self._new_rows(entry))
         while True:
             self._read_limits()
             left = self._rate.seconds_left(self.limits.rows_per_second)

@@ -33,8 +33,8 @@ COPY, PURGE = "copy", "purge"
 """The steps of a stage and of its removal in which rows are copied, or deleted, in chunks."""
 APPLY = "apply"
 """The step in which logged keys are applied while the tenant is served."""
-COMPARE = "compare"
-"""The step in which rows and their twins are compared in chunks."""
+COMPARE, COMPARED = "compare", "compared"
+"""The step in which rows and their twins are compared in chunks, and its end for one table."""
 
 ABSENT = "absent"
 STAGING = "staging"
@@ -49,7 +49,7 @@ FORMAT = 1
 
 Progress = Callable[[dict[str, Any]], None]
 """Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of
-this table so far; for :data:`APPLY` no table, but the ``rows`` of all.
+this table so far; for :data:`APPLY` no table, but the ``rows`` of all; ``rows`` also for :data:`COMPARED`.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """

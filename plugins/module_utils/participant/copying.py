@@ -23,6 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     APPLY,
     COMPARE,
+    COMPARED,
     COPY,
     IN_WINDOW,
     PURGE,
@@ -230,6 +231,7 @@ class Copying(Planning):
             if mend and chunk.differing:
                 self.follow_a_while(move, progress)
             if after is None:
+                progress({"participant": self.name, "table": table.name, "step": COMPARED, "rows": total})
                 return total, () if mend else differing[: SHOWN_KEYS + 1]
 
     def _compare_chunk(self, move: Move, table: Planned, after: Cursor, mend: bool, rows: int) -> Chunk:

@@ -11,11 +11,9 @@ import hashlib
 import json
 import re
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
@@ -26,11 +24,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
-    Column,
-    ForeignKey,
     TableFacts,
-    UniqueKey,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.reflection import reflect
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
     tenant_columns_of,
@@ -218,57 +214,11 @@ class Database(Participant):
         """All tables with columns and keys, by the name that an operator writes; rows and triggers are the engine's to
         add.
         """
-        inspector = sa.inspect(connection)
-        result: dict[str, TableFacts] = {}
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", sa.exc.SAWarning
-            )  # types that SQLAlchemy does not know: we never bind values of them
-            for schema in schemas:
-                columns = inspector.get_multi_columns(schema=schema)
-                primary = inspector.get_multi_pk_constraint(schema=schema)
-                unique = inspector.get_multi_unique_constraints(schema=schema)
-                indexes = inspector.get_multi_indexes(schema=schema)
-                foreign = inspector.get_multi_foreign_keys(schema=schema, **self.foreign_key_options)
-                for key in columns:
-                    name = self.display_name(schema, key[1])
-                    result[name] = TableFacts(
-                        name,
-                        tuple(self._column(column) for column in columns[key]),
-                        tuple(primary[key]["constrained_columns"] or ()) if primary.get(key) else (),
-                        _unique_keys(unique.get(key, ()), indexes.get(key, ())),
-                        tuple(self._foreign_key(entry) for entry in foreign.get(key, ())),
-                    )
-        return {name: replace(table, foreign_keys=_with_referred(table, result)) for name, table in result.items()}
+        return reflect(connection, schemas, self.display_name, self.foreign_key_options)
 
     def display_name(self, schema: str | None, table: str) -> str:
         """How an operator writes the table; the schema only where it is not the default one."""
         return f"{schema}.{table}" if schema else table
-
-    def _column(self, column: Any) -> Column:
-        try:
-            kind = column["type"].compile(dialect=self.engine().dialect)
-        except sa.exc.CompileError:
-            kind = str(column["type"])
-        generated = bool(column.get("computed"))
-        return Column(
-            column["name"],
-            kind,
-            bool(column["nullable"]),
-            generated,
-            bool(column.get("identity") or column.get("autoincrement") is True),
-        )
-
-    def _foreign_key(self, key: Any) -> ForeignKey:
-        options = key.get("options") or {}
-        return ForeignKey(
-            key["name"] or "foreign key",
-            tuple(key["constrained_columns"]),
-            self.display_name(key["referred_schema"], key["referred_table"]),
-            tuple(key["referred_columns"]),
-            options.get("ondelete") or "NO ACTION",
-            options.get("onupdate") or "NO ACTION",
-        )
 
     def tenant_tables(self, catalog: Mapping[str, TableFacts]) -> dict[str, tuple[str, ...]]:
         """Tables that carry tenant columns and are not ignored, with these columns."""
@@ -383,30 +333,3 @@ def first_line(error: sa.exc.DBAPIError) -> str:
 def literal(value: str) -> str:
     """A string literal of SQL; callers pass validated names only, quotes are doubled all the same."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def _unique_keys(constraints: Iterable[Any], indexes: Iterable[Any]) -> tuple[UniqueKey, ...]:
-    found = {entry["name"]: UniqueKey(entry["name"] or "unique", tuple(entry["column_names"])) for entry in constraints}
-    for index in indexes:
-        if index.get("unique") and index["name"] not in found:
-            names = index["column_names"]
-            partial = any(
-                key.endswith("_where") and value is not None
-                for key, value in (index.get("dialect_options") or {}).items()
-            )
-            found[index["name"]] = UniqueKey(
-                index["name"] or "unique", tuple(name for name in names if name), None not in names and not partial
-            )
-    return tuple(found[name] for name in sorted(found, key=str))
-
-
-def _with_referred(table: TableFacts, catalog: Mapping[str, TableFacts]) -> tuple[ForeignKey, ...]:
-    """Foreign keys that name no referred columns (legal in SQL) refer to the primary key."""
-    return tuple(
-        (
-            key
-            if len(key.referred) == len(key.columns)
-            else replace(key, referred=catalog[key.table].primary_key if key.table in catalog else key.columns)
-        )
-        for key in table.foreign_keys
-    )
