@@ -22,7 +22,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of, say
 from ansible_collections.zdm.landscape.plugins.module_utils.description.build import PARTICIPANTS
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COPY, Move, Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import COMPARE, COPY, Move, Participant
 from ansible_collections.zdm.landscape.tests.landscape.processes import Processes, temporary_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def stage(participant: Participant, epoch: int) -> dict[str, float]:
     def note(entry: dict[str, Any]) -> None:
         if entry["step"] == COPY:
             marks["copied"] = time.monotonic()
-        elif entry["step"] == "verify":
+        elif entry["step"] == COMPARE:
             marks.setdefault("verifying", time.monotonic())
 
     begin = time.monotonic()

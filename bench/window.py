@@ -6,7 +6,8 @@ of rows.
 
 Both ways run in one go, behind the same two routers, under the same light traffic of the tenant: first by hand on the
 fresh table, there and back; then ours, staged once and switched there and back some times, the numbers of rows taking
-turns. A window is counted from the first block to the last release.
+turns. A window is counted from the first block to the last release. Then what another tenant feels of a barrier that
+moves rows in place.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.zdm.landscape.bench.bystander import SHARE, measure_bystander
 from ansible_collections.zdm.landscape.bench.tables import KINDS, NAME, TABLES, Table, machine, rows_of, say
 from ansible_collections.zdm.landscape.bench.traffic import Seen, Traffic
 from ansible_collections.zdm.landscape.tests.landscape.landscape import Landscape, Tenant, service_is_up
@@ -280,9 +282,15 @@ def measure(landscapes: dict[int, Landscape], kind: str, pairs: int) -> list[dic
     return results
 
 
-def verdicts(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def verdicts(results: Sequence[dict[str, Any]], bystanders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was promised, and whether it is so."""
     found = []
+    for felt in bystanders:
+        what = (
+            f"{felt['database']}: a bystander's longest write is {felt['share']:.1%} of a barrier that moves"
+            f" {felt['rows']:,} rows in place in {felt['barrier_ms']} ms (at most {SHARE:.0%})"
+        )
+        found.append({"what": what, "value": felt["share"], "pass": felt["share"] <= SHARE})
     for kind in dict.fromkeys(result["database"] for result in results):
         own = sorted(
             (result for result in results if result["database"] == kind), key=lambda result: int(result["rows"])
@@ -362,13 +370,15 @@ def main() -> int:
             landscapes[rows] = Landscape(place, services=())
             landscapes[rows].ports[NAME] = free_port()
             stack.enter_context(landscapes[rows])
+        bystanders = [measure_bystander(kind) for kind in arguments.database or KINDS]
         for kind in arguments.database or KINDS:
             results += measure(landscapes, kind, arguments.pairs)
             result = {
+                "bystanders": bystanders,
                 "machine": {**facts, "load_after": machine()["load"]},
                 "rate": RATE,
                 "results": results,
-                "verdicts": verdicts(results),
+                "verdicts": verdicts(results, bystanders),
             }
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{report(result)}\n\nAll figures: {RESULT.relative_to(CHECKOUT)}")

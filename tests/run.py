@@ -231,7 +231,10 @@ PARTS: dict[str, Callable[[], Count]] = {
     "integration": lambda: pytest("integration", "tests/integration", "tests/landscape", workers=3),
     "kill": lambda: pytest(
         "kill",
-        *(f"tests/chaos/test_{name}.py" for name in ("window", "undo", "stage", "router_restart", "guardian")),
+        *(
+            f"tests/chaos/test_{name}.py"
+            for name in ("window", "undo", "stage", "router_restart", "guardian", "lost_answers")
+        ),
         workers=4,
     ),
     "molecule": molecule,

@@ -41,6 +41,11 @@ options:
           - Nothing happens by itself when it is over.
         type: str
         default: 28d
+      verified_within:
+        description: How old the last comparison of all copies with their originals may be when a window opens. The
+          stage compares anew what was compared before that.
+        type: str
+        default: 24h
       throttle:
         description:
           - How fast rows may be copied, and deleted again.

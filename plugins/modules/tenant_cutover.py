@@ -58,6 +58,10 @@ options:
     description: Take over another run that is alive. That run stops at its next step.
     type: bool
     default: false
+  unverified:
+    description: Why the window may be opened although the last comparison of rows and their copies is older than
+      O(policy.verified_within). The reason is kept in the journal. Meant for a way back that can't wait for it.
+    type: str
   run_id:
     description: How this run is called in the audit log; a random name by default.
     type: str
@@ -156,7 +160,8 @@ timeline:
       returned: always
       type: float
 details:
-  description: On failure, C(undone) tells whether all is as before, C(findings) what the preflight found.
+  description: On failure, C(undone) tells whether all is as before, C(findings) what the preflight found, and
+    C(unknown) names a document of the config store of which no answer said whether it was written.
   returned: failure
   type: dict
 """
@@ -178,6 +183,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.status imp
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["switched", "reversed", "aborted"], "default": "switched"},
     "force": {"type": "bool", "default": False},
+    "unverified": {"type": "str"},
     "run_id": {"type": "str"},
 }
 
@@ -194,7 +200,7 @@ def main() -> None:
         if earlier:
             module.warn(describe_end(earlier))
         result = (
-            predict(operation, module.params["state"])
+            predict(operation, module.params["state"], module.params["unverified"] or "")
             if module.check_mode
             else logged(operation, module, signals, guardian)
         )
@@ -238,8 +244,16 @@ def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[
 
     def preflight() -> int:
         operation.journal.read().expect_way_back()
-        predicted = operation.checked_plan(for_window=True).predicted_window_ms
-        catch_up(operation.journal, operation.parties, operation.participants, stop_when_told, force=params["force"])
+        unverified = params["unverified"] or ""
+        predicted = operation.checked_plan(for_window=True, unverified=unverified).predicted_window_ms
+        catch_up(
+            operation.journal,
+            operation.parties,
+            operation.participants,
+            stop_when_told,
+            force=params["force"],
+            unverified=unverified,
+        )
         return predicted
 
     if params["state"] == "aborted":
@@ -250,7 +264,7 @@ def run(cutover: Cutover, operation: Operation, params: dict[str, Any]) -> dict[
     return {**asdict(outcome), "migration": operation.journal.key, "predicted_window_ms": cutover.predicted_window_ms}
 
 
-def predict(operation: Operation, state: str) -> dict[str, Any]:
+def predict(operation: Operation, state: str, unverified: str) -> dict[str, Any]:
     """What :func:`run` would do; changes nothing."""
     journal = operation.journal
     goal = {
@@ -263,7 +277,7 @@ def predict(operation: Operation, state: str) -> dict[str, Any]:
     if changed and journal.phase == IDLE:
         journal.expect_way_back()
         staged = is_staged(journal, operation.parties, operation.participants)
-        predicted = operation.checked_plan(for_window=staged).predicted_window_ms
+        predicted = operation.checked_plan(for_window=staged, unverified=unverified).predicted_window_ms
     return {
         "changed": changed,
         "migration": journal.key,

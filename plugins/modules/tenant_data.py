@@ -57,8 +57,24 @@ options:
     choices: [staged, rewritten, reversed, purged, absent]
     default: staged
   plan_digest:
-    description: Digest of the plan that was signed. Another plan is refused.
+    description: Digest of the plan that was signed. Its strategies are kept, whatever rows and load are now; a plan for
+      other schemas or options is refused.
     type: str
+  compare:
+    description:
+      - Whether V(staged) compares every row with its copy as a whole. V(due) does when the last comparison is older
+        than O(policy.verified_within), V(always) in any case, V(never) only what must be compared, after a change of a
+        table for example.
+      - Rows are compared in chunks, while the tenant is served. Rows that differ although nothing has touched the
+        migration's triggers are refused, with the table and up to 20 keys.
+    type: str
+    choices: [always, due, never]
+    default: due
+  repair:
+    description: Write the copies of rows that differ anew from the live rows. What is replaced is kept in a helper
+      table of the database until the transition ends.
+    type: bool
+    default: false
   epoch:
     description: Epoch of the open window. Required for O(state=rewritten) and O(state=reversed).
     type: int
@@ -77,7 +93,7 @@ EXAMPLES = r"""
     state: staged
     source: venezia
     target: venezia-scp
-    plan_digest: 5f1d0c7a9be24f31
+    plan_digest: 5f1d0c7a9be24f31-12i3t
     store: {kind: file, path: /srv/landscape/store}
     routers: "{{ routers }}"
     participants: "{{ zdm_landscape.participants }}"
@@ -133,7 +149,8 @@ states:
   type: dict
   sample: {bills: staged}
 details:
-  description: On failure, C(findings) is what the preflight found.
+  description: On failure, C(findings) is what the preflight found, and C(unknown) names a document of the config store
+    of which no answer said whether it was written.
   returned: failure
   type: dict
 """
@@ -152,18 +169,26 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import Reporter
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import (
-    is_staged,
+    nothing_to_stage,
     pending,
     remove,
     rewrite,
     stage,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, MOVED, STAGED, Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    ABSENT,
+    MOVED,
+    STAGED,
+    Care,
+    Participant,
+)
 
 OWN: dict[str, Any] = {
     "state": {"type": "str", "choices": ["staged", "rewritten", "reversed", "purged", "absent"], "default": "staged"},
     "plan_digest": {"type": "str"},
+    "compare": {"type": "str", "choices": ["always", "due", "never"], "default": "due"},
+    "repair": {"type": "bool", "default": False},
     "epoch": {"type": "int"},
     "force": {"type": "bool", "default": False},
     "run_id": {"type": "str"},
@@ -270,8 +295,24 @@ def run(operation: Operation, params: dict[str, Any], log: AuditLog) -> Did:
         return plan
 
     return asdict(
-        stage(store, journal, parties, participants, preflight, reporter, force=params["force"], throttle=throttle)
+        stage(
+            store,
+            journal,
+            parties,
+            participants,
+            preflight,
+            reporter,
+            care=care(operation, params),
+            force=params["force"],
+            throttle=throttle,
+        )
     )
+
+
+def care(operation: Operation, params: dict[str, Any]) -> Care:
+    """How the stage treats what it finds."""
+    after_s = {"always": 0, "due": operation.policy.verified_within_ms // 1000, "never": None}[params["compare"]]
+    return Care(after_s, params["repair"])
 
 
 def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]) -> tuple[Did, dict[str, Any]]:
@@ -279,7 +320,7 @@ def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]
     journal, parties, participants = operation.journal, operation.parties, operation.participants
     if params["state"] == "staged":
         journal.expect_way_back()
-        if is_staged(journal, parties, participants):
+        if nothing_to_stage(journal, parties, participants, care(operation, params)):
             return {"applied": pending(journal, parties, participants)}, before
         operation.checked_plan(for_window=False, digest=params["plan_digest"])
         return {}, dict.fromkeys(before, STAGED)

@@ -34,6 +34,11 @@ options:
     description: Whether the stage must be ready too, as it must before a window.
     type: bool
     default: false
+  plan_digest:
+    description:
+      - Digest of the plan that was signed. Its strategies are kept, whatever rows and load are now.
+      - It is a finding when the plan is another one nevertheless, as a schema or the options have changed.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -75,9 +80,10 @@ plan:
   type: dict
   contains:
     digest:
-      description: Digest of schemas and strategies. What was signed is what runs.
+      description: Digest of schemas and strategies, of nothing that is measured. What was signed is what runs.
       returned: always
       type: str
+      sample: 5f1d0c7a9be24f31-12i3t
     predicted_window_ms:
       description: The predicted window.
       returned: always
@@ -108,7 +114,7 @@ from dataclasses import asdict
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import MissingRight, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import is_staged
 
@@ -121,15 +127,17 @@ def main() -> None:
         options.POLICY,
         options.HEALTH,
         options.MIGRATION,
-        {"for_window": {"type": "bool", "default": False}},
+        {"for_window": {"type": "bool", "default": False}, "plan_digest": {"type": "str"}},
     )
     with guarded(module):
         operation = Operation(module.params)
-        findings, plan = operation.findings(for_window=module.params["for_window"])
+        findings, plan = operation.findings(
+            for_window=module.params["for_window"], signed=module.params["plan_digest"] or ""
+        )
         try:
             staged = is_staged(operation.journal, operation.parties, operation.participants)
-        except Unreachable:
-            staged = False  # The findings name the participant that does not answer.
+        except (MissingRight, Unreachable):
+            staged = False  # The findings name the participant that does not answer, or what its user may not do.
         operation.close()
         as_dict = plan.as_dict() if plan else {}
         module.exit_json(

@@ -19,6 +19,8 @@ description:
     do not belong together, another datacenter, a tenant that is onboarded already without a mapping or with another
     one, a document that
     a migration holds, and a mapping to the tenant that is not live in a migration.
+  - The document of a tenant that is absent stays, and says nothing any more. Where no document is, a write whose answer
+    was lost could still land.
   - The routers learn of it from M(zdm.landscape.router_mapping) or when they start.
 extends_documentation_fragment:
   - zdm.landscape.store
@@ -142,8 +144,7 @@ def main() -> None:
             change = plan_present(store, Wanted(map_to=map_to, **given))
         if not module.check_mode:
             apply(store, change)
-        before = change.before.body if change.before else None
-        difference = diff(before, change.after, f"onboarded-tenants/{change.name}")
+        difference = diff(change.former, change.after, f"onboarded-tenants/{change.name}")
         module.exit_json(changed=change.needed, tenant=change.after or {}, diff=difference)
 
 

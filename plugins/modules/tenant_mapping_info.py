@@ -121,7 +121,7 @@ def main() -> None:
         only = module.params["subdomain"]
         if only is not None:
             valid_name(only, "subdomain")
-        documents = sorted(build_store(module.params).list(ONBOARDED), key=lambda document: document.name)
+        documents = [document for document in build_store(module.params).list(ONBOARDED) if not document.emptied]
         wrong = problems(documents)
         tenants = [
             entry(document, wrong.get(document.name, [])) for document in documents if only in (None, document.name)

@@ -31,6 +31,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.tests.chaos.recorder import (
+    LANDED,
+    LOST,
     RecordedParticipant,
     RecordedRouter,
     RecordedStore,
@@ -50,12 +52,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--refuse", action="append", default=[], metavar="PLACE")
     parser.add_argument("--guarded", action="store_true", help="with a guardian, whose writes are recorded too")
     parser.add_argument("--hold", nargs=2, metavar=("PLACE", "FILE"))
+    parser.add_argument("--lose", choices=[LANDED, LOST], default="", help="answers of the store, once at every place")
     arguments = parser.parse_args(argv)
     signals = Signals()
     options = json.loads(arguments.options.read_text())
     stop = (signal.Signals[arguments.stop[0]], arguments.stop[1], arguments.stop[2]) if arguments.stop else None
     hold = (arguments.hold[0], Path(arguments.hold[1])) if arguments.hold else None
-    recorder = Recorder(arguments.trace, arguments.controller, stop, frozenset(arguments.refuse), hold)
+    recorder = Recorder(arguments.trace, arguments.controller, stop, frozenset(arguments.refuse), hold, arguments.lose)
     load_drivers(options)
     watched = (
         Guardian(partial(take_over_from, arguments.controller, options, arguments.trace))

@@ -1,7 +1,10 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every write of a window and of an undo, in the order of the cutover protocol; see :mod:`recorder` for the names."""
+"""Every write of a window and of an undo, in the order of the cutover protocol; see :mod:`recorder` for the names.
+
+A test compares them with what a run without a fault writes, so that none can be missing here.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ def at(operation: str, *objects: str) -> list[str]:
 
 WINDOW = [
     *at("take_over I>W", "journal"),
+    *at("claim", "venezia", "venezia-scp"),
     *at("take_over", *SERVICES, *ROUTERS),
     *at("lease", *ROUTERS),
     *at("prelude", *SERVICES),
@@ -38,6 +42,8 @@ UNDO = [
     *at("release", *ROUTERS),
     *at("phase V>I", "journal"),
 ]
+BARRIER = [*at("row fenced", *SERVICES), *at("row moved", *SERVICES)]
+"""The writes of the barrier's two transactions."""
 FAILING = "barrier:documents"
 STAGE = [
     *at("claim", "venezia", "venezia-scp"),

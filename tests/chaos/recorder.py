@@ -18,10 +18,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    OutcomeUnknown,
+    Refused,
+    Superseded,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    CAREFUL,
+    Care,
     Inspection,
     Move,
     Participant,
@@ -29,10 +36,18 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Status,
     untold,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import Planning
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router, RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, Document, Store
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
 T = TypeVar("T")
+LANDED, LOST = "landed", "lost"
+ROW = "row"
+"""System of entries about transactions inside of a verb."""
 
 
 @dataclass
@@ -44,6 +59,7 @@ class Recorder:
     :param stop: ``(signal, "before" | "after", place)``.
     :param refuse: places that fail with ``Refused`` instead of being done.
     :param hold: a place after which the step, not the heartbeat, waits until the file exists.
+    :param lose: the first write to the store at every place gets no answer: it has :data:`LANDED`, or is :data:`LOST`.
     """
 
     trace: Path
@@ -51,8 +67,10 @@ class Recorder:
     stop: tuple[signal.Signals, str, str] | None = None
     refuse: frozenset[str] = frozenset()
     hold: tuple[str, Path] | None = None
+    lose: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
     _drained: set[str] = field(default_factory=set)
+    _lost: set[str] = field(default_factory=set)
 
     def write(self, action: Callable[[], T], system: str, target: str, op: str, place: str, **facts: Any) -> T:
         entry = {"system": system, "target": target, "op": op, "place": place, **facts}
@@ -61,9 +79,12 @@ class Recorder:
                 raise Refused(f"{target} is told to refuse {op}.", "This is a test.")
             self._stop_at("before", entry)
             try:
-                result = action()
+                result = self._answered(action, system, place)
             except (Conflict, Superseded):
                 self.record(entry, outcome="refused")
+                raise
+            except OutcomeUnknown:
+                self.record(entry, outcome="unknown")
                 raise
             except Exception:
                 self.record(entry, outcome="failed")
@@ -75,6 +96,28 @@ class Recorder:
         while self.hold and self.hold[0] == place and not self.hold[1].exists():
             time.sleep(0.02)
         return result
+
+    def _answered(self, action: Callable[[], T], system: str, place: str) -> T:
+        if not self.lose or system != "store" or place in self._lost:
+            return action()
+        self._lost.add(place)
+        if self.lose == LANDED:
+            action()
+        raise OutcomeUnknown(f"The answer to {place} is lost.", "This is a test.")
+
+    def inside(self, action: Callable[[], None], target: str, place: str) -> None:
+        """A write of a transaction inside of a verb: a kill right before or after it rolls that transaction back.
+
+        The model knows verbs only, so that the trace has nothing but the death.
+        """
+        with self.lock:
+            for when in ("before", "after"):
+                if self.stop == (signal.SIGKILL, when, place):
+                    self.record({"system": "env", "op": "kill"})
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if when == "before":
+                    action()
+            self.record({"system": ROW, "target": target, "place": place})
 
     def drained(self, router: str) -> None:
         """Record that a router has been seen drained, once in each of the two drains: it is asked until all are."""
@@ -208,15 +251,27 @@ class RecordedParticipant(Participant):
     def __init__(self, inner: Participant, recorder: Recorder) -> None:
         self.inner, self.recorder = inner, recorder
         self.name, self.kind = inner.name, inner.kind
+        if isinstance(inner, Planning):
+            self._see_rows(inner)
+
+    def _see_rows(self, inner: Planning) -> None:
+        """Every write of the participant's state row has a place of its own, named after the state."""
+        write = inner.write_state
+
+        def write_state(connection: Connection, state: State, insert: bool = False) -> None:
+            place = f"row {state.state}:{self.name}"
+            self.recorder.inside(lambda: write(connection, state, insert), self.name, place)
+
+        inner.write_state = write_state  # type: ignore[method-assign]
 
     def _write(self, op: str, move: Move, action: Callable[[], T]) -> T:
         return self.recorder.write(action, "participant", self.name, op, f"{op}:{self.name}", epoch=move.epoch)
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return self.inner.inspect(migration, source_id, target_id)
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+        return self.inner.inspect(migration, source_id, target_id, signed)
 
-    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
-        return self._write("stage", move, lambda: self.inner.stage(move, plan, progress))
+    def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
+        return self._write("stage", move, lambda: self.inner.stage(move, plan, progress, care))
 
     def take_over(self, move: Move) -> None:
         self._write("take_over", move, lambda: self.inner.take_over(move))
@@ -229,6 +284,9 @@ class RecordedParticipant(Participant):
 
     def turn(self, move: Move) -> None:
         self._write("turn", move, lambda: self.inner.turn(move))
+
+    def confirm(self, move: Move) -> None:
+        self.inner.confirm(move)
 
     def undo(self, move: Move) -> None:
         self._write("undo", move, lambda: self.inner.undo(move))

@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 from ansible_collections.zdm.landscape.tests.model.config import Rules
 from ansible_collections.zdm.landscape.tests.model.followed import THE_CODE
 from ansible_collections.zdm.landscape.tests.model.protocol import Model
-from ansible_collections.zdm.landscape.tests.model.state import NOBODY, Label, State, Transition, put
+from ansible_collections.zdm.landscape.tests.model.state import (
+    IDLE_MODES,
+    NOBODY,
+    Label,
+    State,
+    Transition,
+    Write,
+    put,
+)
 from ansible_collections.zdm.landscape.tests.model.trace import KILLED, BadTraceError, Entry, Trace, read_trace
 
 MAX_PATHS = 50_000
@@ -152,12 +160,21 @@ class _Replay:
         return found or ([path] if at_rest else [])
 
     def _heartbeat(self, path: Path, entry: Entry) -> list[Path]:
-        """A write to the journal without a change of phase."""
-        own = path.state.journal.epoch == entry.epoch == self.trace.epochs[entry.run]
-        if entry.outcome == "refused":
-            return [] if own else [path]
+        """A write to the journal without a change of phase. One without an answer may land, now or later; then the next
+        write is refused, and its sender reads what has landed.
+        """
+        state, controller = path.state, path.state.controllers[entry.run]
+        own = state.journal.epoch == entry.epoch == self.trace.epochs[entry.run]
+        if entry.outcome == "refused" and own:
+            if controller.current and controller.mode not in IDLE_MODES:
+                return []
+            known = put(state.controllers, entry.run, controller._replace(current=True))
+            return [path._replace(state=state._replace(controllers=known))]
         if entry.outcome in ("ok", "killed-after") and not own:
             return []
+        if entry.outcome == "unknown" and own and controller.current:
+            sent = Write(state.journal._replace(note=True), state.canonical)
+            return [path._replace(state=state._replace(pending=tuple(sorted({*state.pending, sent}))))]
         return [self._dead(path, entry.run) if entry.outcome in KILLED else path]
 
     def _claim(self, path: Path, entry: Entry) -> list[Path]:
@@ -175,7 +192,7 @@ class _Replay:
         last = self._claimed.pop(entry.run, "")
         if entry.op == "claim":
             self._claimed[entry.run] = entry.path
-        return entry.op != "claim" or last < entry.path
+        return entry.op != "claim" or last <= entry.path  # One without an answer is written again.
 
     def _refused(self, path: Path, entry: Entry) -> list[Path]:
         """Nothing was written. A refusal for a newer epoch ends the run, except for sub-steps under way."""

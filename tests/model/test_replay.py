@@ -98,11 +98,12 @@ def test_heartbeats_and_evidence_are_accepted_in_every_phase(seed: int, data: st
 
 
 def test_a_controller_may_start_again_under_its_old_name_after_a_kill() -> None:
-    first = [*run(1)[:9], Label(0, "env", NOBODY, "kill")]
+    labels = run(1)
+    first = [*labels[: place(labels, "6") + 1], Label(0, "env", NOBODY, "kill")]
     entries = to_trace(PLAIN, first)
-    second = run(1)
+    second = [label for label in labels if label.number not in ("4", "5a", "5b", "6")]
     again: list[dict[str, Any]] = [{**entry, "epoch": 2} for entry in to_trace(PLAIN, second)[1:]]
-    again[0] = {**again[0], "before": "W", "after": "W"}
+    again[0] = {**again[0], "before": "C", "after": "C"}
     result = check_trace(entries + again)
     assert result.ok, result.message
 
@@ -115,6 +116,7 @@ def test_claims_in_sorted_order_before_the_take_over_are_accepted() -> None:
     ]
     assert check_trace([labels[0], *claims, *labels[1:]]).ok
     assert check_trace([labels[0], *reversed(claims), *labels[1:]]).at == 2
+    assert check_trace([labels[0], {**claims[0], "outcome": "unknown"}, *claims, *labels[1:]]).ok
 
 
 def test_a_failed_write_before_an_undo_is_accepted() -> None:
@@ -137,6 +139,24 @@ def test_a_commit_without_an_answer_is_written_again() -> None:
 def test_a_take_over_without_an_answer_is_written_again() -> None:
     labels = run(1)
     assert check_trace(to_trace(PLAIN, [labels[0]._replace(outcome="unknown"), *labels]), THE_PROTOCOL).ok
+
+
+def test_a_take_over_that_landed_without_an_answer_is_the_same_run_when_it_is_sent_again() -> None:
+    labels = run(1)
+    settled = [labels[0]._replace(outcome="unknown"), labels[0]._replace(outcome="refused"), *labels[1:]]
+    assert check(settled) == (True, len(settled))
+
+
+def test_a_heartbeat_without_an_answer_may_land_before_the_next_write() -> None:
+    """Then that write is refused, though nobody else drives, and is written again."""
+    labels = run(1)
+    commit = place(labels, COMMIT)
+    beat = Label(0, "store", NOBODY, "heartbeat", "C>C", labels[0].epoch, outcome="unknown")
+    refused = labels[commit]._replace(outcome="refused")
+    assert check([*labels[:commit], beat, *labels[commit:]]) == (True, len(labels) + 1)
+    assert check([*labels[:commit], beat, refused, *labels[commit:]]) == (True, len(labels) + 2)
+    assert check([*labels[:commit], beat, beat._replace(outcome="refused"), *labels[commit:]])[0]
+    assert check([*labels[:commit], refused, *labels[commit:]]) == (False, commit)
 
 
 def test_a_rehearsal_ends_with_an_undo() -> None:

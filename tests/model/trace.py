@@ -106,7 +106,9 @@ class _Runs:
         run = self._current[controller]
         if taking_over and outcome in HAPPENED:
             self.epochs[run] = epoch
-        if taking_over or op == "kill" or outcome in KILLED:
+        # A take over without an answer is sent again by the same run; one after a take over that it got is a new run's.
+        begun = outcome == "ok" if taking_over else self.epochs[run] > 0
+        if begun or op == "kill" or outcome in KILLED:
             self._over.add(controller)
         return run
 

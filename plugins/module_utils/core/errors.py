@@ -50,6 +50,13 @@ class Unreachable(ZdmError):
     """A system (store, router, participant) does not answer."""
 
 
+class MissingRight(Refused):
+    """The user of a database may not do what is needed; nothing was changed.
+
+    :param grants: in ``details``, when the statements that give the rights are known where it was raised.
+    """
+
+
 class OutcomeUnknown(ZdmError):
     """A write was sent and it is not known whether it happened: read again before going on."""
 

@@ -89,6 +89,7 @@ POLICY: dict[str, Any] = {
             "mode": {"type": "str", "choices": ["hold", "reject"], "default": "hold"},
             "throttle": {"type": "dict", "options": THROTTLE},
             "transition": {"type": "str", "default": "28d"},
+            "verified_within": {"type": "str", "default": "24h"},
         },
     },
 }

@@ -101,6 +101,7 @@ def build_policy(params: Options) -> Policy:
         lease_ms=duration("lease", default.lease_ms),
         mode=options.get("mode") or default.mode,
         transition_ms=duration("transition", default.transition_ms),
+        verified_within_ms=duration("verified_within", default.verified_within_ms),
         throttle=Limits.of(options.get("throttle") or {}, "policy.throttle"),
     )
 

@@ -141,6 +141,7 @@ POLICY = mapping(
         "lease": duration,
         "mode": one_of("hold", "reject"),
         "transition": duration,
+        "verified_within": duration,
         "unused_for": duration,
         "throttle": mapping(
             {}, {"rows_per_second": rows, "max_replica_lag": duration_or_none, "max_latency": duration_or_none}

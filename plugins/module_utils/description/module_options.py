@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.keys imp
 
 CONTROLLER_GROUP = "zdm_controller"
 ROUTER_GROUP = "zdm_routers"
-_POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle", "transition")
+_POLICY = ("window_budget", "drain_timeout", "lease", "mode", "throttle", "transition", "verified_within")
 _FILES = ("ca_file", "cert_file", "key_file")
 
 

@@ -32,6 +32,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight 
     Preflight,
     refuse_unless_ok,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import measurable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
@@ -58,30 +59,43 @@ class Operation:
     def live(self) -> Tenant:
         return self.parties.source if self.journal.canonical == self.parties.source.id else self.parties.target
 
-    def findings(self, *, for_window: bool) -> tuple[list[Finding], Plan | None]:
-        """Run the preflight for the tenant that is live now; changes nothing."""
-        budget_ms, surroundings = self.policy.window_budget_ms, partial(self._surroundings, for_window)
+    def findings(
+        self, *, for_window: bool, signed: str = "", unverified: str = ""
+    ) -> tuple[list[Finding], Plan | None]:
+        """Run the preflight for the tenant that is live now; changes nothing.
+
+        :param signed: digest of the plan that was signed; any other is a finding.
+        :param unverified: why twins need not have been compared lately.
+        """
         preflight = Preflight(
-            self.store, self.fleet, self.participants, self.journal, self.parties, self.live, budget_ms, surroundings
+            self.store,
+            self.fleet,
+            self.participants,
+            self.journal,
+            self.parties,
+            self.live,
+            self.policy.window_budget_ms,
+            self.policy.verified_within_ms,
+            partial(self._surroundings, for_window),
+            unverified,
+            signed,
         )
         findings = preflight.run(for_window=for_window)
+        if signed and preflight.plan:
+            findings.append(_signed(preflight.plan, signed))
         return findings, preflight.plan
 
-    def checked_plan(self, *, for_window: bool, digest: str | None = None) -> Plan:
+    def checked_plan(self, *, for_window: bool, digest: str | None = None, unverified: str = "") -> Plan:
         """The plan, when nothing speaks against it.
 
         :param digest: of the plan that was signed; any other is refused.
+        :param unverified: why twins need not have been compared lately.
         :raises Refused: with every finding.
         """
-        findings, plan = self.findings(for_window=for_window)
+        findings, plan = self.findings(for_window=for_window, signed=digest or "", unverified=unverified)
         refuse_unless_ok(findings)
         if plan is None:
             raise Refused("No plan could be made.", "Look at the preflight's findings.")
-        if digest and plan.digest != digest:
-            raise Refused(
-                f"The plan's digest is {plan.digest}, signed was {digest}.",
-                "Read and sign the new plan (playbook zdm.landscape.plan).",
-            )
         return plan
 
     def cutover(self, log: AuditLog) -> Cutover:
@@ -112,6 +126,14 @@ class Operation:
         except Refused as refusal:
             return [*findings, Finding("log", False, str(log.path), refusal.message, refusal.advice)]
         return findings
+
+
+def _signed(plan: Plan, digest: str) -> Finding:
+    difference = plan.signature.difference(Signature.read(digest))
+    if not difference:
+        return Finding("signature", True, plan.migration, f"The plan is the one that was signed, {digest}.")
+    advice = "Read and sign the new plan (playbook zdm.landscape.plan)."
+    return Finding("signature", False, plan.migration, difference, advice)
 
 
 class Signals:

@@ -21,7 +21,8 @@ from typing import Any
 
 from ansible.module_utils.common.parameters import remove_values
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, Owner
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
 
 
 def log_file(folder: str, migration: str) -> Path:

@@ -12,23 +12,17 @@ takes it.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
-    Conflict,
-    OutcomeUnknown,
-    Refused,
-    Superseded,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, Journal, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import Decision, decide
 
 _ATTEMPTS = 10
-"""Compare-and-sets that lose in a row, or have no answer, before a claim counts as one that can't be written."""
+"""Compare-and-sets that lose in a row before a claim counts as one that can't be written."""
 
 
 def holder_of(document: Document | None) -> str:
@@ -91,10 +85,7 @@ class Claims:
     def leave(self) -> None:
         """A run that does not get the migration gives back what it wrote itself, if nobody has written it since."""
         for name, revision in self._written.items():
-            try:
-                self._write(name, "", revision)
-            except Conflict:
-                continue
+            self._write(name, "", revision)
         self._written.clear()
 
     def give_back(self) -> None:
@@ -104,11 +95,7 @@ class Claims:
             for _attempt in range(_ATTEMPTS):
                 if holder_of(found) != self._journal.key or _epoch(found) > self._epoch:
                     break
-                try:
-                    self._write(document.name, "", found.revision if found else None)
-                    break
-                except Conflict:
-                    found = self._store.get(CLAIMS, document.name)
+                found = self._write(document.name, "", found.revision if found else None).found
             else:
                 raise _contested(document.name)
         self._written.clear()
@@ -135,36 +122,15 @@ class Claims:
                 )
             if found and holder and _epoch(found) == self._epoch and self._written.get(name) == found.revision:
                 return
-            try:
-                self._written[name] = self._write(name, self._journal.key, found.revision if found else None).revision
+            written = self._write(name, self._journal.key, found.revision if found else None).ours
+            if written:
+                self._written[name] = written.revision
                 return
-            except Conflict:
-                continue
         raise _contested(name)
 
-    def _write(self, name: str, holder: str, revision: str | None) -> Document:
-        """One compare-and-set; without an answer it is settled by the same intent on the same revision.
-
-        :raises Conflict: somebody else's write was decided first.
-        """
-        body: dict[str, Any] = {"format": FORMAT, "migration": holder, "epoch": self._epoch}
-        ids = set[str]()
-        for _attempt in range(_ATTEMPTS):
-            write = uuid.uuid4().hex
-            ids.add(write)
-            try:
-                return self._store.put(CLAIMS, name, {**body, "write": write}, revision)
-            except OutcomeUnknown:
-                continue
-            except Conflict:
-                current = self._store.get(CLAIMS, name)
-                if current and current.body.get("write") in ids:
-                    return current
-                raise
-        raise OutcomeUnknown(
-            f"Whether claims/{name} was written is not known.",
-            "Check the config store, then run the same command again.",
-        )
+    def _write(self, name: str, holder: str, revision: str | None) -> Decision:
+        body = {"format": FORMAT, "migration": holder, "epoch": self._epoch}
+        return decide(self._store, CLAIMS, name, body, revision)
 
 
 def _names(parties: Parties) -> list[str]:

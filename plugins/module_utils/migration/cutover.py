@@ -15,7 +15,7 @@
 6   W becomes C, before the first far block              journal                  C: goes on at 7
 7   close: far deadlines                                 routers
 8   drain again                                          journal: the evidence
-9   barrier                                              participants
+9   barrier; its fences are looked at once more          participants
 10  COMMIT: C becomes K, canonical = to                  journal                  K: goes on at 11
 11  mapping documents                                    store
 12  turn                                                 participants
@@ -43,16 +43,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Superseded,
+    Unreachable,
     ZdmError,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import journal as phases
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import (
-    write_documents,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import begins_again
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import write_documents
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.window import Outcome, Window
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
@@ -66,6 +66,7 @@ class Cutover(Window):
 
     # ------------------------------------------------------------------------------------- what a person asks for
 
+    @begins_again
     def switch(self, to: Tenant, preflight: Callable[[], int], *, force: bool = False) -> Outcome:
         """Make *to* the live tenant: finish or undo what an earlier run left, then open at most one window.
 
@@ -73,18 +74,23 @@ class Cutover(Window):
             window in ms.
         :param force: take over a run that is alive.
         :raises Superseded: another controller took over; nothing more was touched.
-        :raises ZdmError: ``details["undone"]`` tells that all is as before; otherwise the same command goes on later.
+        :raises ZdmError: ``details["undone"]`` tells that all is as before, ``details["unknown"]`` names a document of
+            which nobody knows whether it was written; in either case the same command goes on later.
         """
         self.journal.read()
-        while not (self.journal.phase == phases.IDLE and self.journal.canonical == to.id):
+        while (found := (self.journal.phase, self.journal.canonical)) != (phases.IDLE, to.id):
             opens = self.journal.phase == phases.IDLE
             if opens:
                 self.predicted_window_ms = preflight()
+                self.journal.read()  # The preflight may have applied the log, under an epoch of its own.
+                if (self.journal.phase, self.journal.canonical) != found:
+                    continue
             self._drive(to, force)
             if opens:
                 break
         return self._report()
 
+    @begins_again
     def abort(self, *, force: bool = False, of_epoch: int = 0) -> Outcome:
         """Undo an open window; a committed one is finished instead. At I nothing is done. With *of_epoch* only that
         epoch's.
@@ -99,9 +105,6 @@ class Cutover(Window):
     def _drive(self, to: Tenant | None, force: bool, of_epoch: int = 0) -> None:
         """Take over (steps 0 to 3), then do the one legal next thing of the phase that was found."""
         found = self.journal.phase
-        self.outcome.changed = True
-        if found != phases.IDLE:
-            self.outcome.recovered.append(found)
         self._list_parties()
         self.claims.take(self.parties)  # 0
         self._owned = False
@@ -110,6 +113,9 @@ class Cutover(Window):
             self.journal.take_over(
                 open_window=found == phases.IDLE, move_from=live.id, move_to=goal.id, force=force, of_epoch=of_epoch
             )  # 1
+        self.outcome.changed = True
+        if found != phases.IDLE:
+            self.outcome.recovered.append(found)
         with (
             self.journal.heartbeat(),
             ThreadPoolExecutor(max(1, len(self.participants)), "zdm-participant") as self._pool,
@@ -127,9 +133,8 @@ class Cutover(Window):
         if phase in (phases.WINDOW, phases.CLOSED):
             try:
                 self._take_over_systems()
-                if not wanted:
-                    return self._undo()
-                self._run((*(self._OPEN if phase == phases.WINDOW else ()), *self._SWITCH))
+                if wanted:
+                    self._run((*(self._OPEN if phase == phases.WINDOW else ()), *self._SWITCH))
             except Superseded:
                 raise
             except ZdmError as error:
@@ -138,7 +143,7 @@ class Cutover(Window):
                 return self._undo_because(
                     ZdmError(f"Unexpected {type(error).__name__}: {error}.", "Report this as a bug.")
                 )
-            return self._finish(self._FINISH)
+            return self._finish(self._FINISH) if wanted else self._undo_because()
         self._take_over_systems()
         if phase in (phases.UNDOING, phases.UNDONE):
             return self._finish(self._UNDO if phase == phases.UNDOING else self._REDO_UNDONE)
@@ -151,39 +156,44 @@ class Cutover(Window):
         self._owned = True
         self.fleet.take_over(self.journal.key, self.journal.epoch)  # 3
 
-    def _undo_because(self, error: ZdmError) -> None:
-        """Undo, then raise *error* with what became of the window."""
+    def _undo_because(self, error: ZdmError | None = None) -> None:
+        """Undo; then raise *error*, if there is one, with what became of the window."""
         self._lease.stop()
         try:
             self._undo()
+        except Superseded:
+            raise
         except ZdmError as obstacle:
-            if self.journal.phase == phases.WINDOW:
-                held = f"Nothing was fenced; the blocks end by themselves within {self.policy.lease_ms} ms"
-            else:
-                held = f"The undo did not finish, the tenants stay held ({phases.PHASES[self.journal.phase]})"
-            raise type(error)(
-                error.message,
-                f"{held}: {obstacle.message} Run the same command again when that is mended.",
-                **{**error.details, "undone": False, "phase": self.journal.phase},
+            told, why = error or obstacle, f": {obstacle.message}" if error else "."
+            raise type(told)(
+                told.message,
+                f"{self._held()}{why} Run the same command again when that is mended.",
+                **{**told.details, **_unknown(obstacle), "undone": False, "phase": self.journal.phase},
             ) from obstacle
-        if self.journal.canonical != self.journal.body["from"]:
-            return  # The commit had happened; it was finished.
+        if error is None or self.journal.canonical != self.journal.body["from"]:
+            return  # Nothing went wrong; or the commit had happened, and it was finished.
+        if _unknown(error).get("unknown") == self.journal.path:  # Since the undo began, that write can't land any more.
+            message = f"{self.journal.path} could not be written: {self.store.describe()} gave no answer."
+            error = Unreachable(message, "Check the config store, then run the same command again.")
         raise type(error)(
             error.message,
             f"{error.advice} The window was undone: all is as before.".strip(),
             **{**error.details, "undone": True},
         ) from error
 
+    def _held(self) -> str:
+        """What a window has come to whose undo met an obstacle."""
+        if self.journal.phase == phases.WINDOW:
+            return f"Nothing was fenced; the blocks end by themselves within {self.policy.lease_ms} ms"
+        return f"The undo did not finish, the tenants stay held ({self.journal.may_be})"
+
     def _undo(self) -> None:
         """U1, then U2 to U6; when it finds that the commit happened after all, it finishes instead."""
-        self._patiently(self.journal.reread_own)
-        if self.journal.phase == phases.COMMITTED:
-            return self._finish(self._FINISH)
-        phase = self.journal.phase
-        if phase == phases.WINDOW:
+        if self.journal.phase == phases.WINDOW:
             self.fleet.states()  # One that does not answer: stay in W, where the leases end by themselves.
-        self._patiently(lambda: self.journal.advance(phase, phases.UNDOING, undo_from=phase, **self._accounts()))  # U1
-        return self._finish(self._UNDO)
+        # Nothing is read before: a commit without an answer could land after the read. U1 is written over it.
+        begun = self._patiently(lambda: self.journal.begin_undo(**self._accounts()))  # U1
+        return self._finish(self._UNDO if begun else self._FINISH)
 
     def _finish(self, steps: Sequence[Step]) -> None:
         """Steps that can only go one way: a system that does not answer is asked again for a while."""
@@ -221,6 +231,9 @@ class Cutover(Window):
         self._fingerprints = {
             participant.name: value for participant, value in zip(self.participants, prints, strict=True)
         }
+
+    def _step_confirm(self) -> None:  # 9, as late as can be: a fence that was switched off since loses late writes
+        self._each(lambda participant: participant.confirm(self.move))
 
     def _step_commit(self) -> None:  # 10
         self._within_budget()
@@ -275,7 +288,7 @@ class Cutover(Window):
 
     # What a run does from a phase, in this order.
     _OPEN: ClassVar[Steps] = (_step_block, _step_drain, _step_prelude, _step_journal_closed)
-    _SWITCH: ClassVar[Steps] = (_step_close, _step_drain_again, _step_barrier, _step_commit)
+    _SWITCH: ClassVar[Steps] = (_step_close, _step_drain_again, _step_barrier, _step_confirm, _step_commit)
     _FINISH: ClassVar[Steps] = (
         _step_documents,
         _step_turn,
@@ -293,3 +306,8 @@ class Cutover(Window):
         _step_journal_undone_idle,
     )
     _REDO_UNDONE: ClassVar[Steps] = (_step_map_back, _step_release, _step_journal_undone_idle)
+
+
+def _unknown(error: ZdmError) -> dict[str, Any]:
+    """The document of which *error* says that nobody knows whether it was written."""
+    return {key: value for key, value in error.details.items() if key == "unknown"}

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal, begins_again
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import between_chunks, between_windows
@@ -47,6 +47,7 @@ def is_finalized(store: Store, journal: Journal) -> bool:
     return bool(journal.body.get("finalized_at_ms")) and not claims_of(store, journal)
 
 
+@begins_again
 def finalize(
     store: Store,
     journal: Journal,

@@ -16,10 +16,16 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict
 from types import TracebackType
 from typing import NoReturn
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
+    Refused,
+    Superseded,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
     CLOSED,
@@ -29,6 +35,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     UNDOING,
     UNDONE,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
 
 GIVE_UP_S = 60.0
 """No attempt begins later than this after the parent's death; then all is left as it is, for the operator's command."""
@@ -92,11 +99,14 @@ def recover(build: Callable[[], AbstractContextManager[Cutover]], epoch: int, gi
     :param build: opens a cutover of the dead run's options; called for every attempt.
     """
     deadline = time.monotonic() + give_up_s
+    unsure = False
     while time.monotonic() < deadline:
         mine = epoch
         try:
             with build() as cutover:
                 journal = cutover.journal.read()
+                if unsure and journal.body.get("owner") == asdict(Owner.here()):
+                    epoch = mine = journal.body["epoch"]  # The take over of an attempt before has landed.
                 if journal.body.get("epoch") != epoch or journal.phase not in _HELD:
                     return
                 journal.ended_by = _by_guardian
@@ -107,8 +117,8 @@ def recover(build: Callable[[], AbstractContextManager[Cutover]], epoch: int, gi
                     mine = journal.epoch or epoch
         except Superseded:
             return
-        except Exception:  # Whatever it was, nobody else would try again.
-            epoch = mine
+        except Exception as error:  # Whatever it was, nobody else would try again.
+            epoch, unsure = mine, unsure or isinstance(error, OutcomeUnknown)
             time.sleep(_PAUSE_S)
 
 

@@ -4,32 +4,32 @@
 """The journal: the one document that decides what is true of a migration (cutover protocol, rules 5 and 8).
 
 Phases: I idle, W window, C closed, U undoing, V undone, K committed, R released. Every change is a compare-and-set
-under the controller's epoch; when it fails, somebody else took over and this controller must touch nothing any more.
+under the controller's epoch. One without an answer is settled by writing (:mod:`settle`), and what was written first
+decides: by its id in the take over, by its epoch after it. Under another epoch somebody else took over, and this
+controller must touch nothing any more; under the own one it is a late write of this controller's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
-import socket
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
-    Conflict,
     OutcomeUnknown,
     Refused,
     Superseded,
-    Unreachable,
     ZdmError,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import migration_key
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, WRITE_ID, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import Decision, decide
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 FORMAT = 1
@@ -52,41 +52,28 @@ FINISHED, UNDONE_ALL, NOT_FINISHED = "finished", "undone", "not finished"
 """Outcomes of a run that a guardian or a signal has ended."""
 
 _KEPT_WINDOWS = 20
+_TAKE_OVERS = 10
+"""Take overs in a row that are beaten before a run gives up."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Which process drives the migration."""
-
-    host: str
-    pid: int
-    pid_start: str
-    user: str
-
-    @classmethod
-    def here(cls) -> Owner:
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
-            user = str(os.getuid())
-        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()), user)
-
-    def is_dead(self) -> bool:
-        """True only when it is certain: a process of this host that does not exist any more."""
-        return self.host == socket.gethostname() and _process_start(self.pid) != self.pid_start
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}, process {self.pid}"
+class Beaten(Superseded):
+    """The journal is not any more as it was read when the run chose what to do. Nothing was taken over."""
 
 
-def _process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot; empty when it is gone or a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
+def begins_again(run: Callable[P, T]) -> Callable[P, T]:
+    """*run* reads the journal, chooses and takes over; when it is beaten it does so again from the beginning."""
+
+    @wraps(run)
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _attempt in range(_TAKE_OVERS - 1):
+            with contextlib.suppress(Beaten):
+                return run(*args, **kwargs)
+        return run(*args, **kwargs)
+
+    return again
 
 
 class Journal:
@@ -106,6 +93,8 @@ class Journal:
         self._document: Document | None = None
         self._lock = threading.RLock()
         self._written_at = 0.0
+        self._under_way = set[str]()
+        """Phases of writes on the known revision that nobody has decided."""
         self.lost: Superseded | None = None
         self.write_ms: list[float] = []
         """How long each write took, in milliseconds: what a window's writes will take."""
@@ -120,8 +109,17 @@ class Journal:
         return self._document.body if self._document else {}
 
     @property
+    def path(self) -> str:
+        return f"{MIGRATIONS}/{self.key}"
+
+    @property
     def phase(self) -> str:
         return str(self.body.get("phase", IDLE))
+
+    @property
+    def may_be(self) -> str:
+        """The name of the phase; of several, while nobody has decided writes that had no answer."""
+        return " or ".join(name for phase, name in PHASES.items() if phase in {self.phase, *self._under_way})
 
     @property
     def canonical(self) -> str:
@@ -174,17 +172,21 @@ class Journal:
         :param of_epoch: take over this epoch's run and no other.
         :raises Refused: another controller is alive (rule 14), or a window is to be opened after the end of the way
             back.
+        :raises Beaten: the journal was read in another epoch or phase, or the run that is taken over wrote once more.
         :raises Superseded: somebody else was faster.
+        :raises OutcomeUnknown: no answer said whether it was taken over.
         """
+        chosen = self._standing
         self.read()
         self._refuse_live_owner(force)
+        if of_epoch and self.body.get("epoch") != of_epoch:
+            message = f"The journal {self.key} is at epoch {self.body.get('epoch')}, not {of_epoch}."
+            raise Superseded(message, "Another controller took over.")
+        if self._standing != chosen:
+            raise self._changed(Beaten)
         if open_window:
             self.expect_way_back()
         body = dict(self.body) or self._new()
-        if of_epoch and body["epoch"] != of_epoch:
-            raise Superseded(
-                f"The journal {self.key} is at epoch {body['epoch']}, not {of_epoch}.", "Another controller took over."
-            )
         end = self.end
         body.update(epoch=int(body["epoch"]) + 1, owner=asdict(Owner.here()))
         if body["phase"] == IDLE:
@@ -193,7 +195,13 @@ class Journal:
                 body.update(phase=WINDOW, drained_epoch=0, aliases=[], accounts=[])
             elif end:  # what comes between two windows leaves how the last one ended for the next one to tell
                 body["ended_by"] = {**end, "epoch": body["epoch"]}
-        self._put(body)
+        decision = self._write(body)
+        if not decision.ours:
+            # The number alone proves nothing: another run may have written it. Its predecessor's means that the run
+            # which is taken over has written late.
+            if decision.found and self._document and decision.found.body.get("epoch") == self.body["epoch"]:
+                raise self._changed(Beaten)
+            raise self._changed()
         self.epoch = body["epoch"]
         if self.taken_over:
             self.taken_over(self.epoch)
@@ -202,29 +210,44 @@ class Journal:
         """Change the phase from *before* to *after* in one compare-and-set.
 
         :raises Superseded: the document is not this controller's any more; nothing was written.
+        :raises OutcomeUnknown: no answer said whether it was written.
         """
         with self._lock:
             self._expect_own()
-            if self.phase != before:
+            while self.phase == before:
+                self._write_own({"phase": after, **changes})
+            if self.phase != after:
                 raise Superseded(
                     f"The journal {self.key} is in phase {self.phase}, not {before}.", "Run the command again."
                 )
-            self._put({**self.body, "phase": after, **changes})
 
-    def note(self, **changes: Any) -> None:
-        """Write facts without a change of phase; also the heartbeat."""
-        with self._lock:
-            self._expect_own()
-            self._put({**self.body, **changes})
+    def begin_undo(self, **changes: Any) -> bool:
+        """U1: W or C becomes U, and a commit without an answer can't land any more. False when it has landed: then
+        nothing may be undone.
 
-    def reread_own(self) -> None:
-        """Read again and make sure that the epoch is still this controller's.
-
-        :raises Superseded: it is not.
+        :raises Superseded: the document is not this controller's any more; nothing was written.
+        :raises OutcomeUnknown: no answer said which of the two was written: nothing may be undone or finished.
         """
         with self._lock:
-            self.read()
             self._expect_own()
+            while self.phase in (WINDOW, CLOSED):
+                self._write_own({"phase": UNDOING, "undo_from": self.phase, **changes})
+            return self.phase == UNDOING
+
+    def note(self, **changes: Any) -> None:
+        """Write facts without a change of phase."""
+        with self._lock:
+            self._expect_own()
+            while not self._write_own(changes):
+                pass
+
+    def beat(self) -> None:
+        """One heartbeat. Without an answer it is not sent again: the next write accepts the revision that it may have
+        made.
+        """
+        with self._lock:
+            self._expect_own()
+            self._write_own({}, patience_ms=0)
 
     def release_owner(self) -> None:
         """Say that no process drives the migration now, so that the next one need not wait."""
@@ -268,7 +291,7 @@ class Journal:
                 if (time.monotonic() - self._written_at) * 1000 < HEARTBEAT_MS:
                     continue
                 try:
-                    self.note()
+                    self.beat()
                 except Superseded as error:
                     self.lost = error
                     return
@@ -302,37 +325,46 @@ class Journal:
             message = f"The journal {self.key} is at epoch {self.body.get('epoch')}, this controller's is {self.epoch}."
             raise Superseded(message, "Another controller took over.")
 
-    def _put(self, body: dict[str, Any]) -> None:
+    def _write_own(self, changes: dict[str, Any], patience_ms: int | None = None) -> bool:
+        """Write under the own epoch. False when another write of this controller was there first, such as a heartbeat
+        without an answer: the document is as that one has left it.
+        """
+        decision = self._write({**self.body, **changes}, patience_ms)
+        if decision.ours:
+            return True
+        found = decision.found.body if decision.found else {}
+        # An edit by hand keeps the id of the write that it edits: nobody knows what its author wants.
+        if found.get("epoch") != self.epoch or found.get(WRITE_ID) == self.body.get(WRITE_ID):
+            raise self._changed()
+        self._document = decision.found
+        return False
+
+    def _write(self, body: dict[str, Any], patience_ms: int | None = None) -> Decision:
         body = {**body, "heartbeat_ms": int(time.time() * 1000)}
-        previous = self._document
+        revision = self._document.revision if self._document else None
         begin = time.monotonic()
         try:
-            self._document = self.store.put(MIGRATIONS, self.key, body, previous.revision if previous else None)
-        except Conflict as error:
-            raise Superseded(
-                f"The journal {self.key} was changed by somebody else.",
-                "Look at `zdm.landscape.status`, then run the command again.",
-            ) from error
-        except OutcomeUnknown:
-            self._settle(previous, body)
-        self._written_at = time.monotonic()
-        self.write_ms.append((self._written_at - begin) * 1000)
+            decision = decide(self.store, MIGRATIONS, self.key, body, revision, patience_ms)
+        except OutcomeUnknown as error:
+            self._under_way.add(body["phase"])
+            message = f"{error.message.removesuffix('.')}: it is {self.may_be}."
+            raise OutcomeUnknown(message, error.advice, **error.details) from error
+        self._under_way.clear()
+        if decision.ours:
+            self._document = decision.ours
+            self._written_at = time.monotonic()
+            self.write_ms.append((self._written_at - begin) * 1000)
+        return decision
 
-    def _settle(self, previous: Document | None, intended: dict[str, Any]) -> None:
-        """After an unknown outcome the document itself says whether the write happened (step 10)."""
-        current = self.store.get(MIGRATIONS, self.key)
-        if current and current.body == intended:
-            self._document = current
-        elif (current.revision if current else None) == (previous.revision if previous else None):
-            raise Unreachable(
-                f"The journal {self.key} could not be written.",
-                "Check the config store, then run the same command again.",
-            )
-        else:
-            raise Superseded(
-                f"The journal {self.key} was changed by somebody else.",
-                "Look at `zdm.landscape.status`, then run the command again.",
-            )
+    def _changed(self, kind: type[Superseded] = Superseded) -> Superseded:
+        return kind(
+            f"The journal {self.key} was changed by somebody else.",
+            "Look at `zdm.landscape.status`, then run the command again.",
+        )
+
+    @property
+    def _standing(self) -> tuple[int, str]:
+        return int(self.body.get("epoch", 0)), self.phase
 
     def _refuse_live_owner(self, force: bool) -> None:
         if force or not self.body.get("owner"):

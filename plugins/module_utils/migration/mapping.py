@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Superseded
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, Journal, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED, Document, Store
+from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import decide
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 
@@ -50,7 +51,7 @@ def resolve(store: Store, source: str, target: str) -> Parties:
     valid_name(target, "migrate_db_to_tenant")
     if source == target:
         raise InputError(f"Source and target are both {source}.", "Give two different tenants.")
-    found = {document.name: document for document in store.list(ONBOARDED)}
+    found = {document.name: document for document in store.list(ONBOARDED) if not document.emptied}
     tenants = []
     for role, subdomain in (("migrate_db_from_tenant", source), ("migrate_db_to_tenant", target)):
         if subdomain not in found:
@@ -123,18 +124,16 @@ def write_documents(store: Store, journal: Journal, parties: Parties, canonical:
     for tenant in parties.all:
         for _attempt in range(10):
             document = store.get(ONBOARDED, tenant.subdomain)
-            if document is None:
+            if document is None or document.emptied:
                 break  # Offboarded in the meantime: there is no account to lead anywhere.
             check_format(document)
             body = mapped(document.body, journal, None if tenant == canonical else canonical)
             if body == document.body:
                 break
-            try:
-                store.put(ONBOARDED, tenant.subdomain, body, document.revision)
-            except Conflict:
-                continue  # Somebody changed another field: read it again, keep their change.
-            written.append(tenant.subdomain)
-            break
+            if decide(store, ONBOARDED, tenant.subdomain, body, document.revision).ours:
+                written.append(tenant.subdomain)
+                break
+            # Somebody changed another field: it is read again, and their change stays.
         else:
             raise Refused(
                 f"onboarded-tenants/{tenant.subdomain} is changed all the time.",

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     IGNORE,
     Inspection,
@@ -31,7 +31,7 @@ _PARTICIPANT_ROUNDS = 60
 """What prelude, barrier and turn cost whatever the rows, in small transactions: measured with one to four participants,
 idle and busy.
 """
-_SAMPLES = 20
+_SAMPLES, _ROUTER_SAMPLES = 20, 5
 _UNKNOWN_WRITE_MS = 5.0
 
 
@@ -65,10 +65,13 @@ class Plan:
         )
 
     @property
+    def signature(self) -> Signature:
+        return Signature.of(self.migration, self.inspections)
+
+    @property
     def digest(self) -> str:
         """Of the schemas and the strategies: what a DBA signed is what runs, or it is refused."""
-        parts = [f"{inspection.participant}:{inspection.digest}" for inspection in self.inspections]
-        return hashlib.sha256("\n".join([self.migration, *sorted(parts)]).encode()).hexdigest()[:16]
+        return str(self.signature)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -88,31 +91,49 @@ class Plan:
         )
 
 
-def make_plan(journal: Journal, parties: Parties, participants: Sequence[Participant], fleet: Fleet) -> Plan:
+def make_plan(
+    journal: Journal, parties: Parties, participants: Sequence[Participant], fleet: Fleet, signed: str = ""
+) -> Plan:
     """Inspect every participant and measure routers and store. Changes nothing.
 
+    :param signed: digest of the plan that was signed: its strategies are kept while the schemas are those of it.
     :raises Unreachable: a participant or router does not answer.
     """
-    inspections = tuple(
-        participant.inspect(journal.key, parties.source.id, parties.target.id) for participant in participants
-    )
+    signature = Signature.read(signed)
+    strategies = signature.by_participant([participant.name for participant in participants])
+    inspections = _inspect(journal, parties, participants, strategies)
+    if strategies and Signature.of(journal.key, inspections).structure != signature.structure:
+        # signed for other schemas: these get the plan that is theirs, as whoever has to sign it will see it
+        inspections = _inspect(journal, parties, participants, {})
     fleet.states()  # The first round pays for the connections.
-    begin = time.monotonic()
-    fleet.in_flight(parties.ids)
-    router_ms = (time.monotonic() - begin) * 1000
+    router_ms = _median_ms(lambda: fleet.in_flight(parties.ids), _ROUTER_SAMPLES)
     store_ms = float(journal.body.get("write_ms") or _UNKNOWN_WRITE_MS)
     return Plan(journal.key, inspections, router_ms, store_ms, len(parties.all), _measure_together(participants))
 
 
+def _inspect(
+    journal: Journal, parties: Parties, participants: Sequence[Participant], signed: Mapping[str, str]
+) -> tuple[Inspection, ...]:
+    return tuple(
+        participant.inspect(journal.key, parties.source.id, parties.target.id, signed.get(participant.name, ""))
+        for participant in participants
+    )
+
+
+def _median_ms(action: Callable[[], object], samples: int) -> float:
+    """Milliseconds of *action*: the median, as other work on the hosts disturbs single ones."""
+    times = []
+    for _sample in range(samples):
+        begin = time.monotonic()
+        action()
+        times.append((time.monotonic() - begin) * 1000)
+    return statistics.median(times)
+
+
 def _measure_together(participants: Sequence[Participant]) -> float:
     """Milliseconds of one small transaction in all participants at once: they share this process, and maybe a host."""
-    times = []
     with ThreadPoolExecutor(max(1, len(participants))) as pool:
-        for _sample in range(_SAMPLES):
-            begin = time.monotonic()
-            wait([pool.submit(participant.round_trip) for participant in participants])
-            times.append((time.monotonic() - begin) * 1000)
-    return statistics.mean(times)
+        return _median_ms(lambda: wait([pool.submit(participant.round_trip) for participant in participants]), _SAMPLES)
 
 
 def _database_text(inspection: Inspection) -> str:
@@ -129,9 +150,11 @@ def _database_text(inspection: Inspection) -> str:
         for table in inspection.tables
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
+    version = f"{inspection.kind} {inspection.version}".rstrip()
     lines = [
-        f"{inspection.participant} ({inspection.kind} {inspection.version}): stage {inspection.stage_ms / 1000:.1f} s,"
-        f" window {inspection.window_ms} ms"
+        f"{inspection.participant} ({version}): stage {inspection.stage_ms / 1000:.1f} s, window"
+        f" {inspection.window_ms} ms",
+        *_bystanders(inspection),
     ]
     lines += [
         "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
@@ -139,3 +162,15 @@ def _database_text(inspection: Inspection) -> str:
     ]
     lines += [f"  REFUSED {refusal.object}: {refusal.reason} {refusal.advice}" for refusal in inspection.refusals]
     return "\n".join(lines)
+
+
+def _bystanders(inspection: Inspection) -> Iterator[str]:
+    """What other tenants feel of the window."""
+    if inspection.bystander_ms:
+        yield f"  other tenants: writes wait up to {inspection.bystander_ms} ms"
+    shared = [f"{table.table} ({', '.join(table.shared_keys)})" for table in inspection.tables if table.shared_keys]
+    if shared:
+        yield (
+            "  other tenants: a write of a value that moves waits for the move, up to"
+            f" {inspection.window_ms} ms: {', '.join(shared)}"
+        )

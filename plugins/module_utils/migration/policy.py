@@ -14,7 +14,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.base import H
 @dataclass(frozen=True)
 class Policy:
     """What a window may cost, in milliseconds, what happens to requests in it (``hold`` or ``reject``), how fast a
-    stage may be, and how long the way back is planned to stay open after the switch."""
+    stage may be, how long the way back is planned to stay open after the switch, and how old the last comparison of all
+    copies with their originals may be when a window opens."""
 
     window_budget_ms: int = 20_000
     drain_timeout_ms: int = 2_000
@@ -22,3 +23,4 @@ class Policy:
     mode: str = HOLD
     throttle: Limits = field(default_factory=Limits)
     transition_ms: int = 28 * 86_400_000
+    verified_within_ms: int = 86_400_000

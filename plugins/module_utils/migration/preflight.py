@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import holder_of
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan, make_plan
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED, Participant
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant, Status
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import RouterState
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED, Store
@@ -45,6 +46,9 @@ class Preflight:
 
     :param live: the tenant whose id is live and stays so until the commit.
     :param health: asks the health endpoints.
+    :param verified_within_ms: how old (milliseconds) the last comparison of a participant's twins may be.
+    :param unverified: why a window may be opened although the twins were not compared for long; empty: it may not.
+    :param signed: digest of the plan that was signed, see :func:`make_plan`.
     """
 
     def __init__(
@@ -56,7 +60,10 @@ class Preflight:
         parties: Parties,
         live: Tenant,
         window_budget_ms: int,
+        verified_within_ms: int,
         health: Health,
+        unverified: str = "",
+        signed: str = "",
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -65,7 +72,10 @@ class Preflight:
         self.parties = parties
         self.live = live
         self.window_budget_ms = window_budget_ms
+        self.verified_within_ms = verified_within_ms
         self.health = health
+        self.unverified = unverified
+        self.signed = signed
         self.plan: Plan | None = None
 
     def run(self, *, for_window: bool) -> list[Finding]:
@@ -74,14 +84,14 @@ class Preflight:
         """
         findings = [*self._mapping(), *self._claims(), *self._routers(), *self.health()]
         try:
-            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet)
+            self.plan = make_plan(self.journal, self.parties, self.participants, self.fleet, self.signed)
         except ZdmError as error:
             return [*findings, Finding("participants", False, "plan", error.message, error.advice)]
         findings += [
             Finding("tables", False, refusal.object, refusal.reason, refusal.advice) for refusal in self.plan.refusals
         ]
         if for_window:
-            findings += [*self._staged(), *self._drift()]
+            findings += self._staged()
         return [*findings, self._budget(self.plan)]
 
     def _mapping(self) -> Iterator[Finding]:
@@ -219,11 +229,11 @@ class Preflight:
             except ZdmError as error:
                 yield Finding("stage", False, participant.name, error.message, error.advice)
                 continue
-            ready = status.state == STAGED and status.live_id == self.live.id and not status.problems
+            ready = status.ready and status.live_id == self.live.id and not status.problems
             message = (
                 f"{participant.name} is {status.state}"
                 + (f", {status.live_id} live" if status.live_id else "")
-                + f". {' '.join(status.problems)}"
+                + f". {' '.join((*status.problems, *status.unready))}"
             )
             yield Finding(
                 "stage",
@@ -232,17 +242,28 @@ class Preflight:
                 message.strip(),
                 "" if ready else "Run the playbook zdm.landscape.stage.",
             )
+            if ready:
+                yield self._compared(status)
 
-    def _drift(self) -> Iterator[Finding]:
-        staged, now = self.journal.body.get("plan_digest", ""), self.plan.digest if self.plan else ""
-        same = staged == now
-        message = f"The plan's digest is {now}, staged was {staged or 'nothing'}."
-        advice = "" if same else "A schema or a strategy changed since the stage: abort, plan and stage again."
-        yield Finding("drift", same, self.journal.key, message, advice)
+    def _compared(self, status: Status) -> Finding:
+        """Twins that nobody has compared for long may differ without anything that their triggers could tell."""
+        within_ms = self.verified_within_ms
+        recent = status.compared_within(within_ms // 1000)
+        message = f"{status.participant} was compared as a whole within {format_ms(within_ms)}."
+        if not recent:
+            ago = f"{status.compared_s} s ago" if status.compared_s is not None else "never"
+            message = f"{status.participant} was compared as a whole {ago}; {format_ms(within_ms)} are allowed."
+        advice = (
+            "Run the playbook zdm.landscape.stage, which compares while the tenant is served; if that can't be waited"
+            " for, pass -e unverified='<reason>'."
+        )
+        passes = recent or bool(self.unverified)
+        return Finding("verified", passes, status.participant, message, "" if passes else advice)
 
     def _budget(self, plan: Plan) -> Finding:
-        fits = plan.predicted_window_ms <= self.window_budget_ms
-        message = f"The predicted window is {plan.predicted_window_ms} ms, the budget {self.window_budget_ms} ms."
+        budget_ms = self.window_budget_ms
+        fits = plan.predicted_window_ms <= budget_ms
+        message = f"The predicted window is {plan.predicted_window_ms} ms, the budget {budget_ms} ms."
         return Finding(
             "budget",
             fits,

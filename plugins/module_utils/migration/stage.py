@@ -16,17 +16,24 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import Claims, claims_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import CLOSED, UNDOING, Journal
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import (
+    CLOSED,
+    UNDOING,
+    Journal,
+    begins_again,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import expect_idle
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    STAGED,
+    CAREFUL,
+    Care,
     Move,
     Participant,
     Progress,
+    Status,
     untold,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
@@ -46,12 +53,16 @@ class Staged:
 
 def is_staged(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> bool:
     """Whether every participant is ready for a window and the journal says so."""
-    states = (
-        participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants
+    return bool(journal.body.get("staged")) and all(
+        status.ready for status in _statuses(journal, parties, participants)
     )
-    return bool(journal.body.get("staged")) and all(state == STAGED for state in states)
 
 
+def _statuses(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> list[Status]:
+    return [participant.status(journal.key, parties.source.id, parties.target.id) for participant in participants]
+
+
+@begins_again
 def stage(
     store: Store,
     journal: Journal,
@@ -60,11 +71,12 @@ def stage(
     preflight: Callable[[], Plan],
     progress: Progress,
     *,
+    care: Care = CAREFUL,
     force: bool = False,
     throttle: Throttle | None = None,
 ) -> Staged:
-    """Stage every participant; a stage that was interrupted goes on where it was. One that is ready gets what was
-    logged since.
+    """Make every participant ready for a window; a stage that was interrupted goes on where it was. Where all are
+    ready, and no comparison is due, what was logged since is applied.
 
     :param preflight: raises to refuse, before anything is touched; returns the plan.
     :param progress: called between two chunks, and while the next one has to wait; what it raises ends the stage.
@@ -73,7 +85,7 @@ def stage(
     journal.read()
     expect_idle(journal)
     journal.expect_way_back()
-    if is_staged(journal, parties, participants):
+    if nothing_to_stage(journal, parties, participants, care):
         return Staged(applied=_follow(journal, parties, participants, progress, force, throttle))
     plan = preflight()
     claims = Claims(store, journal)
@@ -83,11 +95,18 @@ def stage(
         journal.note(plan_digest=plan.digest, staged=False, progress={})
         for participant, inspection in zip(participants, plan.inspections, strict=True):
             participant.take_over(move)
-            rows = participant.stage(move, inspection, between_chunks(journal, participant, progress, throttle))
+            rows = participant.stage(move, inspection, between_chunks(journal, participant, progress, throttle), care)
             progress({"participant": participant.name, "step": "staged", "rows": rows})
             copied[participant.name] = rows
-        journal.note(staged=True, progress={})
+        journal.note(staged=True, staged_at_ms=int(time.time() * 1000), progress={})
     return Staged(copied)
+
+
+def nothing_to_stage(journal: Journal, parties: Parties, participants: Sequence[Participant], care: Care) -> bool:
+    """Whether every participant is ready and no comparison is due."""
+    statuses = _statuses(journal, parties, participants)
+    due = care.repair or not all(status.compared_within(care.compare_after_s) for status in statuses)
+    return not due and bool(journal.body.get("staged")) and all(status.ready for status in statuses)
 
 
 def pending(journal: Journal, parties: Parties, participants: Sequence[Participant]) -> dict[str, int]:
@@ -120,6 +139,7 @@ def _follow(
     )
 
 
+@begins_again
 def catch_up(
     journal: Journal,
     parties: Parties,
@@ -127,10 +147,15 @@ def catch_up(
     progress: Progress = untold,
     force: bool = False,
     throttle: Throttle | None = None,
+    unverified: str = "",
 ) -> dict[str, int]:
     """Apply what is logged of the live id, so that no window has to: after weeks of a transition that is a lot. Keys
     per participant.
+
+    :param unverified: why the next window goes without a recent comparison; kept in the journal.
     """
+    journal.read()
+    expect_idle(journal)
     applied = {}
     with between_windows(journal, parties, force) as move:
         begin = time.monotonic()
@@ -143,10 +168,12 @@ def catch_up(
             if applied[participant.name]:
                 progress({"participant": participant.name, "step": "followed", "rows": applied[participant.name]})
         measured = {"followed": {"keys": sum(applied.values()), "ms": round((time.monotonic() - begin) * 1000)}}
-        journal.note(progress={}, **(measured if any(applied.values()) else {}))
+        why = {"unverified": {"reason": unverified, "at_ms": int(time.time() * 1000)}} if unverified else {}
+        journal.note(progress={}, **(measured if any(applied.values()) else {}), **why)
     return applied
 
 
+@begins_again
 def remove(
     store: Store,
     journal: Journal,
@@ -168,10 +195,8 @@ def remove(
         raise Refused(
             f"{parties.target.subdomain} is live: there is no stage to take back.", "Run zdm.landscape.reverse first."
         )
-    states = [
-        participant.status(journal.key, parties.source.id, parties.target.id).state for participant in participants
-    ]
-    if not claims_of(store, journal) and not journal.body.get("staged") and all(state == ABSENT for state in states):
+    absent = all(status.state == ABSENT for status in _statuses(journal, parties, participants))
+    if not claims_of(store, journal) and not journal.body.get("staged") and absent:
         return False
     claims = Claims(store, journal)
     claims.take(parties)
@@ -218,14 +243,15 @@ def rewrite(
 def between_windows(journal: Journal, parties: Parties, force: bool, claims: Claims | None = None) -> Iterator[Move]:
     """Own the migration while no window is open: its live id stays live. Gives the move to the other one.
 
-    :raises Refused: another run is alive; or, when it was taken over by force, its window is open.
+    :param journal: as it was read when the caller found it idle.
+    :raises Refused: another run is alive.
+    :raises Beaten: the journal is not any more as it was read.
     """
     live = journal.canonical
     retired = parties.target.id if live == parties.source.id else parties.source.id
     with claims.given_back_without_the_migration() if claims else nullcontext():
         journal.take_over(open_window=False, move_from=live, move_to=retired, force=force)
     try:
-        expect_idle(journal)
         with journal.heartbeat():
             if claims:
                 claims.confirm(parties)

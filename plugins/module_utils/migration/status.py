@@ -25,16 +25,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
     UNDONE_ALL,
     WINDOW,
     Journal,
-    Owner,
     check_format,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties, aliases_of
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.owner import Owner
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy import Policy
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.progress import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    MOVED,
     COPY,
+    IN_WINDOW,
     STAGED,
     STAGING,
     Participant,
@@ -196,7 +196,7 @@ def _documents(store: Store, journal: Journal, parties: Parties, live: Tenant) -
     for tenant in parties.all:
         document = documents.get(tenant.subdomain)
         expected = None if tenant == live else live.subdomain
-        if document and document.body.get("mapToTenant") != expected:
+        if document and not document.emptied and document.body.get("mapToTenant") != expected:
             problems.append(
                 f"{document.path} leads to {document.body.get('mapToTenant') or 'itself'}, expected"
                 f" {expected or 'itself'}."
@@ -225,7 +225,7 @@ def _router(state: RouterState, journal: Journal, parties: Parties) -> list[str]
 
 
 def _participant(status: Status, journal: Journal) -> list[str]:
-    problems = [f"{status.participant}: {problem}" for problem in status.problems]
+    problems = [f"{status.participant}: {problem}" for problem in (*status.problems, *status.unready)]
     if journal.body.get("finalizing"):
         return []
     expected = STAGED if journal.body.get("staged") else None
@@ -233,13 +233,13 @@ def _participant(status: Status, journal: Journal) -> list[str]:
         problems.append(f"{status.participant} is {status.state}, expected {expected}.")
     if status.state == STAGED and status.live_id != journal.canonical:
         problems.append(f"{status.participant} holds {status.live_id} to be live, the journal {journal.canonical}.")
-    if status.state == MOVED:
+    if status.state in IN_WINDOW:
         problems.append(f"{status.participant} refuses writes of both ids until the window is finished or undone.")
     return problems
 
 
 def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> None:
-    command = _command(journal, parties)
+    command = _command(journal, parties, status.participants)
     epoch = f"epoch {status.epoch}"
     if status.running:
         doing = "Staging" if status.progress.get("step") == COPY else "Deleting"
@@ -277,6 +277,7 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         command = "zdm.landscape.finalize"
     elif status.problems:
         status.verdict = f"{status.live.subdomain} is live; some artefacts disagree ({epoch})."
+        status.verdict += _closed_words(status, journal, parties) if command == "zdm.landscape.stage" else ""
     elif status.live == parties.target:
         status.verdict = (
             f"In transition: {status.live.subdomain} is live, both credentials work."
@@ -296,6 +297,12 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
     )
     status.next_command = f"ansible-playbook {command} {arguments}{confirm}" if command else ""
+
+
+def _closed_words(status: MigrationStatus, journal: Journal, parties: Parties) -> str:
+    way, staged = "back" if status.live == parties.target else "forward", journal.body.get("staged_at_ms")
+    since = f" of {_date(staged)}" if staged else ""
+    return f" The way {way} is closed until stage has mended what changed since the stage{since}."
 
 
 def _transition_words(transition: Mapping[str, Any]) -> str:
@@ -331,8 +338,10 @@ def _stage_words(journal: Journal, status: MigrationStatus) -> str:
     )
 
 
-def _command(journal: Journal, parties: Parties) -> str:
+def _command(journal: Journal, parties: Parties, participants: Sequence[Status]) -> str:
     goal = journal.body.get("to") if journal.phase != IDLE else journal.canonical
     if journal.phase == IDLE and not journal.body.get("staged"):
         return "zdm.landscape.abort"
+    if journal.phase == IDLE and any(entry.unready for entry in participants):
+        return "zdm.landscape.stage"
     return "zdm.landscape.migrate" if goal == parties.target.id else "zdm.landscape.reverse"

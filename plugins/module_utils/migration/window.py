@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
     Superseded,
     Timeout,
     Unreachable,
@@ -30,6 +31,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant impor
 
 PATIENCE_MS = 10_000
 """How long a step that can only go one way is repeated while a system does not answer."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -121,12 +124,12 @@ class Window:
             raise next((error for error in errors if isinstance(error, Superseded)), errors[0])
         return [future.result() for future in futures]
 
-    def _patiently(self, action: Callable[[], None]) -> None:
+    def _patiently(self, action: Callable[[], T]) -> T:
         deadline = time.monotonic() + PATIENCE_MS / 1000
         while True:
             try:
                 return action()
-            except (Unreachable, Timeout):
+            except (Unreachable, OutcomeUnknown, Timeout):
                 if time.monotonic() > deadline or self.journal.lost:
                     raise
                 time.sleep(0.2)

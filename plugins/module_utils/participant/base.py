@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the migration needs of a participant: a thing that owns tenant data.
 
-Every verb is idempotent and refuses an older epoch. In a database the barrier is two transactions, turn and undo are one
-each, and every transaction writes the state row: a crash leaves the state right before or right after one of them.
+Every verb is idempotent and refuses an older epoch. In a database the barrier is two transactions, turn and undo are
+one each, and every transaction writes the state row: a crash leaves the state right before or right after one of them.
 
 States of a participant for one migration (kept in its own state row, written in the same transaction as the work):
 
@@ -48,8 +48,8 @@ FORMAT = 1
 """Format number of helper objects; a newer one is refused."""
 
 Progress = Callable[[dict[str, Any]], None]
-"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of this
-table so far; for :data:`APPLY` no table, but the ``rows`` of all.
+"""Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of
+this table so far; for :data:`APPLY` no table, but the ``rows`` of all.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """
@@ -100,6 +100,10 @@ class TablePlan:
     """Columns of the primary key without the tenant column (twin)."""
     stage_ms: int = 0
     window_ms: int = 0
+    bystander_ms: int = 0
+    """How much longer this table keeps writes of other tenants waiting."""
+    shared_keys: tuple[str, ...] = ()
+    """In place: unique keys without a tenant column. A write of a value that moves waits for the move."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,13 @@ class Inspection:
     window_ms: int = 0
     """Predicted length of the barrier."""
     sql: tuple[str, ...] = ()
-    """The exact statements of stage and window, for a DBA to sign."""
+    """The exact statements of stage and window, for a DBA to sign; each ends as the database's client wants it."""
     grants: tuple[str, ...] = ()
+    """The statements that give the participant's user its rights, ended likewise; also when a right is missing."""
     digest: str = ""
-    """Of the schema and the strategies, never of row counts: a change is schema drift."""
+    """Of the schema, never of strategies, rows or anything measured: a change is schema drift."""
+    bystander_ms: int = 0
+    """How long other tenants' writes may wait: the fences of all tables are set in one transaction."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -144,17 +151,28 @@ class Status:
     """Disagreements between the state row and the catalog."""
     unready: tuple[str, ...] = ()
     """Why no window may begin before the next stage; empty when one may, or when nothing is staged."""
-    compared_s: int | None = None
+    compared_s: int | None = field(default=None, compare=False)
     """Seconds since every twin was last found equal to its original; None when one never was, or there are none."""
     has_twins: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the participant can take part in a window, as far as it knows itself."""
+        return self.state == STAGED and not self.unready
+
+    def compared_within(self, seconds: int | None) -> bool:
+        """Whether its twins were compared as a whole less than so long ago; ``None``: whenever that was."""
+        if not self.has_twins or seconds is None:
+            return True
+        return self.compared_s is not None and self.compared_s < seconds
 
 
 @dataclass(frozen=True)
 class Care:
     """How a stage treats what it finds.
 
-    :param compare_after_s: a twin whose last comparison is at least so many seconds old is compared again; None compares
-        only what must be.
+    :param compare_after_s: a twin whose last comparison is at least so many seconds old is compared again; None
+        compares only what must be.
     :param repair: rewrite twins that differ; what is replaced is kept in a helper table.
     """
 
@@ -176,9 +194,11 @@ class Participant(ABC):
     """Whether :meth:`replica_lag_ms` can tell anything."""
 
     @abstractmethod
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
         """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not
-        raise them.
+        raise them; a missing right is one, with all grants.
+
+        :param signed: the strategies of the plan that was signed, as :mod:`strategies` writes them; they are kept.
         """
 
     @abstractmethod

@@ -15,22 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    AUTO,
     IGNORE,
     IN_PLACE,
     TWIN,
     Refusal,
     TablePlan,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.choice import Choice
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     Engine,
-    ForeignKey,
-    Note,
     Rate,
     TableFacts,
-    UniqueKey,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.order import components, cyclic, parents_first
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.schema import Schema
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
     compiled,
@@ -38,12 +35,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_op
     wrong_options,
 )
 
-SMALL_MS = 300
-"""In place below this sum (milliseconds of the window): a copy does not pay off."""
-LOOKS = 3
-"""How often a table in place is looked at in the window, see ``TableFacts.look_ms``."""
-SAFETY = 3
-"""A predicted in_place time must fit into the budget this many times."""
 _TENANT_TYPE = re.compile(
     r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*",
     re.IGNORECASE | re.DOTALL,
@@ -57,6 +48,7 @@ def classify(
     rates: Mapping[str, Rate],
     budget_ms: int,
     staged: Mapping[str, str] | None = None,
+    signed: Mapping[str, str] | None = None,
 ) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
     """Choose a strategy for every table; parents come before children, ignored tables last.
 
@@ -64,37 +56,24 @@ def classify(
     :param options: the participant's options: ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``.
     :param rates: measured rate per table name.
     :param budget_ms: milliseconds that the window may take.
-    :param staged: strategy by table, given by the stage: neither new rows nor a busy server may change it.
+    :param staged: strategy by table, given by the stage: neither rows nor options may change it.
+    :param signed: strategy by table of the plan that was signed: rows may not change it, options may.
     """
-    job = _Job(facts, options, engine, rates, budget_ms, staged or {})
-    return job.run()
+    job = _Job(facts, options, engine)
+    return job.run(Choice(job.schema, rates, budget_ms, staged or {}, signed or {}, job.refuse))
 
 
 class _Job:
     """State of one classification."""
 
-    def __init__(
-        self,
-        facts: Sequence[TableFacts],
-        options: Mapping[str, Any],
-        engine: Engine,
-        rates: Mapping[str, Rate],
-        budget_ms: int,
-        staged: Mapping[str, str],
-    ) -> None:
+    def __init__(self, facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine) -> None:
         self.facts = {table.name: table for table in sorted(facts, key=lambda table: table.name)}
+        self.schema = Schema(self.facts, options, engine)
         self.options = options
-        self.engine = engine
-        self.rates = rates
-        self.budget_ms = budget_ms
-        self.staged = staged
+        self.tables, self.tenant = self.schema.entries, self.schema.tenant
         self.refusals: list[Refusal] = []
-        self.tables: dict[str, Mapping[str, Any]] = {}
-        self.tenant: dict[str, tuple[str, ...]] = {}
         self.strategy: dict[str, str] = {}
         self.why: dict[str, str] = {}
-        self.cycles: frozenset[str] = frozenset()
-        self.over_budget = False
 
     def refuse(self, name: str, reason: str, advice: str, group: Sequence[str] = ()) -> None:
         """Refuse *name*; every table of *group* shows the reason."""
@@ -102,14 +81,17 @@ class _Job:
         for table in (name, *group):
             self.why.setdefault(table, f"Refused: {reason}")
 
-    def run(self) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
+    def run(self, choice: Choice) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
         self._read_options()
         self._find_tenant_tables()
         for name in self.tenant:
             self._check_table(name)
-        self._choose()
-        self._check_budget()
-        return self._plans(), tuple(self.refusals)
+        choice.run()
+        self.strategy |= choice.strategy
+        self.why = choice.why | self.why
+        ignored = [name for name in self.facts if name not in self.tenant]
+        plans = (self._plan(name, choice) for name in (*self.schema.in_order(), *ignored))
+        return tuple(plans), tuple(self.refusals)
 
     # -- input ------------------------------------------------------------------------------------
 
@@ -128,8 +110,6 @@ class _Job:
                 self.refuse(name, reason, advice)
             stays = entry.get("id_stays") or {}
             self.tables[name] = {**entry, "id_stays": stays if isinstance(stays, Mapping) else {}}
-        for name, strategy in self.staged.items():
-            self.tables[name] = {**self.tables.get(name, {}), "strategy": strategy}
 
     def _patterns(self) -> list[str]:
         patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
@@ -142,16 +122,13 @@ class _Job:
                 )
         return patterns
 
-    def _ignored(self, name: str) -> bool:
-        return bool(self.tables.get(name, {}).get("ignore"))
-
     def _find_tenant_tables(self) -> None:
         patterns = self._patterns()
         columns = {name: tenant_columns_of(table, patterns) for name, table in self.facts.items()}
-        self.tenant = {name: found for name, found in columns.items() if found and not self._ignored(name)}
+        self.tenant.update({name: found for name, found in columns.items() if found and not self.schema.ignored(name)})
         for name in self.facts:
             self._check_references(name, columns)
-            if self._ignored(name):
+            if self.schema.ignored(name):
                 self.strategy[name] = IGNORE
                 self.why[name] = str(self.tables[name]["ignore"])
             elif name not in self.tenant:
@@ -159,27 +136,13 @@ class _Job:
                 self._refuse_unclassified(name, columns)
 
     def _refuse_unclassified(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
-        parent = self._hangs_on(name, columns)
+        parent = self.schema.hangs_on(name, columns)
         hangs = f" but hangs on {parent} by a foreign key" if parent else ""
         self.refuse(
             name,
             f"Table {name} is not classified: it has no tenant column{hangs}.",
             f'Name its tenant column in `tenant_columns`, or add it to `tables`: `{name}: {{ignore: "<reason>"}}`.',
         )
-
-    def _hangs_on(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> str:
-        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when
-        none.
-        """
-        seen, todo = {name}, [name]
-        while todo:
-            for key in self.facts[todo.pop()].foreign_keys:
-                if columns.get(key.table):
-                    return key.table
-                if key.table in self.facts and key.table not in seen:
-                    seen.add(key.table)
-                    todo.append(key.table)
-        return ""
 
     def _check_references(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
         """A column that refers to a tenant column is one itself; both sides must move together."""
@@ -194,8 +157,8 @@ class _Job:
                     " column."
                 )
                 self.refuse(name, reason, f"Add {column} to `tenant_columns`.")
-            elif followed and self._ignored(name) != self._ignored(key.table):
-                ignored, other = (name, key.table) if self._ignored(name) else (key.table, name)
+            elif followed and self.schema.ignored(name) != self.schema.ignored(key.table):
+                ignored, other = (name, key.table) if self.schema.ignored(name) else (key.table, name)
                 reason = (
                     f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
                 )
@@ -222,7 +185,7 @@ class _Job:
                     "Name the column that it is computed from.",
                 )
         self._check_rows(table)
-        if not self.key(name):
+        if not self.schema.key(name):
             reason = f"Table {name} has no primary key."
             advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
             if self.tables.get(name, {}).get("key"):
@@ -232,7 +195,7 @@ class _Job:
                 )
             self.refuse(name, reason, advice)
         for note in table.notes:
-            if self._forbids_all(note):
+            if self.schema.forbids_all(note):
                 self.refuse(name, note.reason, note.advice)
 
     def _check_rows(self, table: TableFacts) -> None:
@@ -253,231 +216,16 @@ class _Job:
                     " application first.",
                 )
 
-    def _forbids_all(self, note: Note) -> bool:
-        return set(note.strategies) >= set(self.engine.strategies)
+    # -- result -----------------------------------------------------------------------------------
 
-    def key(self, name: str) -> tuple[str, ...]:
-        """The columns that identify a row: the primary key, or the unique key named by ``key``."""
-        table = self.facts[name]
-        wanted = self.tables.get(name, {}).get("key")
-        if not wanted:
-            return table.primary_key
-        nullable = {column.name for column in table.columns if column.nullable}
-        for unique in (UniqueKey("primary key", table.primary_key), *table.unique_keys):
-            if unique.whole and set(unique.columns) == set(wanted) and not nullable & set(wanted):
-                return unique.columns
-        return ()
-
-    def _follows_tenant(self, child: str, key: ForeignKey) -> bool:
-        """The foreign key carries a tenant column between two planned tables."""
-        if key.table not in self.tenant:
-            return False
-        return any(own in self.tenant[child] and other in self.tenant[key.table] for own, other in key.pairs)
-
-    def twin_blocker(self, name: str) -> str:
-        """Why *name* cannot be a twin; empty when it can."""
-        table, tenant = self.facts[name], self.tenant[name]
-        if TWIN not in self.engine.strategies:
-            return f"{self.engine.name} has no twin strategy"
-        if len(tenant) > 1:
-            return f"it has several tenant columns ({', '.join(tenant)})"
-        for unique in (UniqueKey("primary key", table.primary_key or self.key(name)), *table.unique_keys):
-            if tenant[0] not in unique.columns:
-                return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"
-        if set(self.key(name)) == set(tenant):
-            return f"its key is {tenant[0]} alone"
-        if table.triggers and not self.engine.may_exempt_app_triggers:
-            return f"its trigger {table.triggers[0]} would fire for the copies, and the user may not exempt its session"
-        for note in table.notes:
-            if TWIN in note.strategies:
-                return note.reason.rstrip(".")
-        blocker = self._foreign_key_blocker(name)
-        if blocker:
-            return blocker
-        if not (
-            self.options.get("no_cross_tenant_readers") or self.tables.get(name, {}).get("no_cross_tenant_readers")
-        ):
-            return (
-                "readers across tenants would see the copies, and nobody declared that there are none"
-                " (`no_cross_tenant_readers: true`)"
-            )
-        return ""
-
-    def _foreign_key_blocker(self, name: str) -> str:
-        if name in self.cycles:
-            return "its foreign keys form a cycle"
-        for key in self.facts[name].foreign_keys:
-            follows = self._follows_tenant(name, key)
-            if key.table in self.tenant and not follows:
-                return (
-                    f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows"
-                    " there from being deleted"
-                )
-            if key.acts and not (follows and self.engine.cascades_fire_triggers):
-                return (
-                    f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE"
-                    f" {key.on_update}), which the log would miss"
-                )
-        return ""
-
-    # -- all tables -------------------------------------------------------------------------------
-
-    def _edges(self) -> set[tuple[str, str]]:
-        """(child, parent) for foreign keys that carry the tenant column."""
-        return {
-            (name, key.table)
-            for name in self.tenant
-            for key in self.facts[name].foreign_keys
-            if self._follows_tenant(name, key)
-        }
-
-    def update_ms(self, name: str) -> int:
-        """Predicted milliseconds of the window for *name* in place."""
-        rate = self.rates.get(name, self.engine.rate)
-        return round(self.facts[name].rows * rate.update_us / 1000 + LOOKS * self.facts[name].look_ms)
-
-    def _choose(self) -> None:
-        edges = self._edges()
-        self.cycles = cyclic(self.tenant, edges)
-        groups = []
-        for group in components(self.tenant, edges):
-            wanted = {self.tables.get(name, {}).get("strategy", AUTO) for name in group} & {IN_PLACE, TWIN}
-            groups.append((group, sum(self.update_ms(name) for name in group), wanted))
-        explicit = sum(cost for group, cost, wanted in groups if wanted == {IN_PLACE})
-        small = 0
-        for group, cost, wanted in sorted(groups, key=lambda item: (item[1], item[0])):
-            if len(wanted) == 2:
-                for name in group:
-                    self.strategy[name] = IN_PLACE
-                reason = (
-                    f"Tables {', '.join(group)} share foreign keys with the tenant column but ask for different"
-                    " strategies."
-                )
-                self.refuse(group[0], reason, "Give all of them the same.", group)
-                continue
-            if wanted:
-                self._take_explicit(group, next(iter(wanted)))
-                continue
-            self._take_auto(group, cost, small, explicit)
-            if self.strategy[group[0]] == IN_PLACE:
-                small += cost
-
-    def _take_explicit(self, group: Sequence[str], strategy: str) -> None:
-        for name in group:
-            asked = self.tables.get(name, {}).get("strategy", AUTO) == strategy
-            why = (
-                "The options ask for it."
-                if asked
-                else (
-                    f"Shares foreign keys with the tenant column with a table for which the options ask for {strategy}."
-                )
-            )
-            self.strategy[name] = strategy
-            if name in self.staged:
-                self.why.setdefault(name, "Staged this way.")
-            if strategy == TWIN:
-                blocker = self.twin_blocker(name)
-                if blocker:
-                    self.refuse(name, f"Table {name} cannot be a twin: {blocker}.", self._way_out(blocker))
-            else:
-                self._refuse_in_place_notes(name)
-            self.why.setdefault(name, why)
-
-    def _take_auto(self, group: Sequence[str], cost: int, small: int, explicit: int) -> None:
-        """*small* and *explicit*: milliseconds of the tables that are in place already, by auto and by the options."""
-        blockers = {name: blocker for name in group if (blocker := self.twin_blocker(name))}
-        if any(self._forbids_all(note) for name in group for note in self.facts[name].notes):
-            self._set(group, IN_PLACE, "See the refusal.")
-            return
-        in_place_ok = not any(IN_PLACE in note.strategies for name in group for note in self.facts[name].notes)
-        together = f" together with {', '.join(group[1:])}" if len(group) > 1 else ""
-        takes = f"{sum(self.facts[name].rows for name in group)} rows in place take about {cost} ms"
-        if in_place_ok and small + cost <= min(SMALL_MS, self.budget_ms / SAFETY):
-            self._set(group, IN_PLACE, f"{takes}, so a copy would not pay off.")
-        elif not blockers:
-            self._set(
-                group,
-                TWIN,
-                f"{takes}; every unique key contains the tenant column, so copies are made while the tenant is served.",
-            )
-        else:
-            blocked, blocker = next(iter(blockers.items()))
-            if in_place_ok and (explicit + small + cost) * SAFETY <= self.budget_ms:
-                self._set(
-                    group,
-                    IN_PLACE,
-                    f"No twin, because {blocker}; {takes}, which fits the window's budget of {self.budget_ms} ms.",
-                )
-                return
-            self.over_budget = self.over_budget or in_place_ok
-            cannot = f"{takes}, {SAFETY} times that is over the budget of {self.budget_ms} ms"
-            if not in_place_ok:
-                cannot = next(
-                    note.reason.rstrip(".")
-                    for name in group
-                    for note in self.facts[name].notes
-                    if IN_PLACE in note.strategies
-                )
-            reason = (
-                f"Table {group[0]}{together} cannot change in place ({cannot}), and {blocked} cannot be a twin:"
-                f" {blocker}."
-            )
-            self.strategy.update(dict.fromkeys(group, IN_PLACE))
-            self.refuse(blocked, reason, self._way_out(blocker), group)
-
-    def _set(self, group: Sequence[str], strategy: str, why: str) -> None:
-        for name in group:
-            self.strategy[name] = strategy
-            linked = (
-                f" Moves with {', '.join(other for other in group if other != name)} (foreign keys)."
-                if len(group) > 1
-                else ""
-            )
-            self.why.setdefault(name, why + linked)
-
-    def _refuse_in_place_notes(self, name: str) -> None:
-        for note in self.facts[name].notes:
-            if IN_PLACE in note.strategies and not self._forbids_all(note):
-                self.refuse(name, note.reason, note.advice)
-
-    def _way_out(self, blocker: str) -> str:
-        if "no_cross_tenant_readers" in blocker:
-            return (
-                "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so, or raise"
-                " window_budget."
-            )
-        return "Change the table, choose `strategy: in_place`, or raise window_budget."
-
-    def _check_budget(self) -> None:
-        cost = {name: self.update_ms(name) for name in self.tenant if self.strategy.get(name) == IN_PLACE}
-        total = sum(cost.values())
-        if total * SAFETY > self.budget_ms and not self.over_budget:
-            largest = max(cost, key=lambda name: (cost[name], name))
-            reason = (
-                f"The tables in place take about {total} ms; {SAFETY} times that is over the budget of {self.budget_ms}"
-                f" ms. The largest is {largest}."
-            )
-            self.refuse(largest, reason, "Choose `strategy: twin` for the large tables, or raise window_budget.")
-
-    def _plans(self) -> tuple[TablePlan, ...]:
-        order = parents_first(
-            self.tenant,
-            {
-                (name, key.table)
-                for name in self.tenant
-                for key in self.facts[name].foreign_keys
-                if key.table in self.tenant
-            },
-        )
-        ignored = [name for name in self.facts if name not in self.tenant]
-        return tuple(self._plan(name) for name in (*order, *ignored))
-
-    def _plan(self, name: str) -> TablePlan:
+    def _plan(self, name: str, choice: Choice) -> TablePlan:
         strategy, rows = self.strategy[name], self.facts[name].rows
         if strategy == IGNORE:
             return TablePlan(name, IGNORE, self.why[name], rows)
-        key = tuple(column for column in self.key(name) if column not in self.tenant[name])
-        rate = self.rates.get(name, self.engine.rate)
-        stage = round(rows * rate.copy_us / 1000) if strategy == TWIN else 0
-        window = self.engine.table_ms + (self.update_ms(name) if strategy == IN_PLACE else 0)
-        return TablePlan(name, strategy, self.why[name], rows, self.tenant[name], key, stage, window)
+        key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
+        stage = choice.copy_ms(name) if strategy == TWIN else 0
+        engine, columns = self.schema.engine, self.tenant[name]
+        window = engine.table_ms + (choice.update_ms(name) if strategy == IN_PLACE else 0)
+        waiting = window if engine.one_writer else engine.fence_ms
+        shared = self.schema.shared_keys(name) if strategy == IN_PLACE and not engine.one_writer else ()
+        return TablePlan(name, strategy, self.why[name], rows, columns, key, stage, window, waiting, shared)

@@ -11,7 +11,7 @@ names, when the rows have moved.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Refusal, TablePlan
@@ -33,14 +33,21 @@ class Dialect:
 
 
 def dangling(
-    catalog: Mapping[str, TableFacts], plans: Sequence[TablePlan], dialect: Dialect, live_id: str, other_id: str
+    catalog: Mapping[str, TableFacts],
+    plans: Sequence[TablePlan],
+    unfit: Collection[str],
+    dialect: Dialect,
+    live_id: str,
+    other_id: str,
 ) -> Iterator[tuple[str, Refusal]]:
     """For every foreign key that leads from moving rows to rows that stay: a query that has a row when one would
     dangle, and the refusal.
+
+    :param unfit: tables of which nothing is asked.
     """
     moving = {plan.table: plan.tenant_columns for plan in plans if plan.strategy != IGNORE}
     for table, tenant in moving.items():
-        for key in _leading_out(catalog, moving, table):
+        for key in _leading_out(catalog, moving, table) if table not in unfit else ():
             yield _query(table, tenant, key, dialect, live_id, other_id), _refusal(table, key, other_id)
 
 

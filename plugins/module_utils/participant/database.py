@@ -18,7 +18,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    MissingRight,
+    Unreachable,
+    ZdmError,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     Column,
@@ -93,8 +98,15 @@ class Database(Participant):
     def refused_login(self, message: str) -> bool:
         """Whether the server's *message* says that user or password are wrong."""
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a statement, or the login to this database, failed as the user may not do it; no wrong password."""
+        del error
+        return False
+
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
-        """The engine's error in our words; called for every error of the driver but those of connecting."""
+        """The engine's error in our words; called for every error of the driver but those of connecting, and of missing
+        rights.
+        """
         if error.connection_invalidated:
             return Unreachable(
                 f"{self.label}: the connection broke: {first_line(error)}.", "Run the same command again."
@@ -130,21 +142,20 @@ class Database(Participant):
         """Open a connection of its own; the caller closes it.
 
         :raises Unreachable: the server does not answer, or refuses user or password.
+        :raises MissingRight: the user may not use this database.
         """
         try:
             return self.engine().connect()
         except sa.exc.DBAPIError as error:
-            raise self.not_connected(error) from None
-
-    def not_connected(self, error: sa.exc.DBAPIError) -> ZdmError:
-        """The engine's error of connecting in our words."""
-        message = first_line(error)
-        if self.refused_login(message):
-            reason = f"{self.label} refuses the login of user {self.options.get('user')!r}: wrong user or password."
-            return Unreachable(reason, "Correct user and password of the participant.")
-        return Unreachable(
-            f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs."
-        )
+            message = first_line(error)
+            if self.lacks_right(error):
+                raise self._missing_right(error) from None
+            if self.refused_login(message):
+                reason = f"{self.label} refuses the login of user {self.options.get('user')!r}: wrong user or password."
+                raise Unreachable(reason, "Correct user and password of the participant.") from None
+            raise Unreachable(
+                f"{self.label} cannot be reached: {message}", "Check host, port and database, and that the server runs."
+            ) from None
 
     def connection(self) -> Connection:
         """The one connection of this participant, opened when needed and again when it broke."""
@@ -182,7 +193,15 @@ class Database(Participant):
         try:
             yield
         except sa.exc.DBAPIError as error:
+            if self.lacks_right(error):
+                raise self._missing_right(error) from None
             raise self.translate(error) from None
+
+    def _missing_right(self, error: sa.exc.DBAPIError) -> MissingRight:
+        return MissingRight(
+            f"{self.label}: user {self.options.get('user')!r} lacks a right: {first_line(error)}.",
+            "Give it the rights that the plan lists (playbook zdm.landscape.plan).",
+        )
 
     def round_trip(self) -> None:
         with self.transaction() as connection:
@@ -301,12 +320,12 @@ class Database(Participant):
 
 
 def schema_digest(catalog: Mapping[str, TableFacts], tables: Iterable[TablePlan]) -> str:
-    """Digest of everything that a plan relies on: structure and strategies, never row counts. A change is schema
-    drift.
+    """Digest of everything in the schema that a plan relies on, and of what it ignores; of no strategy and nothing
+    measured. A change is schema drift.
     """
     parts = []
     for plan in sorted(tables, key=lambda plan: plan.table):
-        part: list[Any] = [plan.table, plan.strategy, plan.tenant_columns, plan.key]
+        part: list[Any] = [plan.table, plan.strategy == IGNORE, plan.tenant_columns, plan.key]
         if plan.strategy != IGNORE:
             facts = catalog[plan.table]
             part += [

@@ -109,7 +109,9 @@ class Engine:
     :param may_exempt_app_triggers: its worker can write without firing the application's triggers.
     :param cascades_fire_triggers: changes that a foreign key's action makes reach row triggers (else twin loses them).
     :param table_ms: cost of one table in the window whatever its rows (lock, fence, last keys).
-    :param rate: used for tables without a measured one.
+    :param fence_ms: how long setting the fence of one table keeps other tenants' writes waiting.
+    :param one_writer: while one transaction writes, others wait: bystanders feel the rows in place too.
+    :param rate: what a row costs in general: chooses strategies, and predicts for tables without a measured one.
     """
 
     name: str
@@ -117,4 +119,6 @@ class Engine:
     may_exempt_app_triggers: bool = False
     cascades_fire_triggers: bool = False
     table_ms: int = 5
+    fence_ms: int = 2
+    one_writer: bool = False
     rate: Rate = field(default_factory=Rate)

@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
+import statistics
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import MissingRight, Refused, Superseded
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import strategies
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     FORMAT,
     IGNORE,
+    IN_WINDOW,
     STAGED,
     Inspection,
     Move,
     Refusal,
+    TablePlan,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import Dialect, dangling
@@ -32,6 +36,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Rows
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.script import script
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
     Planned,
     State,
@@ -46,10 +51,30 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
+LONG_US = 1_000_000
+"""What takes longer (microseconds) is measured once: it evens out by itself what disturbs short work."""
+
+
+def typical_us(rows: int, action: Callable[[], object], take_back: Callable[[], object] = lambda: None) -> float:
+    """Microseconds per row of *action*, which handles *rows* rows: the median of three, as other work on the host
+    disturbs single ones.
+
+    :param take_back: makes it possible to do it again; not measured.
+    """
+    times: list[float] = []
+    while len(times) < 3 and sum(times) * max(rows, 1) < LONG_US:
+        if times:
+            take_back()
+        times.append(per_row_us(rows, action))
+    return statistics.median_high(times)
+
+
 class Planning(Database):
     """Base of the engines: the state row, and the reading half of the verbs."""
 
     planned: type[Planned] = Planned
+    client_wants_delimiters = False
+    """Whether the command-line client ends a statement at a semicolon inside the body of a trigger."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
@@ -72,6 +97,27 @@ class Planning(Database):
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
+    def broken(
+        self,
+        connection: Connection,
+        survey: Survey,
+        tables: Sequence[TablePlan],
+        unfit: Collection[str],
+        live_id: str,
+        other_id: str,
+    ) -> list[Refusal]:
+        """What rows of *live_id* in planned *tables* would break under *other_id*: one query for each constraint.
+
+        :param unfit: tables that are refused already; they may not even be readable.
+        """
+        dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
+        found = dangling(survey.catalog, tables, unfit, dialect, live_id, other_id)
+        return [refusal for query, refusal in found if execute(connection, query).first()]
+
+    @abstractmethod
+    def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
+        """By number the table on which a planned table's triggers are now: it may have been renamed."""
+
     @abstractmethod
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the statement failed because its table does not exist."""
@@ -81,7 +127,7 @@ class Planning(Database):
         """SQL condition: the quoted *column* holds *tenant_id* byte for byte, whatever its collation."""
 
     @abstractmethod
-    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
         """Every statement of stage and barrier around the *updates* of the rows in place, for a DBA to sign."""
 
     @abstractmethod
@@ -92,8 +138,14 @@ class Planning(Database):
     def state_table(self, migration: str) -> StateTable:
         """Where the migration's state row stands."""
 
-    def grants(self) -> tuple[str, ...]:
-        """The GRANT statements that the participant's user needs."""
+    def grants(self, connection: Connection | None) -> tuple[str, ...]:
+        """Every statement, settings of the server too, that lets the participant's user do all the work of a migration.
+
+        It is asked before the first look at tables, which may fail: no right may be needed for it.
+
+        :param connection: None when there is none, as the user may not use the database at all.
+        """
+        del connection
         return ()
 
     # -- the state row ----------------------------------------------------------------------------
@@ -116,6 +168,18 @@ class Planning(Database):
                 "Use that version or a newer one.",
             )
         return state
+
+    def found(self, connection: Connection, migration: str) -> State | None:
+        """The state row; tables that were renamed since have their new names in it."""
+        state = self.state(connection, migration)
+        if state is None or state.state in IN_WINDOW:
+            return state
+        now = self.trigger_tables(connection, migration)
+        names = {table.name: now.get(table.number, table.name) for table in state.tables}
+        if all(old == new for old, new in names.items()):
+            return state
+        catalog = self.catalog(connection)
+        return state.renamed({old: new for old, new in names.items() if old not in catalog})
 
     def write_state(self, connection: Connection, state: State, insert: bool = False) -> None:
         """Write the state row, in the transaction that did the work."""
@@ -150,42 +214,62 @@ class Planning(Database):
 
     # -- plan -------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def found(self, connection: Connection, migration: str) -> State | None:
-        """The state row; tables that were renamed since have their new names in it."""
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+        grants: tuple[str, ...] | None = None
+        try:
+            with self.transaction() as connection:
+                grants = self.grants(connection)
+                found = self._inspected(connection, migration, source_id, target_id, signed)
+        except MissingRight as missing:
+            found = self._without_rights(missing, self.grants(None) if grants is None else grants)
+        return replace(found, grants=script(found.grants or grants or ()))
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        with self.transaction() as connection:
-            state = self.found(connection, migration)
-            live, other = state.standing if state else (source_id, target_id)
-            survey = self.survey(connection, live, other, state.own_rows if state else ())
-            tenant = self.tenant_tables(survey.catalog)
-            measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
-            rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
-            staged = {table.name: table.strategy for table in state.tables} if state else {}
-            tables, refusals = classify(
-                list(survey.catalog.values()), self.options, self.abilities(), rates, self.budget_ms, staged
-            )
-            dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
-            keys = [
-                refusal
-                for query, refusal in dangling(survey.catalog, tables, dialect, live, other)
-                if execute(connection, query).first()
-            ]
-            obstacles = (*self.obstacles(connection), *keys)
+    def _without_rights(self, missing: MissingRight, grants: tuple[str, ...]) -> Inspection:
+        """A plan that can only say what it needs: all at once, so that nobody is asked for rights one by one."""
+        needed = script(missing.details.get("grants") or grants)
+        statements = " ".join(statement for statement in needed if not statement.startswith("--"))
+        advice = f"Let a database administrator run: {statements}" if statements else missing.advice
+        return Inspection(
+            self.name, self.kind, "", refusals=(Refusal(self.name, missing.message, advice),), grants=needed
+        )
+
+    def _inspected(
+        self, connection: Connection, migration: str, source_id: str, target_id: str, signed: str
+    ) -> Inspection:
+        state = self.found(connection, migration)
+        live, other = state.standing if state else (source_id, target_id)
+        survey = self.survey(connection, live, other, state.own_rows if state else ())
+        tenant = self.tenant_tables(survey.catalog)
+        measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
+        rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
+        tables, refusals = classify(
+            list(survey.catalog.values()),
+            self.options,
+            self.abilities(),
+            rates,
+            self.budget_ms,
+            {table.name: table.strategy for table in state.tables} if state else {},
+            strategies.read(signed, list(tenant)),
+        )
+        unfit = {refusal.object for refusal in refusals}
+        moving = [plan for plan in tables if plan.strategy != IGNORE]
+        broken = self.broken(connection, survey, moving, unfit, live, other)
+        unable = (found for found in measured.values() if isinstance(found, Refusal))
+        refused = (*refusals, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
         example = State(migration, 0, STAGED, source_id, source_id, target_id, planned)
+        updates = [self.rows.update(table, source_id, target_id) for table in example.in_place]
         return Inspection(
             participant=self.name,
             kind=self.kind,
             version=survey.version,
             tables=tables,
-            refusals=(*refusals, *obstacles, *(found for found in measured.values() if isinstance(found, Refusal))),
+            refusals=refused,
             stage_ms=sum(table.stage_ms for table in tables),
             window_ms=sum(table.window_ms for table in tables),
-            sql=self.statements(example, [self.rows.update(table, source_id, target_id) for table in example.in_place]),
-            grants=self.grants(),
+            sql=script(self.statements(connection, example, updates), delimiter=self.client_wants_delimiters),
             digest=schema_digest(survey.catalog, tables),
+            bystander_ms=sum(table.bystander_ms for table in tables),
         )
 
     def move_to_and_fro(self, connection: Connection, probe: Planned, rows: int, live_id: str, other_id: str) -> float:
@@ -203,14 +287,12 @@ class Planning(Database):
         :raises Refused: the catalog refuses the migration, or is not the one that was planned.
         """
         survey = self.survey(connection, move.from_id, move.to_id, state.own_rows if state else ())
-        strategies = {
+        planned = {
             table.table: table.strategy
             for table in plan.tables
             if table.strategy != IGNORE and table.table in survey.catalog
         }
-        tables, refusals = classify(
-            list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, strategies
-        )
+        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, planned)
         self.refuse(refusals)
         if schema_digest(survey.catalog, tables) != plan.digest:
             raise Refused(

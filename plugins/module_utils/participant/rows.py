@@ -51,6 +51,11 @@ class Rows:
         del table, column
         return literal(tenant_id)
 
+    def exactly(self, table: Planned, column: str, tenant_id: str) -> str:
+        """Condition: a tenant column holds an id byte for byte."""
+        del table
+        return self.exact(self.quote(column), tenant_id)
+
     def has(self, table: Planned, tenant_id: str) -> str:
         """Condition: a row of the tenant, as the application's own comparison finds it."""
         return " OR ".join(f"{self.quote(column)} = {self.value(table, column, tenant_id)}" for column in table.columns)
@@ -77,7 +82,7 @@ class Rows:
     def _counted(self, number: int, table: Planned, old: str, new: str) -> str:
         has_old, has_new = self.has(table, old), self.has(table, new)
         exactly = " AND ".join(
-            f"({self.quote(column)} <> {self.value(table, column, old)} OR {self.exact(self.quote(column), old)})"
+            f"({self.quote(column)} <> {self.value(table, column, old)} OR {self.exactly(table, column, old)})"
             for column in table.columns
         )
         sums = ", ".join(
@@ -139,8 +144,8 @@ class Rows:
     def _refuse(self, name: str, count: Count, old: str, new: str) -> None:
         if count.old != count.exact:
             reason = (
-                f"{self.label}: table {name} holds {count.old - count.exact} rows whose id only looks like {old} (letter"
-                " case, accents or spaces)."
+                f"{self.label}: table {name} holds {count.old - count.exact} rows whose id only looks like {old}"
+                " (letter case, accents or spaces)."
             )
             raise Refused(reason, "Correct the ids of these rows.")
         if count.new:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    FENCED,
     FORMAT,
     IGNORE,
     IN_PLACE,

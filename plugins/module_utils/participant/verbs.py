@@ -3,17 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The verbs of a database's window, written once; an engine adds locks, fences and helpers.
 
-=========  ==================================================================================  =========================
-verb       one transaction, the state row locked first                                          leaves the state
-=========  ==================================================================================  =========================
-prelude    waits out writers, applies the log in rounds; fences nothing                         staged
-barrier 1  locks; catalog; last keys; both ids fenced                                           fenced (moved: no rows in
-                                                                                                place)
-barrier 2  no lock that other tenants meet; fence and catalog again; rows in place move         moved
-confirm    reads: still moved, still fenced                                                     moved
-turn       the source's fence stays, the target's goes                                          staged, the target live
-undo       rows in place move back, the source's fence goes                                     staged, the source live
-=========  ==================================================================================  =========================
+=========  ==============================================================================  ===========================
+verb       one transaction, the state row locked first                                     leaves the state
+=========  ==============================================================================  ===========================
+prelude    waits out writers, applies the log in rounds; fences nothing                    staged
+barrier 1  locks; catalog; last keys; both ids fenced                                      fenced; moved if no rows
+                                                                                           are in place
+barrier 2  no lock that other tenants meet; fence and catalog again; rows in place move    moved
+confirm    reads: still moved, still fenced                                                moved
+turn       the source's fence stays, the target's goes                                     staged, the target live
+undo       rows in place move back, the source's fence goes                                staged, the source live
+=========  ==============================================================================  ===========================
 
 A crash leaves the state right before or right after a transaction. A run that finds ``fenced`` repeats both parts of
 the barrier. The second part moves only under the epoch of the first; an epoch that turn or undo has finished can do
@@ -39,7 +39,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Move,
     Status,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import LOG_BATCH, Staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import LOG_BATCH
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import Staging
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 if TYPE_CHECKING:
@@ -67,11 +68,13 @@ class Verbs(Staging):
         :raises Timeout: one does not end; ``details`` name it.
         """
 
-    def end_older_sessions(self, move: Move, state: State) -> None:
-        """End sessions that still work for an older controller, where :meth:`in_window` does not do so itself.
+    def limit(self, connection: Connection, timeout_ms: int, rows: bool = False) -> None:
+        """No statement of this transaction may take longer than the window has left, where :meth:`in_window` does not
+        see to it.
 
-        :raises Timeout: one does not end.
+        :param rows: it may wait for rows so long too, as nobody waits behind it then.
         """
+        del connection, timeout_ms, rows
 
     @abstractmethod
     def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
@@ -102,9 +105,6 @@ class Verbs(Staging):
     def _absent(self, move: Move) -> bool:
         with self.transaction() as connection:
             state = self.state(connection, move.migration)
-        if state:
-            self.check_owner(state, move)
-            self.end_older_sessions(move, state)
         return state is None
 
     def take_over(self, move: Move) -> None:
@@ -129,10 +129,10 @@ class Verbs(Staging):
 
         def work(connection: Connection, state: State) -> int:
             nonlocal applied
-            applied = self._apply(connection, state)
+            applied = self.apply_some(connection, state)
             return applied
 
-        total = self._rounds(move, work, deadline)
+        total = self.rounds(move, work, deadline)
         if applied >= LOG_BATCH:
             raise Timeout(
                 f"{self.label}: the log of {move.from_id} is too long to be applied in a window.",
@@ -142,10 +142,18 @@ class Verbs(Staging):
 
     def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_ms / 1000
-        state = self.in_window(move, timeout_ms, lambda connection, state: self._fence(connection, state, move))
+
+        def fence(connection: Connection, state: State) -> State:
+            self.limit(connection, timeout_ms)
+            return self._fence(connection, state, move)
+
+        def shift(connection: Connection, state: State) -> State:
+            self.limit(connection, max(1, round((deadline - time.monotonic()) * 1000)), rows=True)
+            return self._shift(connection, state, move)
+
+        state = self.in_window(move, timeout_ms, fence)
         if state.state == FENCED:
-            left_ms = max(1, round((deadline - time.monotonic()) * 1000))
-            state = self.in_window(move, left_ms, lambda connection, state: self._shift(connection, state, move))
+            state = self.in_window(move, max(1, round((deadline - time.monotonic()) * 1000)), shift)
         # rows by table: those in place as the barrier moved them, those of twins as the stage compared them
         tables = {table.name: state.progress.rows.get(table.name, 0) for table in state.twins} | state.progress.moved
         return {"rows": sum(tables.values()), "tables": tables}
@@ -294,6 +302,7 @@ class Verbs(Staging):
     # -- status -----------------------------------------------------------------------------------
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
+        del source_id, target_id
         with self.transaction(*self.snapshot()) as connection:
             state = self.state(connection, migration)
             if state is None:

@@ -20,6 +20,8 @@ THROTTLES = "throttles"
 DEPLOYMENTS = "deployments"
 """Its documents are named ``<space>/<mta>``."""
 COLLECTIONS = (TENANTS, ONBOARDED, MIGRATIONS, CLAIMS, THROTTLES, DEPLOYMENTS)
+WRITE_ID = "write_id"
+"""Key of a body: tells the write apart from every other, also one with the same text."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Document:
     def path(self) -> str:
         return f"{self.collection}/{self.name}"
 
+    @property
+    def emptied(self) -> bool:
+        """Whether it says nothing any more: to its readers it is none. It stays, as a late create would land where no
+        document is.
+        """
+        return self.body.keys() - {WRITE_ID} == {"format"}
+
 
 class Store(ABC):
     """A config store. Every write is a compare-and-set on one document."""
@@ -61,7 +70,7 @@ class Store(ABC):
         """Write a document if its revision is still *revision* (``None``: if it does not exist yet).
 
         :raises Conflict: somebody else wrote first; nothing was changed.
-        :raises OutcomeUnknown: the write may or may not have happened.
+        :raises OutcomeUnknown: the write has happened, or has not, or will; :func:`settle.decide` finds out.
         :raises Unreachable: the write did not happen.
         """
 

@@ -16,19 +16,25 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import valid_name
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims import holder_of
-from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import IDLE, PHASES, check_format
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import FORMAT, IDLE, PHASES, check_format
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     CLAIMS,
     MIGRATIONS,
     ONBOARDED,
     TENANTS,
+    WRITE_ID,
     Document,
     Store,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import decide
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 MAPPING_KEYS = ("mapToTenant", "mapToTenantId")
 CONFIG_KEYS = ("onboardWithMappingToTenant", "onboardWithMappingToTenantId")
+EMPTY = {"format": FORMAT}
+"""The document of a tenant that is not onboarded any more. It is never deleted: where none is, a create whose answer
+was lost could still land.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,24 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Change:
-    """A document before and after; equal when nothing has to be done. ``None``: it does not exist."""
+    """A document before and after; equal when nothing has to be done. ``None``: it does not exist.
+
+    :param revision: what it is written over; an emptied document has one too.
+    """
 
     before: Document | None
     after: dict[str, Any] | None
     name: str
+    revision: str | None = None
+
+    @property
+    def former(self) -> dict[str, Any] | None:
+        """What the document says before, without the id of its last write."""
+        return _said(self.before) if self.before else None
 
     @property
     def needed(self) -> bool:
-        return (self.before.body if self.before else None) != self.after
+        return self.former != self.after
 
 
 def pair(subdomain: object, tenant_id: object, what: str) -> Tenant | None:
@@ -83,11 +98,12 @@ def plan_present(store: Store, wanted: Wanted) -> Change:
     :raises Refused: a rule of mappings forbids it; the message names the document and the way out.
     """
     valid_name(wanted.subdomain, "subdomain")
-    documents = {document.name: document for document in store.list(ONBOARDED)}
+    stored = {document.name: document for document in store.list(ONBOARDED)}
+    documents = {name: document for name, document in stored.items() if not document.emptied}
     current = documents.get(wanted.subdomain)
     config = _config(store, wanted.subdomain)
     map_to = _mapping(wanted, config)
-    body: dict[str, Any] = dict(current.body) if current else {}
+    body: dict[str, Any] = _said(current) if current else {}
     _refuse_other_id(wanted, body, documents)
     given = {"id": wanted.id, "subdomain": wanted.subdomain, "datacenter": wanted.datacenter, "channel": wanted.channel}
     body.update({key: value for key, value in given.items() if value})
@@ -114,7 +130,7 @@ def plan_present(store: Store, wanted: Wanted) -> Change:
             "Give what the subscription said.",
         )
     valid_name(body["id"], f"id of {wanted.subdomain}")
-    change = Change(current, body, wanted.subdomain)
+    change = Change(current, body, wanted.subdomain, _revision(stored.get(wanted.subdomain)))
     if change.needed:
         _refuse_held(store, change)
     return change
@@ -126,8 +142,9 @@ def plan_absent(store: Store, subdomain: str) -> Change:
     :raises Refused: other accounts lead to it, or a migration holds it.
     """
     valid_name(subdomain, "subdomain")
-    current = store.get(ONBOARDED, subdomain)
-    change = Change(current, None, subdomain)
+    stored = store.get(ONBOARDED, subdomain)
+    current = None if stored and stored.emptied else stored
+    change = Change(current, None, subdomain, _revision(stored))
     if current:
         others = sorted(
             document.name for document in store.list(ONBOARDED) if document.body.get("mapToTenant") == subdomain
@@ -147,25 +164,29 @@ def plan_absent(store: Store, subdomain: str) -> Change:
 
 
 def apply(store: Store, change: Change) -> bool:
-    """Write or delete the document, then read the journals once more: a window may have opened in between.
+    """Write or empty the document, then read the journals once more: a window may have opened in between. The write is
+    settled first: one without an answer could land when the window is over.
 
     Returns whether something was written.
 
     :raises Conflict: somebody else changed the document since it was planned.
     :raises Refused: a migration opened its window; the document is again as it was.
+    :raises OutcomeUnknown: no answer said whether it was written; the same call goes on.
     """
     if not change.needed:
         return False
-    if change.after is None:
-        if change.before:
-            store.delete(ONBOARDED, change.name, change.before.revision)
-        return True
-    written = store.put(ONBOARDED, change.name, change.after, change.before.revision if change.before else None)
-    try:
-        _refuse_held(store, change)
-    except Refused:
-        _take_back(store, change, written)
-        raise
+    written = decide(store, ONBOARDED, change.name, change.after or EMPTY, change.revision).ours
+    if not written:
+        raise Conflict(
+            f"{ONBOARDED}/{change.name} was changed by somebody else.", "Read it again and repeat the command."
+        )
+    if change.after is not None:
+        try:
+            _refuse_held(store, change)
+        except Refused:
+            # Whoever has written since is the migration itself: then it is right as it is.
+            decide(store, ONBOARDED, change.name, change.before.body if change.before else EMPTY, written.revision)
+            raise
     return True
 
 
@@ -323,11 +344,9 @@ def _subdomains(journal: dict[str, Any]) -> Iterator[str]:
         yield party["subdomain"]
 
 
-def _take_back(store: Store, change: Change, written: Document) -> None:
-    try:
-        if change.before:
-            store.put(ONBOARDED, change.name, change.before.body, written.revision)
-        else:
-            store.delete(ONBOARDED, change.name, written.revision)
-    except Conflict:
-        return  # The migration has written the document itself by now; it is right as it is.
+def _said(document: Document) -> dict[str, Any]:
+    return {key: value for key, value in document.body.items() if key != WRITE_ID}
+
+
+def _revision(document: Document | None) -> str | None:
+    return document.revision if document else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import APPLY, FENCED, STAGED
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import switch
@@ -18,9 +18,9 @@ from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WA
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(staging, "COMPARE_ROWS", 9)
-    monkeypatch.setattr(staging.Pace, "measured", lambda self, run: run(self.rows))
+    monkeypatch.setattr(copying, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(copying, "COMPARE_ROWS", 9)
+    monkeypatch.setattr(copying.Pace, "measured", lambda self, run: run(self.rows))
 
 
 def twin_of(bench: Bench, *tables: str, **options: Any) -> Any:
@@ -84,8 +84,8 @@ def test_a_key_column_with_our_own_name_is_refused(empty: Bench) -> None:
 def test_kinds_of_keys_at_the_edges_of_chunks(
     empty: Bench, monkeypatch: pytest.MonkeyPatch, kind: str, values: list[str]
 ) -> None:
-    monkeypatch.setattr(staging, "CHUNK_ROWS", 1)
-    monkeypatch.setattr(staging, "COMPARE_ROWS", 1)
+    monkeypatch.setattr(copying, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(copying, "COMPARE_ROWS", 1)
     empty.sql("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'")
     key = "PRIMARY KEY (tenant_id, k)"
     empty.sql(f"CREATE TABLE odd (tenant_id VARCHAR(63) NOT NULL, k {kind} NOT NULL, v INT, {key})")
@@ -117,7 +117,7 @@ def test_an_equal_key_that_is_spelt_otherwise(empty: Bench) -> None:
 
 def test_a_long_log_is_applied_in_batches(empty: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between them the throttle is asked, and others' waits end."""
-    monkeypatch.setattr(staging, "LOG_BATCH", 50)
+    monkeypatch.setattr(copying, "LOG_BATCH", 50)
     empty.sql("CREATE TABLE odd (tenant_id VARCHAR(63) NOT NULL, k INT NOT NULL, v INT, PRIMARY KEY (tenant_id, k))")
     empty.sql(f"INSERT INTO odd SELECT '{A}', seq, 0 FROM seq_1_to_500")
     participant = twin_of(empty, "odd")

@@ -133,10 +133,12 @@ def test_long_transactions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("right", mariadb_sql.RIGHTS)
 def test_missing_rights(bench: Bench, right: str) -> None:
     bench.sql(f"REVOKE {right} ON {bench.name}.* FROM {bench.name}")
-    refusals = bench.participant().inspect(KEY, A, B).refusals
-    assert any(f"the rights {right}" in refusal.reason for refusal in refusals)
-    for refusal in refusals:
-        bench.sql(refusal.advice)
+    plan = bench.participant().inspect(KEY, A, B)
+    reason = "lacks a right" if right == "SELECT" else f"the rights {right}"
+    assert any(reason in refusal.reason for refusal in plan.refusals), plan.refusals
+    for statement in plan.grants:
+        if statement.startswith("GRANT") and "zdm_definer" not in statement:
+            bench.sql(statement.rstrip(";"))
     assert found(bench) == {}
 
 
@@ -149,8 +151,9 @@ def test_a_user_who_may_not_even_see_the_database(bench: Bench) -> None:
     plan = participant.inspect(KEY, A, B)
     assert [refusal.object for refusal in plan.refusals] == ["rating"]
     assert "wrong user or password" not in plan.refusals[0].reason
-    for grant in plan.refusals[0].advice.removesuffix(";").split("; "):
-        bench.sql(grant)
+    for statement in plan.grants:
+        if statement.startswith("GRANT") and "zdm_definer" not in statement:
+            bench.sql(statement.rstrip(";"))
     assert participant.inspect(KEY, A, B).refusals == ()
 
 
@@ -217,4 +220,4 @@ def test_the_prediction_takes_an_index_into_account(bench: Bench) -> None:
 def test_a_window_over_the_budget(bench: Bench) -> None:
     reasons = found(bench, budget_ms=1)
     assert reasons
-    assert all("budget" in reason and " 1 ms" in reason for reason in reasons.values())
+    assert all("budget" in reason and " 1 ms" in reason for reason in reasons.values()), reasons

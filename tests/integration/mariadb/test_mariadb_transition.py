@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     APPLY,
@@ -47,10 +47,10 @@ LATER = 1700
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(copying, "CHUNK_ROWS", 20)
     monkeypatch.setattr(mariadb_twin, "CHUNK_ROWS", 20)
-    monkeypatch.setattr(staging, "COMPARE_ROWS", 50)
-    monkeypatch.setattr(staging.Pace, "measured", lambda self, run: run(self.rows))
+    monkeypatch.setattr(copying, "COMPARE_ROWS", 50)
+    monkeypatch.setattr(copying.Pace, "measured", lambda self, run: run(self.rows))
 
 
 def in_transition(site: Bench) -> MariaDB:

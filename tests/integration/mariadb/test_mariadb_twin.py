@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant import staging
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
     COMPARE,
@@ -53,10 +53,10 @@ LEVELS = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(copying, "CHUNK_ROWS", 20)
     monkeypatch.setattr(mariadb_twin, "CHUNK_ROWS", 20)
-    monkeypatch.setattr(staging, "COMPARE_ROWS", 50)
-    monkeypatch.setattr(staging.Pace, "measured", lambda self, run: run(self.rows))
+    monkeypatch.setattr(copying, "COMPARE_ROWS", 50)
+    monkeypatch.setattr(copying.Pace, "measured", lambda self, run: run(self.rows))
 
 
 @contextmanager
@@ -133,7 +133,8 @@ def test_plan(site: Bench) -> None:
 
 
 def test_auto_takes_twins_where_in_place_takes_too_long(site: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.zdm.landscape.plugins.module_utils.participant.classify.SMALL_MS", 0)
+    for limit in ("SMALL_MS", "FEW_ROWS"):
+        monkeypatch.setattr(f"ansible_collections.zdm.landscape.plugins.module_utils.participant.choice.{limit}", -1)
     plan = participant_of(site, tables={"country": {"ignore": "no tenant data"}}).inspect(KEY, A, B)
     assert {table.table: table.strategy for table in plan.tables} == {
         **dict.fromkeys(("customer", "order", "odd"), "twin"),
@@ -219,7 +220,7 @@ def test_the_barrier_applies_what_came_last(site: Bench) -> None:
 
 def test_values_of_a_unique_key_that_change_hands(site: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is longer than a batch, and the rows that exchange values lie in different batches."""
-    monkeypatch.setattr(staging, "LOG_BATCH", 25)
+    monkeypatch.setattr(copying, "LOG_BATCH", 25)
     participant = participant_of(site)
     stage(participant)
     session = site.application(autocommit=False)

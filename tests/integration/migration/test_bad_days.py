@@ -161,7 +161,7 @@ def test_a_schema_that_changed_since_the_stage(stage: Scene) -> None:
         "ALTER TABLE numbering ADD COLUMN remark text",
         "ALTER TABLE numbering DROP COLUMN remark",
     ):
-        refused(stage, "abort, plan and stage again")
+        refused(stage, "numbering have changed since the stage", "playbook zdm.landscape.stage")
 
 
 def test_a_router_is_down(stage: Scene) -> None:

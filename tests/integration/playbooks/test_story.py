@@ -202,6 +202,11 @@ def test_plan_changes_nothing_and_writes_what_to_sign(unstaged: Scene) -> None:
     assert "subscription_item" in output
     written = [path for path in (unstaged.folder / "output").rglob("*") if path.is_file()]
     assert any("CREATE TRIGGER" in path.read_text() for path in written)
+    rights = [path for path in written if path.name.endswith(".grants.sql")]
+    assert rights
+    for path in written:
+        lines = path.read_text().splitlines()
+        assert path.suffix != ".sql" or lines[-1].endswith(";")
 
 
 def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(unstaged: Scene) -> None:

@@ -10,11 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import psycopg
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move, Status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import twin
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
 
@@ -114,7 +117,7 @@ class Site:
 
     def plan(self, participant: PostgreSQL) -> Inspection:
         plan = participant.inspect(MIGRATION, A, B)
-        assert not plan.refusals
+        assert not plan.refusals, plan.refusals
         return plan
 
     def staged(self, **changes: Any) -> PostgreSQL:
@@ -173,12 +176,11 @@ CATALOG = (
 
 CHILD = """
 import json, os, signal, sys
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 options, move, verb, number = json.load(sys.stdin)
-postgresql_stage.CHUNK_ROWS = 50
-postgresql_stage.Stager._adapt = lambda self, took_ms: None
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import make_small_chunks
+make_small_chunks(setattr)
 participant, move, seen = PostgreSQL(options), Move(**move), 0
 inner = PostgreSQL.write_state
 def count(_entry=None):
@@ -186,8 +188,8 @@ def count(_entry=None):
     seen += 1
     if seen == number:
         os.kill(os.getpid(), signal.SIGKILL)
-def write_state(self, *arguments):
-    inner(self, *arguments)
+def write_state(self, *arguments, **named):
+    inner(self, *arguments, **named)
     count()
 PostgreSQL.write_state = write_state
 if verb == "stage":
@@ -197,6 +199,14 @@ elif verb == "remove":
 else:
     getattr(participant, verb)(move, *([60_000] if verb == "barrier" else []))
 """
+
+
+def make_small_chunks(setattribute: Callable[[Any, str, Any], None], rows: int = 50) -> None:
+    """Copy, compare and delete that many rows at a time."""
+    setattribute(copying, "CHUNK_ROWS", rows)
+    setattribute(copying, "COMPARE_ROWS", rows)
+    setattribute(copying.Pace, "measured", lambda pace, run: run(pace.rows))
+    setattribute(twin, "PURGE_ROWS", rows)
 
 
 def killed(site: Site, verb: str, number: int, reverse: bool = False) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.participant import choice
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Refusal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import inspect as postgresql_inspect
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
@@ -62,8 +62,8 @@ def test_the_listed_statements_are_those_that_run(site: Site) -> None:
 
 
 def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a busy machine must not decide
-    monkeypatch.setattr(postgresql_inspect.Inspector, "_rate", lambda *arguments: Rate(update_us=1000, copy_us=1000))
+    for limit in ("SMALL_MS", "FEW_ROWS"):
+        monkeypatch.setattr(choice, limit, -1)
     participant = site.participant(tables={"country": TABLES["country"]})
     chosen = {table.table: table.strategy for table in site.plan(participant).tables}
     assert chosen["line"] == chosen["invoice"] == chosen["customer"] == TWIN
@@ -183,6 +183,34 @@ def test_application_triggers_need_an_exempt_session(site: Site) -> None:
     found = refusals(site, site.participant(**app))
     assert "Trigger touch of statistic would fire" in found["statistic"]
     assert "trigger touch would fire for the copies" in found["customer"]
+
+
+@pytest.mark.parametrize("before", [[], ["REVOKE CONNECT ON DATABASE {database} FROM PUBLIC"]], ids=["connects", "not"])
+def test_the_first_plan_of_a_user_without_rights_lists_all_it_needs(site: Site, before: list[str]) -> None:
+    role = f"bare_{site.database}"
+    site.sql(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'bare'", *(s.format(database=site.database) for s in before), admin=True
+    )
+    try:
+        participant = site.participant(user=role, password="bare")
+        rounds = 0
+        while participant.inspect(MIGRATION, A, B).refusals:
+            site.sql(*participant.inspect(MIGRATION, A, B).grants, admin=True)
+            participant.close()
+            rounds += 1
+        # who may not connect can't be told who owns the tables
+        assert rounds == 1 + len(before)
+        participant.stage(site.move(), site.plan(participant), lambda _entry: None)
+        site.switch(participant)
+        participant.close()
+    finally:
+        site.sql(
+            f"REASSIGN OWNED BY {role} TO {site.server.admin.user}",
+            f"DROP OWNED BY {role}",
+            f"REVOKE SET ON PARAMETER session_replication_role, deadlock_timeout FROM {role}",
+            f"DROP ROLE {role}",
+            admin=True,
+        )
 
 
 def test_rights_are_named(site: Site) -> None:

@@ -22,10 +22,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.http.health import Endpoint, slowest_answer_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAGED
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import stage as postgresql_stage
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
-from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, Site
+from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, Site, make_small_chunks
 from ansible_collections.zdm.landscape.tests.landscape.processes import (
     Processes,
     private_folder,
@@ -43,8 +42,7 @@ MOST_WAITS = 600
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_stage, "CHUNK_ROWS", CHUNK)
-    monkeypatch.setattr(postgresql_stage.Stager, "_adapt", lambda self, took_ms: None)
+    make_small_chunks(monkeypatch.setattr, CHUNK)
 
 
 class Throttled:

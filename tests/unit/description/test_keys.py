@@ -69,6 +69,7 @@ GOOD: dict[str, Any] = {
         "drain_timeout": "2s",
         "mode": "hold",
         "transition": "28d",
+        "verified_within": "24h",
         "unused_for": "7d",
         "throttle": {"rows_per_second": 5000, "max_replica_lag": "2s", "max_latency": "none"},
     },

@@ -47,7 +47,7 @@ def test_a_hosts_own_port_counts_more_than_the_fleets() -> None:
 
 def test_the_lease_may_stand_with_the_router_or_in_the_policy() -> None:
     groups, hostvars = {"zdm_routers": ["r1"]}, {"r1": {"zdm_router_socket": "/s"}}
-    policy = {"window_budget": "5s", "transition": "28d"}
+    policy = {"window_budget": "5s", "transition": "28d", "verified_within": "12h"}
     assert module_options({**BASE, "router": TLS, "policy": policy}, groups, hostvars)["policy"] == {
         "lease": "2s",
         **policy,

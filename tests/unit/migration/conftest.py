@@ -17,12 +17,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy imp
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.preflight import Preflight
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
-from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED
+from ansible_collections.zdm.landscape.plugins.module_utils.store import settle
+from ansible_collections.zdm.landscape.plugins.module_utils.store.base import ONBOARDED, Store
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 from .doubles import Log, MemoryParticipant, MemoryRouter
 
+DAY_MS = 86_400_000
 A, B, C = Tenant("a", "guid-a"), Tenant("b", "guid-b"), Tenant("c", "guid-c")
 
 
@@ -30,7 +32,7 @@ A, B, C = Tenant("a", "guid-a"), Tenant("b", "guid-b"), Tenant("c", "guid-c")
 class Small:
     """Two routers, two participants, source a, target b mapped to a, alias c mapped to a."""
 
-    store: FileStore
+    store: Store
     log: Log = field(default_factory=Log)
     policy: Policy = field(default_factory=lambda: Policy(lease_ms=300, drain_timeout_ms=200))
 
@@ -52,8 +54,12 @@ class Small:
     def journal(self) -> Journal:
         return Journal(self.store, A, B).read()
 
-    def preflight(self, live: Tenant = A) -> Preflight:
-        return Preflight(self.store, self.fleet, self.participants, self.journal(), self.parties(), live, 20_000, list)
+    def preflight(self, live: Tenant | None = None, unverified: str = "") -> Preflight:
+        journal, parties = self.journal(), self.parties()
+        live = live or (B if journal.canonical == B.id else A)
+        return Preflight(
+            self.store, self.fleet, self.participants, journal, parties, live, 20_000, DAY_MS, list, unverified
+        )
 
     def stage(self) -> None:
         stage(self.store, self.journal(), self.parties(), self.participants, self.plan, lambda _entry: None)
@@ -83,6 +89,12 @@ class Small:
             assert not router.blocks
         for participant in self.participants:
             assert (participant.state, participant.live, participant.rows_under) == ("staged", live.id, live.id)
+
+
+@pytest.fixture(autouse=True)
+def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "SETTLE_MS", 300)
+    monkeypatch.setattr(settle, "_PAUSE_S", 0.001)
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Superseded, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    BARRED,
+    CAREFUL,
+    MOVED,
     STAGED,
+    Care,
     Inspection,
     Move,
     Participant,
@@ -119,6 +121,8 @@ class MemoryParticipant(Participant):
         self.migration = ""
         self.logged = 0
         self.twins = 0
+        self.unready: tuple[str, ...] = ()
+        self.compared_s = 0
         self.down = False
 
     def _verb(self, verb: str, move: Move) -> None:
@@ -128,11 +132,12 @@ class MemoryParticipant(Participant):
         if move.epoch < self.epoch:
             raise Superseded(f"{self.name} has seen epoch {self.epoch}.")
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
         return Inspection(self.name, self.kind, "1", window_ms=5, digest="d")
 
-    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
+    def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
         self._verb("stage", move)
+        self.unready, self.compared_s = (), 0
         self.state, self.epoch, self.twins, self.migration = STAGED, move.epoch, 1, move.migration
         return 1
 
@@ -155,12 +160,15 @@ class MemoryParticipant(Participant):
         self._verb("barrier", move)
         if self.state == STAGED and self.live != move.from_id:
             raise Refused(f"{self.name}: {move.from_id} is not live.")
-        self.state, self.rows_under = BARRED, move.to_id
+        self.state, self.rows_under = MOVED, move.to_id
         return {"rows": 1}
+
+    def confirm(self, move: Move) -> None:
+        assert (self.state, self.rows_under) == (MOVED, move.to_id)
 
     def turn(self, move: Move) -> None:
         self._verb("turn", move)
-        if self.state == BARRED:
+        if self.state == MOVED:
             self.state, self.live = STAGED, move.to_id
         assert self.live == move.to_id
 
@@ -192,6 +200,9 @@ class MemoryParticipant(Participant):
             self.live if self.state != ABSENT else "",
             pending=self.logged,
             rows=rows,
+            unready=self.unready,
+            compared_s=self.compared_s,
+            has_twins=True,
         )
 
     def fingerprint(self, tenant_id: str) -> str:

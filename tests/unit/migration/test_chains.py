@@ -43,7 +43,9 @@ class Leg:
 
     def stage(self) -> None:
         small, parties, journal = self.small, self.parties(), self.journal()
-        preflight = Preflight(small.store, small.fleet, small.participants, journal, parties, self.source, 20_000, list)
+        preflight = Preflight(
+            small.store, small.fleet, small.participants, journal, parties, self.source, 20_000, 86_400_000, list
+        )
 
         def plan() -> Any:
             findings = preflight.run(for_window=False)

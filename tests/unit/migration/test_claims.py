@@ -15,6 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.tests.unit.store.lossy import ANSWERED, LATE, LOST, LossyStore, Sent
 
 from .conftest import A, B, C
 
@@ -152,3 +153,29 @@ def test_a_write_that_lands_late_does_not_take_a_tenant(store: FileStore) -> Non
         store.put(CLAIMS, "a", {"format": 1, "migration": "a--b", "epoch": 0}, before.revision if before else None)
     run(store, Parties(A, C))[1].take(Parties(A, C))
     assert holders(store)["a"] == ("a--c", 0)
+
+
+@pytest.mark.parametrize(("faster", "refused"), [("b--c", True), ("a--b", False), ("", False)])
+@pytest.mark.parametrize("answer", [ANSWERED, LOST, LATE])
+def test_a_claim_that_somebody_else_has_written_meanwhile_is_looked_at_again(
+    faster: str, refused: bool, answer: str
+) -> None:
+    store = LossyStore()
+
+    def fate(sent: Sent) -> str:
+        if sent.name == "b":
+            store.fate = lambda _sent: ANSWERED
+            store.write(sent._replace(body={"format": 1, "migration": faster, "epoch": 0}))
+            return answer
+        return ANSWERED
+
+    store.fate = fate
+    claims = Claims(store, Journal(store, A, B).read())
+    if refused:
+        with pytest.raises(Refused, match="Tenant b is claimed by the migration b--c"):
+            claims.take(PARTIES)
+    else:
+        claims.take(PARTIES)
+    found = {document.name: holder_of(document) for document in store.list(CLAIMS)}
+    assert found == ({"a": "", "b": "b--c"} if refused else {"a": "a--b", "b": "a--b"})
+    assert store.land() == []

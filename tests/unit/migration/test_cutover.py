@@ -17,6 +17,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration import win
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import MIGRATIONS, ONBOARDED, Document
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
+from ansible_collections.zdm.landscape.plugins.module_utils.store.settle import Decision
 
 from .conftest import A, B, Small
 
@@ -54,6 +55,7 @@ def test_a_switch_runs_the_table_in_order(small: Small, monkeypatch: pytest.Monk
         "close",
         "drain_again",
         "barrier",
+        "confirm",
         "commit",
         "documents",
         "turn",
@@ -214,7 +216,7 @@ def test_a_controller_that_was_taken_over_touches_nothing_more(small: Small) -> 
         """Asked right before a step: another controller takes over once, when the drain begins."""
         if ("router-1", "lease") in small.log and ("other", "took over") not in small.log:
             small.log.append(("other", "took over"))
-            Journal(small.store, A, B).take_over(open_window=False, move_from=A.id, move_to=B.id, force=True)
+            small.journal().take_over(open_window=False, move_from=A.id, move_to=B.id, force=True)
             for router in small.routers:
                 router.take_over("a--b", small.journal().body["epoch"])
         return False
@@ -228,42 +230,11 @@ def test_a_controller_that_was_taken_over_touches_nothing_more(small: Small) -> 
 
 
 def test_a_live_controller_is_not_taken_over(small: Small) -> None:
-    other = Journal(small.store, A, B)
+    other = small.journal()
     other.take_over(open_window=False, move_from=A.id, move_to=B.id)
     with other.heartbeat(), pytest.raises(Refused, match="is driven by"):
         small.cutover().switch(B, lambda: 0)
     other.release_owner()
-
-
-@pytest.mark.parametrize("landed", [True, False])
-def test_an_unknown_outcome_of_the_commit_is_read_again(
-    small: Small, monkeypatch: pytest.MonkeyPatch, landed: bool
-) -> None:
-    from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown
-
-    original = FileStore.put
-
-    def put(self: FileStore, collection: str, name: str, body: dict, revision: str | None) -> Document:  # type: ignore[type-arg]
-        if (
-            collection == MIGRATIONS
-            and body["phase"] == "K"
-            and body["canonical"] == B.id
-            and not small.log.of("unknown")
-        ):
-            small.log.append(("store", "unknown"))
-            if landed:
-                original(self, collection, name, body, revision)
-            raise OutcomeUnknown("no answer")
-        return original(self, collection, name, body, revision)
-
-    monkeypatch.setattr(FileStore, "put", put)
-    if landed:
-        small.cutover().switch(B, lambda: 0)
-        small.assert_agreed(B)
-    else:
-        with pytest.raises(Unreachable, match="could not be written"):
-            small.cutover().switch(B, lambda: 0)
-        small.assert_agreed(A)
 
 
 @pytest.mark.parametrize(("phase", "live"), [("W", B), ("C", B), ("K", B), ("R", B), ("U", B), ("V", B)])
@@ -273,18 +244,16 @@ def test_the_same_command_goes_on_from_every_phase(
     class Died(BaseException):
         pass
 
-    original = Journal._put
+    original = Journal._write
 
-    def put(self: Journal, body: dict) -> None:  # type: ignore[type-arg]
+    def write(self: Journal, body: dict, patience_ms: int | None = None) -> Decision:  # type: ignore[type-arg]
         if self.phase == phase and body["phase"] != phase:
             raise Died
-        if self.phase == phase:
-            return
-        original(self, body)
+        return Decision(self._document, self._document) if self.phase == phase else original(self, body, patience_ms)
 
     if phase in "UV":
         small.log.failures["bills", "barrier"] = [Refused("no")]
-    monkeypatch.setattr(Journal, "_put", put)
+    monkeypatch.setattr(Journal, "_write", write)
     with pytest.raises(Died):
         small.cutover().switch(B, lambda: 0)
     monkeypatch.undo()

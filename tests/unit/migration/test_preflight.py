@@ -22,7 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Block
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, ONBOARDED
 
-from .conftest import A, B, Small
+from .conftest import DAY_MS, A, B, Small
 from .doubles import MemoryParticipant, MemoryRouter
 
 
@@ -140,7 +140,7 @@ def test_refusals_of_a_table_and_health(small: Small, monkeypatch: pytest.Monkey
     )
     red = Finding("health", False, "http://bills/health", "bills is red", "Look.")
     preflight = Preflight(
-        small.store, small.fleet, small.participants, small.journal(), small.parties(), A, 20_000, lambda: [red]
+        small.store, small.fleet, small.participants, small.journal(), small.parties(), A, 20_000, DAY_MS, lambda: [red]
     )
     found = [finding for finding in preflight.run(for_window=False) if not finding.ok]
     assert [(finding.check, finding.object) for finding in found] == [
@@ -151,14 +151,28 @@ def test_refusals_of_a_table_and_health(small: Small, monkeypatch: pytest.Monkey
         refuse_unless_ok(found)
 
 
-def test_schema_drift_and_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     inspect = MemoryParticipant.inspect
     monkeypatch.setattr(
-        MemoryParticipant,
-        "inspect",
-        lambda self, *args: replace(inspect(self, *args), digest="other", window_ms=50_000),
+        MemoryParticipant, "inspect", lambda self, *args: replace(inspect(self, *args), window_ms=50_000)
     )
-    assert [finding.check for finding in bad(small)] == ["drift", "budget"]
+    assert [finding.check for finding in bad(small)] == ["budget"]
+
+
+def test_a_table_that_has_changed_closes_the_way_and_names_the_stage(small: Small) -> None:
+    small.participants[1].unready = ("Table line has a tenant column and is not staged.",)
+    found = only(bad(small), "stage", "rating is staged, guid-a live. Table line has a tenant column")
+    assert "zdm.landscape.stage" in found.advice
+    assert bad(small, for_window=False) == []
+
+
+def test_a_window_needs_a_comparison_that_is_not_too_old_or_a_reason(small: Small) -> None:
+    small.participants[0].compared_s = DAY_MS // 1000
+    found = only(bad(small), "verified", "bills was compared as a whole 86400 s ago; 1d are allowed")
+    assert "unverified='<reason>'" in found.advice
+    assert all(finding.ok for finding in small.preflight(unverified="the shop is down").run(for_window=True))
+    small.participants[0].compared_s = DAY_MS // 1000 - 1
+    assert bad(small) == []
 
 
 def test_a_stage_that_is_missing(small: Small) -> None:

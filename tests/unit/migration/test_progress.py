@@ -24,6 +24,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage impo
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits, Throttle
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    Care,
     Inspection,
     Move,
     Progress,
@@ -301,7 +302,7 @@ def test_a_stage_ends_between_two_chunks_when_a_signal_came_and_its_progress_is_
     remove(small.store, small.journal(), small.parties(), small.participants)
     seen: list[str] = []
 
-    def chunks(move: Move, plan: Inspection, progress: Progress) -> int:
+    def chunks(move: Move, plan: Inspection, progress: Progress, care: Care) -> int:
         status = None
         for number in range(1, 4):
             progress(copied("bill", number * 10))

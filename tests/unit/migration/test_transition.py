@@ -14,6 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.claims imp
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.finalize import finalize, is_finalized
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import Staged, catch_up, remove, stage
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import MigrationStatus, migration_status
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Care
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import CLAIMS, MIGRATIONS, ONBOARDED, THROTTLES
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 
@@ -29,6 +30,7 @@ def live(small: Small) -> Small:
 
 
 def again(small: Small, **options: Any) -> Staged:
+    options = {"care": Care(3600), **options}
     return stage(
         small.store, small.journal(), small.parties(), small.participants, small.plan, lambda _entry: None, **options
     )
@@ -119,9 +121,18 @@ def test_the_log_is_not_applied_in_a_window_that_was_taken_over_by_force(
 
     monkeypatch.setattr(type(journal), "take_over", late)
     with pytest.raises(Refused, match="unfinished window"):
-        stage(live.store, journal, live.parties(), live.participants, live.plan, lambda _entry: None, force=True)
+        stage(
+            live.store,
+            journal,
+            live.parties(),
+            live.participants,
+            live.plan,
+            lambda _entry: None,
+            care=Care(3600),
+            force=True,
+        )
     assert live.participants[0].logged == 500
-    assert live.journal().body["owner"] is None
+    assert live.journal().body["epoch"] == driver.epoch, "the window is the other run's"
 
 
 def test_status_tells_what_is_left_and_what_a_reverse_costs(live: Small) -> None:
@@ -207,7 +218,7 @@ def test_finalize_is_refused_in_an_unfinished_window(live: Small) -> None:
     assert written(live) == before
 
 
-@pytest.mark.parametrize("state", ["barred", "staging", "staged"])
+@pytest.mark.parametrize("state", ["fenced", "moved", "staging", "staged"])
 def test_finalize_is_refused_when_a_participant_disagrees(live: Small, state: str) -> None:
     live.participants[1].state = state
     live.participants[1].live = A.id
@@ -304,3 +315,22 @@ def test_a_run_that_was_taken_over_deletes_nothing_more(live: Small) -> None:
         finalize(live.store, live.journal(), live.parties(), live.participants, taken_over)
     assert end(live)
     assert is_finalized(live.store, live.journal())
+
+
+def test_an_account_whose_document_came_too_late_for_the_window_is_named(live: Small) -> None:
+    body = {"id": "guid-d", "subdomain": "d", "mapToTenant": "a", "mapToTenantId": "guid-a"}
+    live.store.put(ONBOARDED, "d", body, None)
+    found = status(live)
+    assert "onboarded-tenants/d leads to a, expected b." in found.problems
+    assert found.needs_person
+
+
+def test_an_account_that_was_offboarded_is_missed_by_nobody(live: Small) -> None:
+    document = live.store.get(ONBOARDED, "c")
+    assert document
+    live.store.put(ONBOARDED, "c", {"format": 1}, document.revision)
+    journal = live.journal()
+    journal.take_over(open_window=True, move_from=B.id, move_to=A.id)
+    journal.note(accounts=[{"subdomain": "c", "id": "guid-c"}])
+    journal.release_owner()
+    assert not any("onboarded-tenants" in problem for problem in status(live).problems)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import SAFETY, SMALL_MS, classify
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.choice import FEW_ROWS, SAFETY, coarse
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.classify import classify
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     Column,
     Engine,
@@ -43,10 +45,16 @@ def child(name: str, parent: str, rows: int = 1000, **changes: Any) -> TableFact
 
 
 def run(
-    *facts: TableFacts, engine: Engine = BOTH, budget_ms: int = BUDGET, rates: Any = None, **options: Any
+    *facts: TableFacts,
+    engine: Engine = BOTH,
+    budget_ms: int = BUDGET,
+    rates: Any = None,
+    staged: Any = None,
+    signed: Any = None,
+    **options: Any,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Plans by table, and reasons of refusals by object."""
-    plans, refusals = classify(facts, options, engine, rates or {}, budget_ms)
+    plans, refusals = classify(facts, options, engine, rates or {}, budget_ms, staged, signed)
     assert all(refusal.reason and refusal.advice for refusal in refusals)
     assert all(plan.why for plan in plans)
     return {plan.table: plan for plan in plans}, {refusal.object: refusal.reason for refusal in refusals}
@@ -76,9 +84,65 @@ def test_the_sum_of_small_tables_counts() -> None:
     assert sorted(plan.strategy for plan in plans.values()) == [IN_PLACE, TWIN, TWIN]
 
 
-def test_measured_rates_decide() -> None:
-    plans, _refusals = run(table("a", LARGE), rates={"a": Rate(update_us=1)}, **DECLARED)
-    assert plans["a"].strategy == IN_PLACE
+@pytest.mark.parametrize("update_us", [0.1, 1.0, 10.0, 1000.0, 100_000.0])
+@pytest.mark.parametrize(("rows", "strategy"), [(6, IN_PLACE), (LARGE, TWIN)])
+def test_what_is_measured_decides_no_strategy(rows: int, strategy: str, update_us: float) -> None:
+    facts = table("a", rows, look_ms=update_us)
+    plans, _refusals = run(facts, rates={"a": Rate(update_us=update_us)}, **DECLARED)
+    assert plans["a"].strategy == strategy
+    if strategy == IN_PLACE:
+        assert plans["a"].window_ms == BOTH.table_ms + round(rows * update_us / 1000 + 3 * update_us)
+
+
+def test_rows_count_in_coarse_steps() -> None:
+    assert [coarse(rows) for rows in (0, 1, 3, 10, 11, 400, 501, 1000, 1001, 99_999)] == [
+        *(0, 1, 5, 10, 20, 500, 1000, 1000, 2000, 100_000)
+    ]
+    chosen = [
+        {name: plan.strategy for name, plan in run(table("a", rows), table("b", 9_000), **DECLARED)[0].items()}
+        for rows in range(10_100, 20_000, 900)
+    ]
+    assert all(choice == chosen[0] for choice in chosen)
+
+
+def test_tables_of_few_rows_are_no_twins() -> None:
+    slow = Engine("Slow", (IN_PLACE, TWIN), rate=Rate(update_us=1000))
+    few = [table(f"t{number}", FEW_ROWS) for number in range(4)]
+    plans, refusals = run(*few, table("z", FEW_ROWS * 2), engine=slow, **DECLARED)
+    assert {plan.table for plan in plans.values() if plan.strategy == TWIN} == {"z"}
+    assert not refusals
+
+
+def test_many_tables_of_few_rows_that_do_not_fit_become_twins() -> None:
+    slow = Engine("Slow", (IN_PLACE, TWIN), rate=Rate(update_us=1000))
+    few = [table(f"t{number}", FEW_ROWS) for number in range(9)]  # one second each, 20 s / 3 have room for six
+    plans, refusals = run(*few, engine=slow, **DECLARED)
+    assert sorted(plan.strategy for plan in plans.values()) == [IN_PLACE] * 6 + [TWIN] * 3
+    assert not refusals
+
+
+def test_a_signed_plan_keeps_its_strategies() -> None:
+    facts = (table("a", 10), table("b", LARGE), child("c", "b", 10))
+    signed = {"a": TWIN, "b": IN_PLACE, "c": IN_PLACE}
+    plans, refusals = run(*facts, signed=signed, **DECLARED)
+    assert {name: plan.strategy for name, plan in plans.items()} == signed
+    assert {plan.why for plan in plans.values()} == {"Signed this way."}
+    assert not refusals
+
+
+def test_options_and_the_stage_are_stronger_than_a_signature() -> None:
+    tables = {"a": {"strategy": IN_PLACE}}
+    plans, _refusals = run(table("a"), child("b", "a"), signed={"a": TWIN, "b": TWIN}, tables=tables, **DECLARED)
+    assert {plan.strategy for plan in plans.values()} == {IN_PLACE}
+    plans, _refusals = run(table("a"), signed={"a": TWIN}, staged={"a": IN_PLACE}, **DECLARED)
+    assert (plans["a"].strategy, plans["a"].why) == (IN_PLACE, "Staged this way.")
+
+
+def test_a_signed_strategy_that_is_not_legal_any_more_is_refused() -> None:
+    _plans, refusals = run(table("a"), signed={"a": TWIN})
+    assert "readers across tenants" in refusals["a"]
+    _plans, refusals = run(table("a", LARGE), signed={"a": IN_PLACE}, budget_ms=2_999)
+    assert "over the budget" in refusals["a"]
 
 
 def test_auto_takes_no_twin_without_a_declaration() -> None:
@@ -92,7 +156,10 @@ def test_auto_takes_no_twin_without_a_declaration() -> None:
 
 def test_auto_refuses_what_is_neither_quick_nor_a_twin() -> None:
     _plans, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=2_999)
-    assert "over the budget of 2999 ms" in refusals["a"]
+    assert refusals["a"] == (
+        "The tables in place take about 1000 ms together (a 1000 ms); 3 times that, 3000 ms, is over the budget of 2999"
+        " ms. No twin of a, because Plain has no twin strategy."
+    )
     _plans, refusals = run(table("a", LARGE), engine=PLAIN, budget_ms=3_000)
     assert not refusals
 
@@ -173,7 +240,18 @@ def test_linked_tables_follow_the_explicit_one() -> None:
 
 def test_explicit_in_place_over_the_budget_is_refused() -> None:
     _plans, refusals = run(table("a", LARGE), table("b", 10), budget_ms=2_999, tables={"a": {"strategy": IN_PLACE}})
-    assert "The largest is a" in refusals["a"]
+    assert "take about 1000 ms together (a 1000 ms, b 0 ms)" in refusals["a"]
+
+
+def test_the_budget_is_of_the_sum_and_names_the_tables_that_make_it_up() -> None:
+    facts = [table(f"t{number}", rows * 1000) for number, rows in enumerate((1, 60, 50, 40, 30, 20, 10))]
+    plans, refusals = run(*facts, rates={"t6": Rate(update_us=100)}, engine=PLAIN, budget_ms=5_000)
+    listed = "(t6 1000 ms, t1 600 ms, t2 500 ms, t3 400 ms, t4 300 ms and 2 more)"
+    assert list(refusals) == ["t6"]
+    assert (
+        f"take about 3010 ms together {listed}; 3 times that, 9030 ms, is over the budget of 5000 ms" in refusals["t6"]
+    )
+    assert sum(plan.window_ms - PLAIN.table_ms for plan in plans.values()) == 3010
 
 
 def test_several_tenant_columns_change_in_place() -> None:
@@ -372,4 +450,18 @@ def test_every_table_is_planned_or_refused(
             assert not facts_of.unique_keys
     if not refusals:
         in_place = sum(plan.window_ms - BOTH.table_ms for plan in plans if plan.strategy == IN_PLACE)
-        assert in_place * SAFETY <= max(budget_ms, SMALL_MS * SAFETY)
+        assert in_place * SAFETY <= budget_ms
+
+
+@given(schemas(), st.booleans(), st.lists(st.floats(0.01, 10_000), min_size=len(NAMES), max_size=len(NAMES)))
+def test_load_changes_no_strategy(facts: list[TableFacts], declared: bool, measured: list[float]) -> None:
+    options = {"no_cross_tenant_readers": declared}
+    rates = {name: Rate(update_us=us) for name, us in zip(NAMES, measured, strict=True)}
+    busy = [replace(table, look_ms=measured[0]) for table in facts]
+    quiet_plans, _refusals = classify(facts, options, BOTH, {}, BUDGET)
+    busy_plans, _refusals = classify(busy, options, BOTH, rates, BUDGET)
+    assert [(plan.table, plan.strategy) for plan in quiet_plans] == [(plan.table, plan.strategy) for plan in busy_plans]
+    fewer = {plan.table: plan.strategy for plan in quiet_plans if plan.strategy != IGNORE}
+    grown = [replace(table, rows=table.rows * 10) for table in facts]
+    kept, _refusals = classify(grown, options, BOTH, rates, BUDGET, signed=fewer)
+    assert {plan.table: plan.strategy for plan in kept if plan.strategy != IGNORE} == fewer

@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    InputError,
+    OutcomeUnknown,
+    Refused,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.store import settle
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import (
     CLAIMS,
     MIGRATIONS,
     ONBOARDED,
     TENANTS,
+    WRITE_ID,
     Document,
+    Store,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.store.file import FileStore
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import (
-    Change,
     Wanted,
     apply,
     plan_absent,
@@ -28,6 +35,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding i
     problems,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
+from ansible_collections.zdm.landscape.tests.unit.store.lossy import ANSWERED, LANDED, LATE, LOST, LossyStore, fates
 
 A, B = Tenant("venezia", "guidA"), Tenant("venezia-scp", "guidB")
 DOCUMENT_A = {"id": "guidA", "subdomain": "venezia", "datacenter": "US10", "channel": "BETA"}
@@ -65,9 +73,12 @@ def put(store: FileStore, collection: str, name: str, body: dict[str, Any]) -> D
     return store.put(collection, name, body, current.revision if current else None)
 
 
-def body(store: FileStore, name: str) -> dict[str, Any] | None:
+def body(store: Store, name: str) -> dict[str, Any] | None:
+    """What the tenant's document says, without the id of its last write; nothing when it is emptied."""
     document = store.get(ONBOARDED, name)
-    return document.body if document else None
+    if document is None or document.emptied:
+        return None
+    return {key: value for key, value in document.body.items() if key != WRITE_ID}
 
 
 def test_a_mapped_tenant_is_onboarded_in_the_datacenter_of_the_other(store: FileStore) -> None:
@@ -284,8 +295,80 @@ def test_a_tenant_is_offboarded_once(store: FileStore) -> None:
     put(store, ONBOARDED, "venezia-scp", DOCUMENT_B)
     assert apply(store, plan_absent(store, "venezia-scp"))
     assert body(store, "venezia-scp") is None
-    assert plan_absent(store, "venezia-scp") == Change(None, None, "venezia-scp")
+    again = plan_absent(store, "venezia-scp")
+    assert (again.before, again.needed) == (None, False)
     assert not apply(store, plan_absent(store, "venezia-scp"))
+
+
+def test_a_tenant_that_was_offboarded_is_onboarded_anew(store: FileStore) -> None:
+    put(store, ONBOARDED, "venezia-scp", DOCUMENT_B)
+    apply(store, plan_absent(store, "venezia-scp"))
+    change = plan_present(store, wanted(id="guidC"))
+    assert change.before is None
+    assert apply(store, change)
+    assert body(store, "venezia-scp") == {**DOCUMENT_B, "id": "guidC"}
+
+
+# -- answers that get lost
+# ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="lossy")
+def _lossy(monkeypatch: pytest.MonkeyPatch) -> LossyStore:
+    monkeypatch.setattr(settle, "SETTLE_MS", 100)
+    monkeypatch.setattr(settle, "_PAUSE_S", 0.001)
+    lossy = LossyStore()
+    lossy.put(ONBOARDED, "venezia", DOCUMENT_A, None)
+    return lossy
+
+
+@pytest.mark.parametrize("answer", [LANDED, LOST, LATE])
+def test_a_create_without_an_answer_is_settled_before_the_journals_are_read(lossy: LossyStore, answer: str) -> None:
+    """Else it lands when the window is over, and leads to the retired tenant."""
+    lossy.fate = fates([answer])
+    change, lists = plan_present(lossy, wanted()), []
+    original = lossy.list
+
+    def list_late(collection: str) -> list[Document]:
+        if collection == MIGRATIONS:
+            lists.append(body(lossy, "venezia-scp"))
+            assert lossy.land() == []
+        return original(collection)
+
+    lossy.list = list_late  # type: ignore[method-assign]
+    assert apply(lossy, change)
+    assert lists == [DOCUMENT_B]
+
+
+@pytest.mark.parametrize("answer", [LANDED, LOST, LATE])
+def test_a_tenant_that_was_offboarded_does_not_come_back(lossy: LossyStore, answer: str) -> None:
+    lossy.fate = fates([answer])
+    apply(lossy, plan_present(lossy, wanted()))
+    lossy.fate = fates([answer])
+    apply(lossy, plan_absent(lossy, "venezia-scp"))
+    assert body(lossy, "venezia-scp") is None
+    for sent in tuple(lossy.sent):
+        lossy.land(sent)
+    assert body(lossy, "venezia-scp") is None
+
+
+@pytest.mark.parametrize("answer", [LANDED, LOST, LATE])
+def test_what_is_taken_back_does_not_come_back(lossy: LossyStore, answer: str) -> None:
+    change = plan_present(lossy, wanted())
+    lossy.put(MIGRATIONS, "venezia--roma", {**JOURNAL, "migration": "venezia--roma", "phase": "W"}, None)
+    lossy.fate = fates([answer, ANSWERED, answer])
+    with pytest.raises(Refused, match="The migration venezia--roma holds venezia"):
+        apply(lossy, change)
+    for sent in tuple(lossy.sent):
+        lossy.land(sent)
+    assert body(lossy, "venezia-scp") is None
+
+
+def test_a_write_of_which_nobody_knows_is_told(lossy: LossyStore) -> None:
+    lossy.fate = lambda _sent: LATE
+    with pytest.raises(OutcomeUnknown, match="whether onboarded-tenants/venezia-scp was written") as caught:
+        apply(lossy, plan_present(lossy, wanted()))
+    assert caught.value.details == {"unknown": "onboarded-tenants/venezia-scp"}
 
 
 def test_a_tenant_whose_data_others_use_stays(store: FileStore) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN, Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.marks import Look, look
@@ -25,7 +26,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     create_note,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin import MariaDBTwins
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import STAGE_TIMEOUT_MS
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
     Planned,
     State,
@@ -146,7 +146,7 @@ class MariaDBArming(MariaDBTwins):
                 if any(row[2] != mine for row in seen.triggers.values())
             }
         if others:
-            self._set(
+            self.set_state(
                 move,
                 lambda state: replace(
                     state, marks={name: mark for name, mark in state.marks.items() if name not in others}

@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Inspection, Refusal
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import MissingRight
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
     SAMPLE_ROWS,
     execute,
     first_line,
     literal,
-    per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     Engine,
@@ -32,11 +32,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
     NO_SUCH_TABLE,
-    NoRight,
     number,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import UncheckedKeys
@@ -68,6 +68,7 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
     """The reading half of the MariaDB participant."""
 
     planned = MariaDBPlanned
+    client_wants_delimiters = True
 
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return number(error) == NO_SUCH_TABLE
@@ -82,24 +83,14 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
         tables = self.reflect(connection).items()
         return {name: _unquoted(table) for name, table in tables if not re.fullmatch(OWN_TABLES, name)}
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        try:
-            self.connection()
-        except NoRight as refused:  # the database may not even be seen: say all that it takes, not only that
-            with self.elsewhere() as connection:
-                grants = (*self.own_grants(connection), *self.role_statements(connection))
-            refusal = Refusal(self.name, refused.message, f"{'; '.join(grants)};")
-            return Inspection(self.name, self.kind, "", refusals=(refusal,), grants=grants)
-        with self.transaction() as connection:
-            if "SELECT" in self.missing_rights(connection):  # nothing to read, so nothing to plan
-                version = str(execute(connection, "SELECT VERSION()").scalar())
-                grants = (*self.own_grants(connection), *self.role_statements(connection))
-                return Inspection(self.name, self.kind, version, refusals=self.obstacles(connection), grants=grants)
-        return super().inspect(migration, source_id, target_id)
-
     # -- tables -----------------------------------------------------------------------------------
 
     def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Collection[str]) -> Survey:
+        if "SELECT" in self.missing_rights(connection):  # the catalog would hide what may not be read
+            raise MissingRight(
+                f"{self.label}: user {self.options.get('user')!r} may not read the tables.",
+                "Give it the rights that the plan lists (playbook zdm.landscape.plan).",
+            )
         catalog = self.catalog(connection)
         tenant = self.tenant_tables(catalog)
         columns: dict[str, dict[str, ColumnInfo]] = {name: {} for name in catalog}
@@ -157,7 +148,7 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
             nonlocal result
             (result,) = self.rows.count(connection, [table], live_id, other_id).values()
 
-        look_ms = per_row_us(1, count) / 1000
+        look_ms = typical_us(1, count) / 1000
         return result, look_ms
 
     @staticmethod
@@ -293,9 +284,10 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
     @staticmethod
     def _sample(connection: Connection, statement: str) -> tuple[int, float]:
         """Run an INSERT; its rows and the microseconds of each."""
-        begin = time.monotonic()
         rows = int(execute(connection, statement).rowcount)
-        return rows, (time.monotonic() - begin) * 1_000_000 / max(rows, 1)
+        execute(connection, f"DELETE FROM {_PROBE}")
+        insert = partial(execute, connection, statement)
+        return rows, typical_us(rows, insert, partial(execute, connection, f"DELETE FROM {_PROBE}"))
 
     # -- digest -----------------------------------------------------------------------------------
 

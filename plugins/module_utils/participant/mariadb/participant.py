@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move, Progress
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import LOG_BATCH
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.arming import (
@@ -41,7 +42,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     create_note,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import Range
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import LOG_BATCH
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, state_name
 
 with suppress(ImportError):  # Database refuses to be built without it
@@ -155,7 +155,7 @@ class MariaDB(MariaDBArming):
 
     # -- for a DBA to sign ------------------------------------------------------------------------
 
-    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
         fence = self.quote(sql.fence_name(state.migration))
         both = (state.source_id, state.target_id)
         twins = self.twins(state)
@@ -172,7 +172,7 @@ class MariaDB(MariaDBArming):
             sql.create_fence(fence),
             *([sql.create_kept(self.quote(sql.kept_name(state.migration)))] if twins else []),
             *(sql.fence_row(fence, tenant, tenant == state.other_id) for tenant in both),
-            *self._definitions(state),
+            *self._definitions(connection, state),
             *([worker] if twins else []),
             *(twin.chunk(every, present=False) for twin in twins),
             *(twin.compare(every) for twin in twins),
@@ -190,10 +190,9 @@ class MariaDB(MariaDBArming):
             sql.close_fence(fence, state.target_id, False),
         )
 
-    def _definitions(self, state: State) -> Iterator[str]:
-        with self.transaction() as connection:
-            role, statements = self.role(connection), self.role_statements(connection)
-            account = execute(connection, "SELECT CURRENT_USER()").scalar()
+    def _definitions(self, connection: Connection, state: State) -> Iterator[str]:
+        role, statements = self.role(connection), self.role_statements(connection)
+        account = execute(connection, "SELECT CURRENT_USER()").scalar()
         if role:
             yield f"SET ROLE {self.quote(role)}"
         else:

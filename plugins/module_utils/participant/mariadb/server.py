@@ -165,9 +165,18 @@ class MariaDBServer(MariaDBSessions):
             f"GRANT PROCESS ON *.* TO {account}",
         )
 
-    def grants(self) -> tuple[str, ...]:
-        with self.transaction() as connection:
-            return (*self.own_grants(connection), *self.role_statements(connection))
+    def grants(self, connection: Connection | None) -> tuple[str, ...]:
+        if connection is None:  # it may not use the database: a session without one knows its account
+            with self.elsewhere() as other:
+                return self.grants(other)
+        return (*self.own_grants(connection), *self._log_setting(connection), *self.role_statements(connection))
+
+    def _log_setting(self, connection: Connection) -> tuple[str, ...]:
+        """What a server with a binary log needs so that triggers can be made."""
+        _version, log_bin, _format, trust, _read_only = execute(connection, sql.SETTINGS).one()
+        everywhere, _here = sql.rights_of(execute(connection, "SHOW GRANTS").scalars(), str(self.options["database"]))
+        needed = log_bin and int(trust) == 0 and not {"SUPER", *ALL_RIGHTS} & everywhere
+        return ("SET GLOBAL log_bin_trust_function_creators = 1",) if needed else ()
 
     def _missing(self, grants: Iterable[str], wanted: Iterable[str]) -> list[str]:
         everywhere, here = sql.rights_of(grants, str(self.options["database"]))

@@ -27,7 +27,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
     BLOCKERS,
     LONG_TRANSACTIONS,
-    RIGHTS,
     SESSION,
     SQL_MODE,
     THREAD,
@@ -44,18 +43,13 @@ LOCK_WAIT, DEADLOCK, STATEMENT_TIMEOUT = 1205, 1213, 1969
 DUPLICATE, NO_SUCH_COLUMN, NO_SUCH_INDEX, NO_SUCH_TABLE = 1062, 1054, 1176, 1146
 NO_SUCH_THREAD, NOT_THE_OWNER = 1094, 1095
 LOGIN_REFUSED = ("(1045,", "(1698,")
-NO_RIGHT_ON_DATABASE = 1044
-RIGHT_MISSING, NO_SUPER = (NO_RIGHT_ON_DATABASE, 1142, 1143, 1227, 1370), 1419
+RIGHT_MISSING, NO_SUPER = (1044, 1142, 1143, 1227, 1370), 1419
 
 DDL_PAUSE_S = 0.01
 """Between two attempts to get a table for one DDL statement."""
 DDL_FREE_S = 2.0
 """How long DDL tries without waiting before ``ddl_wait`` counts."""
 WATCH_AFTER_S = 0.3
-
-
-class NoRight(Refused):
-    """The user lacks a right."""
 
 
 class Deadline:
@@ -106,20 +100,14 @@ class MariaDBSessions(Database):
     def refused_login(self, message: str) -> bool:
         return message.startswith(LOGIN_REFUSED)
 
-    def not_connected(self, error: sa.exc.DBAPIError) -> ZdmError:
-        # with a right password: the user may not even see the database
-        return self.translate(error) if number(error) == NO_RIGHT_ON_DATABASE else super().not_connected(error)
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return number(error) in RIGHT_MISSING
 
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         if number(error) == NO_SUPER:
             return Refused(
                 f"{self.label}: {first_line(error)}",
                 "SET GLOBAL log_bin_trust_function_creators = 1; or grant SUPER for stage and abort.",
-            )
-        if number(error) in RIGHT_MISSING:
-            return NoRight(
-                f"{self.label}: the user lacks a right: {first_line(error)}",
-                f"It needs {', '.join(RIGHTS)} on the database and PROCESS.",
             )
         return super().translate(error)
 

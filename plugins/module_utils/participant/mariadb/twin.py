@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import CHUNK_ROWS, Chunk, Cursor
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.inspect import MariaDBInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned
@@ -22,7 +23,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     number,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.twin_sql import SHOWN, Range, Twin
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import CHUNK_ROWS, Chunk, Cursor
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 with suppress(ImportError):  # Database refuses to be built without it

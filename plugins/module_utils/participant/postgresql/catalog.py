@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Note, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
@@ -18,6 +17,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     TRIGGER_PREFIX,
     Work,
     quote,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
+    DEFAULT_TENANT_COLUMNS,
+    tenant_columns_of,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ _UPDATE_EVENT = 16  # bit of pg_trigger.tgtype
 _TABLES = f"""
 SELECT n.nspname, c.relname, c.relkind, c.relispartition, c.relpages, c.reltuples,
  pg_total_relation_size(c.oid) AS size,
- pg_get_userbyid(c.relowner) AS owner, pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS hidden,
+ pg_get_userbyid(c.relowner) AS owner, current_user::text AS me,
+ pg_has_role(c.relowner, 'USAGE') AS owned, row_security_active(c.oid) AS hidden,
+ c.relispopulated AS readable,
  EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) AS inherits,
  ARRAY(SELECT rulename::text FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1' ORDER BY 1) AS rules,
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'x' ORDER BY 1) AS exclusions,
@@ -88,7 +93,7 @@ class Detail:
 
 def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str, Detail]:
     """Details of all tables and materialised views of the application, partitions left out, by the operator's name."""
-    session.abilities(connection)  # names depend on the default schema
+    session.may(connection)  # names depend on the default schema
     types: dict[tuple[str, str], dict[str, str]] = {}
     always: dict[tuple[str, str], set[str]] = {}
     for row in execute(connection, _COLUMNS).mappings():
@@ -123,7 +128,8 @@ def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str
     schemas = sorted({detail.schema for detail in details.values()})
     catalog = {name: table for name, table in session.reflect(connection, schemas).items() if name in details}
     views = {name: _materialized(name, detail) for name, detail in details.items() if detail.row["relkind"] == "m"}
-    catalog |= {name: view for name, view in views.items() if session.tenant_tables({name: view})}
+    patterns = session.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
+    catalog |= {name: view for name, view in views.items() if tenant_columns_of(view, patterns)}
     for name, table in catalog.items():
         detail = details[name]
         columns = tuple(replace(column, type=detail.types.get(column.name, column.type)) for column in table.columns)
@@ -147,6 +153,18 @@ def notes_of(
     """
     name, row = table.name, detail.row
     notes = _unfit_kinds(name, row)
+    reserved = [column.name for column in table.columns if column.name.startswith("zdm_")]
+    if reserved:
+        notes.append(
+            Note(
+                f"Column {reserved[0]} of {name} has a name that is reserved here.",
+                "Rename it, or choose in_place.",
+                (TWIN,),
+            )
+        )
+    if not row["owned"]:
+        reason = f"The migration's user is not an owner of {name}, so it may make no triggers there."
+        notes.append(Note(reason, f"GRANT {quote(row['owner'])} TO {quote(row['me'])};"))
     if row["hidden"]:
         notes.append(
             Note(
@@ -261,45 +279,30 @@ def _is_uuid(value: str) -> bool:
     return len(value) == 36 and len(digits) == 32 and all(character in "0123456789abcdefABCDEF" for character in digits)
 
 
-def make_works(
-    catalog: Mapping[str, TableFacts], details: Mapping[str, Detail], plans: Iterable[TablePlan]
-) -> list[Work]:
-    """What the verbs need of each planned table.
-
-    :raises Refused: a planned table is gone.
-    """
-    works = []
-    for number, plan in enumerate(plans):
-        if plan.strategy == IGNORE:
-            continue
-        if plan.table not in catalog:
-            raise Refused(f"Table {plan.table} is planned but does not exist any more.", "Make a new plan.")
-        table, detail = catalog[plan.table], details[plan.table]
-        columns = tuple(
-            column.name for column in table.columns if not column.generated and column.name not in plan.tenant_columns
-        )
-        works.append(
-            Work(
-                number,
-                plan.table,
-                detail.schema,
-                detail.relation,
-                plan.strategy,
-                plan.tenant_columns,
-                tuple(detail.types[column] for column in plan.tenant_columns),
-                plan.key,
-                tuple(detail.types[column] for column in plan.key),
-                (*plan.tenant_columns, *plan.key),
-                columns,
-                tuple(column for column in columns if column in detail.always),
-                bool(detail.triggers),
-                any(
-                    set(columns) - {*plan.tenant_columns, *plan.key}
-                    for columns in (table.primary_key, *(key.columns for key in table.unique_keys))
-                ),
-            )
-        )
-    return works
+def make_work(table: TableFacts, detail: Detail, plan: TablePlan, number: int) -> Work:
+    """What the verbs need of a planned table."""
+    copied = tuple(
+        column.name for column in table.columns if not column.generated and column.name not in plan.tenant_columns
+    )
+    return Work(
+        plan.table,
+        plan.tenant_columns,
+        number,
+        plan.strategy,
+        plan.key,
+        tuple(detail.types[column] for column in plan.key),
+        copied,
+        schema=detail.schema,
+        relation=detail.relation,
+        kinds=tuple(detail.types[column] for column in plan.tenant_columns),
+        unique=(*plan.tenant_columns, *plan.key),
+        fixed=tuple(column for column in copied if column in detail.always),
+        triggers=bool(detail.triggers),
+        exchanging=any(
+            set(columns) - {*plan.tenant_columns, *plan.key}
+            for columns in (table.primary_key, *(key.columns for key in table.unique_keys))
+        ),
+    )
 
 
 def table_digest(

@@ -10,7 +10,7 @@ PostgreSQL checks every row that is changed or copied (manual, ALTER TABLE).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN, Refusal, TablePlan
@@ -29,6 +29,7 @@ def broken_constraints(
     catalog: Mapping[str, TableFacts],
     details: Mapping[str, Detail],
     planned: Sequence[TablePlan],
+    unfit: Collection[str],
     live_id: str,
     other_id: str,
 ) -> list[Refusal]:
@@ -40,8 +41,8 @@ def broken_constraints(
         quote,
         lambda table, column, tenant_id: f"{literal(tenant_id)}::{details[table].types[column]}",
     )
-    found = list(dangling(catalog, planned, dialect, live_id, other_id))
-    for plan in planned:
+    found = list(dangling(catalog, planned, unfit, dialect, live_id, other_id))
+    for plan in (plan for plan in planned if plan.table not in unfit):
         found += _checks(connection, details[plan.table], plan, dialect, live_id, other_id)
         found += _keys_not_valid(connection, catalog, details[plan.table], plan, dialect, live_id)
     return [refusal for query, refusal in found if execute(connection, query).first()]

@@ -3,57 +3,49 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PostgreSQL as a participant, with the strategies ``twin`` and ``in_place``.
 
-Every trigger is made while staging, disabled where it is not needed yet. The window only switches triggers, which
-PostgreSQL does transactionally, so barrier, turn and undo are one transaction each and there is nothing between before
-and after. Forward and reverse are the same code: the logs and fences of both ids exist from the stage on.
-
-Chunks and logged keys are written by one session, never at the same time: a key that was applied before a chunk's
-snapshot is in the snapshot, one that is applied after it repairs the twin.
+DDL is part of a transaction here: what the stage makes is there as a whole, with its mark, or not at all.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    APPLY,
-    BARRED,
-    STAGED,
+    STAGING,
     Inspection,
     Move,
     Progress,
     Status,
-    untold,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import (
-    read_catalog,
-    table_digest,
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, first_line
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.marks import (
+    marks_query,
+    triggers_query,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import Inspector
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
-    READ_ONLY,
     REPEATABLE_READ,
-    PostgreSQLSession,
-    State,
+    Contended,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
-    KEY_LOOKUPS_ONLY,
+    ADVISORY_LOCK,
     SCHEMA,
+    STATE_TABLE,
+    Scheme,
     Work,
-    shifts,
+    quote,
+    works,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.stage import Remover, Stager
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.status import (
-    read_replica_lag,
-    read_status,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin import PostgreSQLTwins
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -61,296 +53,218 @@ with suppress(ImportError):
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-TURN_TIMEOUT_MS = 10_000
-"""How long turn and undo try to get their locks; they wait for no tenant's request, only for short transactions."""
 READ_TIMEOUT_MS = 10_000
 """How long reading tries to get past somebody's DDL."""
-LEFT_FOR_THE_BARRIER = 20
-"""Keys that the barrier may apply itself."""
+
+T = TypeVar("T")
 
 
-class PostgreSQL(PostgreSQLSession):
+class PostgreSQL(PostgreSQLTwins):
     """See :class:`~.database.Database` for the options."""
 
-    # -- reading ----------------------------------------------------------------------------------
+    # -- reading, past somebody's DDL -------------------------------------------------------------
 
-    def inspect(self, migration: str, source_id: str, target_id: str) -> Inspection:
-        return self.retrying(
-            lambda: Inspector(self, migration, source_id, target_id).run(), READ_TIMEOUT_MS, (), "inspect"
-        )
+    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+        read = partial(super().inspect, migration, source_id, target_id, signed)
+        return self.retrying(read, READ_TIMEOUT_MS, (), "inspect")
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
-        return self.retrying(lambda: read_status(self, migration, source_id, target_id), READ_TIMEOUT_MS, (), "status")
-
-    def replica_lag_ms(self) -> float | None:
-        return self.retrying(lambda: read_replica_lag(self), READ_TIMEOUT_MS, (), "replica lag")
+        return self.retrying(
+            lambda: super(PostgreSQL, self).status(migration, source_id, target_id), READ_TIMEOUT_MS, (), "status"
+        )
 
     def fingerprint(self, tenant_id: str) -> str:
-        return self.retrying(partial(super().fingerprint, tenant_id), READ_TIMEOUT_MS, (), "fingerprint")
+        return self.retrying(lambda: super(PostgreSQL, self).fingerprint(tenant_id), READ_TIMEOUT_MS, (), "fingerprint")
 
-    def catalog(self, connection: Connection) -> dict[str, TableFacts]:
-        return read_catalog(self, connection)
+    # -- transactions -----------------------------------------------------------------------------
 
-    def snapshot(self) -> tuple[str, ...]:
-        return (READ_ONLY,)
+    def in_window(
+        self, move: Move, timeout_ms: int, work: Callable[[Connection, State], T], *, snapshot: bool = False
+    ) -> T:
+        tables: list[Work] = []
 
-    def table_digest(
-        self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
-    ) -> tuple[int, str]:
-        return table_digest(self, connection, table, tenant, tenant_id)
-
-    def display_name(self, schema: str | None, table: str) -> str:
-        return table if schema in (None, self.default_schema) else f"{schema}.{table}"
-
-    # -- stage ------------------------------------------------------------------------------------
-
-    def stage(self, move: Move, plan: Inspection, progress: Progress) -> int:
-        return Stager(self, move, plan, progress).run()
-
-    def follow(self, move: Move, timeout_ms: int, progress: Progress = untold) -> int:
-        deadline = time.monotonic() + timeout_ms / 1000
-        state = self.retrying(lambda: self._look(move), timeout_ms, (), "follow")
-        self._need_staged(state, move.from_id)
-        total, applied = 0, LEFT_FOR_THE_BARRIER + 1
-        while applied > LEFT_FOR_THE_BARRIER and time.monotonic() < deadline:
-            applied = self.retrying(lambda: self.apply_log(move, state.scheme.twins), timeout_ms, state.works, "follow")
-            total += applied
-            if applied:
-                progress({"participant": self.name, "step": APPLY, "rows": total})
-        return total
-
-    def remove(self, move: Move, progress: Progress = untold) -> int:
-        return Remover(self, move, progress).run()
-
-    # -- window -----------------------------------------------------------------------------------
-
-    def take_over(self, move: Move) -> None:
-        """See the base class; the connection stays open for the window.
-
-        :raises Timeout: the older controller's session does not end.
-        """
-
-        def look() -> State | None:
-            with self.transaction() as connection:
-                self.abilities(connection)
-                state = self.read_state(connection, move.migration)
-                if state is not None:
-                    self.check_owner(state, move)
-                    self._terminate(connection, state)
-                return state
-
-        def own() -> None:
-            with self.transaction() as connection:
-                self.prologue(connection, move.migration)
-                state = self.owned_state(connection, move)
-                self.write_state(connection, move, state.state, state.live_id, state.progress)
-                self.record_session(connection, move.migration)
-
-        state = self.retrying(look, TURN_TIMEOUT_MS, (), "take over")
-        if state is not None:
-            self.retrying(own, TURN_TIMEOUT_MS, state.works, "take over")
-
-    def record_session(self, connection: Connection, migration: str) -> None:
-        """Note which session works, so that the next controller can end it."""
-        session = (
-            "session_pid = pg_backend_pid(), session_start = (SELECT backend_start FROM pg_stat_activity WHERE pid ="
-            " pg_backend_pid())"
-        )
-        connection.execute(
-            sa.text(f"UPDATE {SCHEMA}.migration SET {session} WHERE migration = :migration"), {"migration": migration}
-        )
-
-    def _terminate(self, connection: Connection, state: State) -> None:
-        """End the session that the row names, if it still is the same one, and wait until it is gone: its locks are
-        then free.
-        """
-        session = {"pid": state.session_pid, "start": state.session_start}
-        alive = "FROM pg_stat_activity WHERE pid = :pid AND backend_start = :start AND pid <> pg_backend_pid()"
-        connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) {alive}"), session)
-        deadline = time.monotonic() + TURN_TIMEOUT_MS / 1000
-        while connection.execute(sa.text(f"SELECT pg_stat_clear_snapshot(), pid {alive}"), session).first():
-            if time.monotonic() >= deadline:
-                raise Timeout(
-                    f"{self.label}: the session {state.session_pid} of an older run does not end.",
-                    "End it and run the same command again.",
-                )
-            time.sleep(0.01)
-
-    def prelude(self, move: Move, timeout_ms: int) -> int:
-        deadline = time.monotonic() + timeout_ms / 1000
-        state = self.retrying(lambda: self._look(move), timeout_ms, (), "prelude")
-        if state.state == BARRED:
-            return 0
-        self._need_staged(state, move.from_id)
-        # autovacuum gives way to the barrier's lock
-        older = {
-            transaction: row
-            for transaction, row in self.writers(state.works).items()
-            if row["backend"] != "autovacuum worker"
-        }
-        while older:
-            if time.monotonic() >= deadline:
-                raise self.culprits_error(state.works, "prelude", timeout_ms)
-            time.sleep(0.01)
-            older = {transaction: row for transaction, row in self.writers(state.works).items() if transaction in older}
-        total = 0
-        while True:
-            applied = self.retrying(
-                lambda: self.apply_log(move, state.scheme.twins), timeout_ms, state.works, "prelude"
+        def attempt() -> T:
+            with self.transaction(*((REPEATABLE_READ,) if snapshot else ())) as connection:
+                if self.prologue(connection, move.migration):
+                    state = self.staged_state(connection, move, lock=True)
+                    tables[:] = works(state.tables)
+                    return work(connection, state)
+                stored = self.staged_state(connection, move)
+            if stored.epoch < move.epoch:
+                self.end_holder(move.migration)
+            raise Contended(
+                f"{self.label}: another session works for migration {move.migration}.", "Wait until it has ended."
             )
-            total += applied
-            if applied <= LEFT_FOR_THE_BARRIER:
-                return total
-            if time.monotonic() >= deadline:
-                raise Timeout(
-                    f"{self.label}: changes of tenant {move.from_id} come in faster than they are applied.",
-                    "Run the same command again when the tenant is less busy.",
-                )
 
-    def _look(self, move: Move) -> State:
-        with self.transaction() as connection:
-            self.prologue(connection, move.migration)
-            return self.owned_state(connection, move)
+        return self.retrying(attempt, timeout_ms, tables, f"migration {move.migration}")
 
-    def apply_log(self, move: Move, works: Sequence[Work]) -> int:
-        """Apply all visible logged keys of *works* in one transaction at one snapshot, verified; returns their
-        number.
-        """
-        with self.transaction(REPEATABLE_READ) as connection:
-            self.prologue(connection, move.migration)
-            self.exempt(connection, works)
-            state = self.owned_state(connection, move)
-            return self.apply(connection, state, works)
+    def exempt(self, connection: Connection, state: State) -> None:
+        """The worker's transactions are exempt from fences and logs by their setting ``zdm.worker``."""
+        if any(work.triggers for work in works(state.tables)):
+            self.exempt_from_triggers(connection)
 
-    def apply(self, connection: Connection, state: State, works: Sequence[Work]) -> int:
-        """Apply and verify the live id's log inside the caller's transaction.
-
-        The transaction must be REPEATABLE READ or hold the tables' locks: the keys are read three times.
-
-        :raises Refused: twin and original differ afterwards.
-        """
-        if not works:
-            return 0
-        scheme, live = state.scheme, state.live_id
-        other = scheme.ids["t" if live == scheme.ids["s"] else "s"]
-        role = scheme.role(live)
-        counts = execute(connection, scheme.pending(role, works)).one()
-        todo = [work for work, count in zip(works, counts, strict=True) if count]
-        if not todo:
-            return 0
-        execute(connection, KEY_LOOKUPS_ONLY)
+    def exclude_writers(self, connection: Connection, state: State) -> None:
         try:
-            with connection.begin_nested():
-                execute(connection, scheme.apply(live, other, todo))
-        except sa.exc.IntegrityError as error:
-            if getattr(error.orig, "sqlstate", "") != "23505":
+            execute(connection, Scheme(state).lock())
+        except sa.exc.ProgrammingError as error:
+            if not self.no_such_table(error):
                 raise
-            # rows have exchanged values of a secondary unique key: take all of them away before they are written again
-            if self.abilities(connection)["session_replication_role"]:
-                execute(connection, "SET LOCAL session_replication_role = replica")
-            execute(connection, scheme.apply(live, other, todo, whole=True))
-        differing = execute(connection, scheme.differing(live, other, todo)).one()
-        wrong = [f"{work.name} ({count})" for work, count in zip(todo, differing, strict=True) if count]
-        if wrong:
-            raise Refused(
-                f"{self.label}: rows under {live} and {other} differ after their keys were applied:"
-                f" {', '.join(wrong)}.",
-                "Look for triggers or rules that change rows while they are written; remove the stage and stage again.",
-            )
-        execute(connection, scheme.empty_log(role, todo))
-        return sum(counts)
+            reason = f"{self.label}: a planned table is gone: {first_line(error)}."
+            raise Refused(reason, "Run the stage playbook, then the same command again.") from None
 
-    def _need_staged(self, state: State, live_id: str) -> None:
-        if state.state != STAGED:
-            raise Refused(f"{self.label} is {state.state}, not staged.", "Stage the migration first.")
-        if state.live_id != live_id:
-            raise Refused(
-                f"{self.label}: {state.live_id} is live, not {live_id}.",
-                "Look at the status: this direction has been done already.",
-            )
+    def await_writers(self, move: Move, state: State, timeout_ms: int) -> None:
+        del move
 
-    def barrier(self, move: Move, timeout_ms: int) -> dict[str, Any]:
-        tables: list[Work] = []
+        def older() -> set[str]:
+            # autovacuum gives way to the barrier's lock
+            found = self.writers(works(state.tables)).items()
+            return {transaction for transaction, row in found if row["backend"] != "autovacuum worker"}
 
-        def attempt() -> dict[str, Any]:
-            with self.transaction() as connection:
-                self.prologue(connection, move.migration, timeout_ms)
-                state = self.owned_state(connection, move)
-                tables[:] = state.works
-                if state.state == BARRED and state.live_id == move.from_id:
-                    return dict(state.progress["barrier"])
-                self._need_staged(state, move.from_id)
-                self.exempt(connection, state.works)
-                return self._bar(connection, state, move)
+        deadline = time.monotonic() + timeout_ms / 1000
+        waiting = older()
+        while waiting:
+            if time.monotonic() >= deadline:
+                raise self.culprits_error(works(state.tables), "prelude", timeout_ms)
+            time.sleep(0.01)
+            waiting &= older()
 
-        return self.retrying(attempt, timeout_ms, tables, "barrier")
+    def set_fences(self, connection: Connection, state: State, fenced: Iterable[str]) -> None:
+        execute(connection, Scheme(state).set_fences(fenced))
 
-    def _bar(self, connection: Connection, state: State, move: Move) -> dict[str, Any]:
-        scheme = state.scheme
-        begin = time.monotonic()
-        execute(connection, scheme.lock())
-        applied = self.apply(connection, state, scheme.twins)
-        moved = self._move_rows(connection, state, move.from_id, move.to_id)
-        role = scheme.role(move.from_id)
-        self._flip(connection, state, BARRED, role)
-        copied = sum(
-            rows
-            for name, rows in state.progress.get("rows", {}).items()
-            if any(work.name == name for work in scheme.twins)
-        )
-        result = {
-            "rows": moved + copied,
-            "moved": moved,
-            "applied": applied,
-            "locked_ms": round((time.monotonic() - begin) * 1000),
+    # -- catalog ----------------------------------------------------------------------------------
+
+    def marks(self, connection: Connection, state: State) -> dict[str, str]:
+        if not state.tables:
+            return {}
+        query = marks_query(Scheme(state), works(state.tables))
+        return {name: f"{structure}|{ours}" for name, structure, ours in execute(connection, query)}
+
+    def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
+        scheme = Scheme(state)
+        firing = {tuple(row[:3]) for row in execute(connection, triggers_query(scheme)) if row.always}
+        wanted = {(work.schema, work.relation, name) for work in scheme.works for name in scheme.triggers(work)}
+        if not wanted <= firing:
+            return ()
+        return tuple(sorted(scheme.ids[side] for side in execute(connection, scheme.closed()).scalars()))
+
+    def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
+        scheme = Scheme(State(migration, 0, STAGING, "", "", "", ()))
+        number = re.compile(f"{scheme.trigger_prefix}([0-9]+)_")
+        return {
+            int(match[1]): self.display_name(row.nspname, row.relname)
+            for row in execute(connection, triggers_query(scheme))
+            if (match := number.match(row.tgname))
         }
-        self.write_state(connection, move, BARRED, move.from_id, {**state.progress, "barrier": result})
-        return result
 
-    def _move_rows(self, connection: Connection, state: State, from_id: str, to_id: str) -> int:
-        if not state.scheme.in_place:
-            return 0
-        return int(execute(connection, state.scheme.move(from_id, to_id)).scalar_one())
+    def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
+        scheme = Scheme(State(migration, 0, STAGING, "", "", "", ()))
+        helpers = (
+            f"SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind = 'r' AND"
+            f" relname ~ '^(log|kept)_{scheme.hash}' ORDER BY 1"
+        )
+        triggers = execute(connection, triggers_query(scheme)).all()
+        return (*(row.tgname for row in triggers), *execute(connection, helpers).scalars())
 
-    def _flip(self, connection: Connection, state: State, to_state: str, live: str) -> None:
-        before = shifts(state.state, state.scheme.role(state.live_id))
-        statements = state.scheme.flips(before, shifts(to_state, live))
-        if statements:
-            # triggers cannot be switched while checks of deferred constraints are waiting
-            execute(connection, "; ".join(("SET CONSTRAINTS ALL IMMEDIATE", *statements)))
+    # -- stage and remove -------------------------------------------------------------------------
 
-    def turn(self, move: Move) -> None:
-        self._leave_barrier(move, move.to_id, "turn")
+    def make_state_table(self, move: Move) -> None:
+        del move
 
-    def undo(self, move: Move) -> None:
-        self._leave_barrier(move, move.from_id, "undo")
-
-    def _leave_barrier(self, move: Move, live_id: str, doing: str) -> None:
-        """From barred to staged with *live_id* live; nothing to do when it is so already."""
-
-        tables: list[Work] = []
-
-        def attempt() -> None:
+        def make() -> None:
             with self.transaction() as connection:
-                self.prologue(connection, move.migration)
-                state = self.owned_state(connection, move)
-                tables[:] = state.works
-                if state.state == BARRED and state.live_id == move.from_id:
-                    self.exempt(connection, state.works)
-                    self._end_barrier(connection, state, move, live_id)
-                else:
-                    self._need_staged(state, live_id)
+                execute(connection, f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+                if execute(connection, f"SELECT to_regnamespace('{SCHEMA}')").scalar_one() is None:
+                    execute(connection, f"CREATE SCHEMA {SCHEMA}")
+                execute(connection, STATE_TABLE)
 
-        self.retrying(attempt, TURN_TIMEOUT_MS, tables, doing)
+        self.retrying(make, STAGE_TIMEOUT_MS, (), "stage")
 
-    def _end_barrier(self, connection: Connection, state: State, move: Move, live_id: str) -> None:
-        scheme = state.scheme
-        retired = move.from_id if live_id == move.to_id else move.to_id
-        execute(connection, scheme.lock())
-        if live_id == move.from_id:
-            self._move_rows(connection, state, move.to_id, move.from_id)
-        if scheme.twins:
-            execute(connection, scheme.empty_log(scheme.role(retired), scheme.twins))
-        self._flip(connection, state, STAGED, scheme.role(live_id))
-        progress = {key: value for key, value in state.progress.items() if key != "barrier"}
-        self.write_state(connection, move, STAGED, live_id, progress)
+    def make_fences(self, move: Move, state: State) -> None:
+        del state
+
+        def make(connection: Connection, state: State) -> None:
+            execute(connection, Scheme(state).set_fences(state.closed))
+            execute(connection, Twins(state).create_kept())
+
+        self.in_window(move, STAGE_TIMEOUT_MS, make)
+
+    def arm(self, move: Move, state: State, table: Planned, progress: Progress) -> str:
+        del state, progress
+        work = works((table,))[0]
+
+        def arm(connection: Connection, state: State) -> str:
+            scheme, alone = Scheme(state), replace(state, tables=(table,))
+            now, staged = self.marks(connection, alone)[work.name], state.marks.get(work.name, "|")
+            if now.partition("|")[2] != staged.partition("|")[2]:
+                self._make_triggers(connection, scheme, work)
+            return self.marks(connection, alone)[work.name]
+
+        return self.in_window(move, STAGE_TIMEOUT_MS, arm)
+
+    def _make_triggers(self, connection: Connection, scheme: Scheme, work: Work) -> None:
+        for statement in scheme.create_logs(work) if work in scheme.twins else ():
+            execute(connection, statement)
+        for row in execute(connection, triggers_query(scheme)).all():
+            here = (row.nspname, row.relname) == (work.schema, work.relation)
+            # a table that was replaced by a copy may keep them under another name
+            if here or row.tgname.startswith(f"{scheme.trigger_prefix}{work.number}_"):
+                self._drop_trigger(connection, row)
+        for statement in scheme.triggers(work).values():
+            execute(connection, statement)
+        execute(connection, scheme.always(work))
+
+    @staticmethod
+    def _drop_trigger(connection: Connection, row: Any) -> None:
+        execute(connection, f"DROP TRIGGER IF EXISTS {row.tgname} ON {quote(row.nspname, row.relname)}")
+
+    def disarm(self, move: Move, state: State, table: Planned) -> None:
+        del state
+
+        def disarm(connection: Connection, state: State) -> None:
+            scheme = Scheme(state)
+            for row in execute(connection, triggers_query(scheme)).all():
+                if row.tgname.startswith(f"{scheme.trigger_prefix}{table.number}_"):
+                    self._drop_trigger(connection, row)
+            for statement in scheme.drop_logs(works((table,))[0]):
+                execute(connection, statement)
+
+        self.in_window(move, STAGE_TIMEOUT_MS, disarm)
+
+    def drop_helpers(self, move: Move, state: State | None, progress: Progress) -> None:
+        del progress
+        scheme = Scheme(state or State(move.migration, 0, STAGING, "", "", "", ()))
+        with self.transaction() as connection:
+            tables = {(row.nspname, row.relname) for row in execute(connection, triggers_query(scheme))}
+        for schema, relation in sorted(tables):
+            self.retrying(partial(self._drop_triggers, scheme, schema, relation), STAGE_TIMEOUT_MS, (), "remove")
+        self.retrying(partial(self._drop_rest, scheme), STAGE_TIMEOUT_MS, (), "remove")
+
+    def _drop_triggers(self, scheme: Scheme, schema: str, relation: str) -> None:
+        """Of one table, in one short transaction."""
+        with self.transaction() as connection:
+            self.prologue(connection, scheme.migration)
+            for row in execute(connection, triggers_query(scheme)).all():
+                if (row.nspname, row.relname) == (schema, relation):
+                    self._drop_trigger(connection, row)
+
+    def _drop_rest(self, scheme: Scheme) -> None:
+        """In one transaction; the schema goes with the last migration."""
+        helpers = (
+            "SELECT format('DROP FUNCTION %s()', oid::regproc) FROM pg_proc WHERE pronamespace ="
+            f" to_regnamespace('{SCHEMA}') AND proname ~ '^(note|fence)_{scheme.hash}' UNION ALL SELECT format('DROP"
+            f" TABLE %s', oid::regclass) FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind ="
+            f" 'r' AND relname ~ '^(log|kept)_{scheme.hash}'"
+        )
+        with self.transaction() as connection:
+            self.prologue(connection, scheme.migration)
+            execute(connection, f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+            for statement in execute(connection, helpers).scalars().all():
+                execute(connection, statement)
+            if execute(connection, f"SELECT to_regclass('{SCHEMA}.migration')").scalar_one() is None:
+                return
+            self.state_table(scheme.migration).delete(connection, scheme.migration)
+            if not execute(connection, f"SELECT EXISTS (SELECT FROM {SCHEMA}.migration)").scalar_one():
+                execute(connection, f"DROP TABLE {SCHEMA}.migration")
+                owned = f"SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{SCHEMA}'"
+                if execute(connection, owned).scalar_one():
+                    execute(connection, f"DROP SCHEMA {SCHEMA}")

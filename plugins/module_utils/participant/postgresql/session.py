@@ -1,29 +1,25 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions with PostgreSQL: connecting, time-outs, retries behind other sessions' locks, and the migration's state
-row.
+"""Sessions with PostgreSQL: connecting, time-outs, one working session per migration, retries behind other sessions'
+locks.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
-    Refused,
-    Superseded,
     Timeout,
     Unreachable,
     ZdmError,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FORMAT, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
     Database,
     execute,
@@ -35,7 +31,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     configure,
     refuse_pooler,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import SCHEMA, Scheme, Work
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -66,24 +62,6 @@ class Contended(Timeout):
     """Another session is in the way; trying again may help."""
 
 
-@dataclass(frozen=True)
-class State:
-    """The migration's row in this database."""
-
-    epoch: int
-    state: str
-    live_id: str
-    scheme: Scheme
-    digest: str
-    progress: dict[str, Any]
-    session_pid: int | None
-    session_start: Any
-
-    @property
-    def works(self) -> tuple[Work, ...]:
-        return self.scheme.works
-
-
 class PostgreSQLSession(Database):
     """Everything about sessions; the verbs are in the subclass."""
 
@@ -94,7 +72,7 @@ class PostgreSQLSession(Database):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self._abilities: dict[str, bool] = {}
+        self._may: dict[str, bool] = {}
         self.default_schema = "public"
         self._lock_timeout_ms = LOCK_TIMEOUT_MS
 
@@ -150,6 +128,9 @@ class PostgreSQLSession(Database):
             for words in ("authentication failed", "no password supplied", "is not permitted to log in")
         ) or ("role " in message and "does not exist" in message)
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", "") == "42501" or "permission denied for database" in str(error.orig)
+
     def translate(self, error: sa.exc.DBAPIError) -> ZdmError:
         sqlstate = getattr(error.orig, "sqlstate", None) or ""
         if error.connection_invalidated or sqlstate in ("57P01", "25P03") or sqlstate.startswith("08"):
@@ -164,8 +145,6 @@ class PostgreSQLSession(Database):
             return Timeout(
                 f"{self.label}: {first_line(error)}.", "Run the same command again when the database is less busy."
             )
-        if sqlstate == "42501":
-            return Refused(f"{self.label}: {first_line(error)}.", "Run the plan and grant the rights that it lists.")
         if sqlstate == "53100":
             return ZdmError(
                 f"{self.label}: {first_line(error)}.",
@@ -175,48 +154,68 @@ class PostgreSQLSession(Database):
 
     def close(self) -> None:
         super().close()
-        self._abilities = {}
+        self._may = {}
 
-    def abilities(self, connection: Connection) -> dict[str, bool]:
+    def may(self, connection: Connection) -> dict[str, bool]:
         """Settings that the user may change: ``session_replication_role``, ``deadlock_timeout``; asked once per
         connection.
         """
-        if not self._abilities:
+        if not self._may:
             names = ("session_replication_role", "deadlock_timeout")
             superuser = execute(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").scalar_one()
             granted = dict.fromkeys(names, bool(superuser))
             if not superuser and (connection.dialect.server_version_info or (0,)) >= (15,):
                 checks = ", ".join(f"has_parameter_privilege('{name}', 'SET')" for name in names)
                 granted = dict(zip(names, execute(connection, f"SELECT {checks}").one(), strict=True))
-            self._abilities = granted
-        return self._abilities
+            self._may = granted
+        return self._may
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def prologue(self, connection: Connection, migration: str, timeout_ms: int = 0) -> None:
-        """Settings of a worker's transaction; *timeout_ms* limits each statement, 0 does not."""
+    def prologue(self, connection: Connection, migration: str) -> bool:
+        """Settings of a worker's transaction, and the migration's advisory lock, which names its one working session.
+        Returns whether it was free.
+        """
         settings = {
             "zdm.worker": migration,
-            "lock_timeout": self._lock_timeout_ms,
-            "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
-            "statement_timeout": timeout_ms,
+            "lock_timeout": f"{self._lock_timeout_ms}ms",
+            "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_MS}ms",
             "row_security": "off",
         }
-        if self.abilities(connection)["deadlock_timeout"]:
-            settings["deadlock_timeout"] = DEADLOCK_TIMEOUT_MS
-        execute(
-            connection,
-            "SELECT "
-            + ", ".join(f"set_config('{name}', {literal(str(value))}, true)" for name, value in settings.items()),
+        if self.may(connection)["deadlock_timeout"]:
+            settings["deadlock_timeout"] = f"{DEADLOCK_TIMEOUT_MS}ms"
+        set_all = ", ".join(f"set_config('{name}', {literal(value)}, true)" for name, value in settings.items())
+        taken = execute(connection, f"SELECT pg_try_advisory_xact_lock({lock_key(migration)}), {set_all}").one()
+        return bool(taken[0])
+
+    def end_holder(self, migration: str) -> None:
+        """End the session that holds the migration's advisory lock: an older controller's."""
+        key = lock_key(migration)
+        holder = (
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            f" AND classid = {key >> 32} AND objid = {key & 0xFFFFFFFF} AND pid <> pg_backend_pid() AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
+        with self.transaction() as connection:
+            execute(connection, holder).all()
 
-    def exempt(self, connection: Connection, works: Sequence[Work], always: bool = False) -> None:
-        """Keep the application's triggers from firing in this transaction, if there are any (or *always*) and the user
-        may.
+    def limit(self, connection: Connection, timeout_ms: int, rows: bool = False) -> None:
+        """No statement of this transaction may take longer.
 
-        Foreign keys' checks do not fire either: callers write rows only that are in step with their parents.
+        :param rows: it may wait for rows so long too, as nobody waits behind it then. A short deadlock time-out would
+            make it the victim of its own impatience.
         """
-        if (always or any(work.triggers for work in works)) and self.abilities(connection)["session_replication_role"]:
+        execute(connection, f"SET LOCAL statement_timeout = '{timeout_ms}ms'")
+        if rows:
+            execute(connection, f"SET LOCAL lock_timeout = '{timeout_ms}ms'")
+            if self.may(connection)["deadlock_timeout"]:
+                execute(connection, "SET LOCAL deadlock_timeout = '1s'")
+
+    def exempt_from_triggers(self, connection: Connection) -> None:
+        """Keep the application's triggers and foreign keys' checks from firing in this transaction, if the user may:
+        callers write rows only that are in step with their parents.
+        """
+        if self.may(connection)["session_replication_role"]:
             execute(connection, "SET LOCAL session_replication_role = replica")
 
     def retrying(self, work: Callable[[], T], timeout_ms: int, tables: Sequence[Work], doing: str) -> T:
@@ -241,14 +240,14 @@ class PostgreSQLSession(Database):
                 if time.monotonic() >= deadline:
                     raise self.culprits_error(tables, doing, timeout_ms, error.message) from None
                 attempts += 1
-                if attempts >= PATIENCE and not self._abilities.get("deadlock_timeout"):
+                if attempts >= PATIENCE and not self._may.get("deadlock_timeout"):
                     self._lock_timeout_ms = LONG_LOCK_TIMEOUT_MS
                 # the queue behind the lock must get its turn before we lock again; random, so that two migrations part
                 time.sleep(random.uniform(0.005, 0.03))
 
     def writers(self, tables: Sequence[Work]) -> dict[str, dict[str, Any]]:
         """Transactions of other sessions that hold locks against ours on *tables*, by their virtual id."""
-        names = ", ".join(literal(work.sql) for work in tables)
+        names = ", ".join(f"to_regclass({literal(work.sql)})::oid" for work in tables)
         sql = (
             "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename,"
             " '') AS username, coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid,"
@@ -257,7 +256,7 @@ class PostgreSQLSession(Database):
             " JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND"
             " x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts"
             " p ON p.transaction = x.transactionid WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY"
-            f" (ARRAY[{names}]::regclass[]::oid[]) AND l.database = (SELECT oid FROM pg_database WHERE datname ="
+            f" (ARRAY[{names}]::oid[]) AND l.database = (SELECT oid FROM pg_database WHERE datname ="
             " current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode IN ('RowExclusiveLock',"
             " 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
             " 'AccessExclusiveLock') GROUP BY 1, 2, 3, 4, 5, 6, 7"
@@ -291,75 +290,7 @@ class PostgreSQLSession(Database):
             blockers=found,
         )
 
-    # -- state row --------------------------------------------------------------------------------
 
-    def read_state(self, connection: Connection, migration: str, lock: bool = False) -> State | None:
-        """The migration's row; ``None`` when nothing of it is here.
-
-        :raises Refused: a newer release of this collection made it.
-        """
-        if execute(connection, f"SELECT to_regclass('{SCHEMA}.migration')").scalar_one() is None:
-            return None
-        suffix = " FOR UPDATE" if lock else ""
-        query = f"SELECT * FROM {SCHEMA}.migration WHERE migration = {literal(migration)}{suffix}"
-        row = execute(connection, query).mappings().one_or_none()
-        if row is None:
-            return None
-        if row["format"] > FORMAT:
-            raise Refused(
-                f"{self.label}: the helper objects of {migration} have format {row['format']}, this release knows"
-                f" {FORMAT}.",
-                "Use the newer release.",
-            )
-        scheme = Scheme(migration, row["source_id"], row["target_id"], [Work.load(work) for work in row["plan"]])
-        return State(
-            row["epoch"],
-            row["state"],
-            row["live_id"],
-            scheme,
-            row["digest"],
-            row["progress"],
-            row["session_pid"],
-            row["session_start"],
-        )
-
-    def owned_state(self, connection: Connection, move: Move) -> State:
-        """Lock the row and check that this controller may go on; the first thing that every verb does.
-
-        :raises Refused: nothing is staged here, or it is staged for other ids.
-        :raises Superseded: a newer epoch was here.
-        """
-        state = self.read_state(connection, move.migration, lock=True)
-        if state is None:
-            raise Refused(f"{self.label}: nothing of migration {move.migration} is staged.", "Stage it first.")
-        self.check_owner(state, move)
-        return state
-
-    def check_owner(self, state: State, move: Move) -> None:
-        """See :meth:`owned_state`."""
-        if state.epoch > move.epoch:
-            raise Superseded(
-                f"{self.label}: epoch {move.epoch} of migration {move.migration} is over, epoch {state.epoch} has taken"
-                " it over.",
-                "Leave it to the newer run, or run the same command again.",
-            )
-        if state.scheme.ids != {"s": move.source_id, "t": move.target_id}:
-            raise Refused(
-                f"{self.label}: migration {move.migration} is staged for the ids"
-                f" {' and '.join(state.scheme.ids.values())}, not for these.",
-                "Remove the stage (abort) before you stage it for other ids.",
-            )
-
-    def write_state(
-        self, connection: Connection, move: Move, state: str, live_id: str, progress: dict[str, Any]
-    ) -> None:
-        """Update the row in the transaction that did the work."""
-        assignments = "epoch = :epoch, state = :state, live_id = :live, progress = CAST(:progress AS jsonb)"
-        values = {
-            "epoch": move.epoch,
-            "state": state,
-            "live": live_id,
-            "progress": json.dumps(progress),
-            "migration": move.migration,
-        }
-        connection.execute(sa.text(f"UPDATE {SCHEMA}.migration SET {assignments} WHERE migration = :migration"), values)
+def lock_key(migration: str) -> int:
+    """Key of the migration's advisory lock, which is the database's own: 62 bits of a digest."""
+    return int.from_bytes(hashlib.sha256(f"zdm.landscape {migration}".encode()).digest()[:8], "big") >> 2

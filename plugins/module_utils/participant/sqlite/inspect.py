@@ -20,9 +20,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     execute,
     first_line,
     literal,
-    per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import TiedPlanned, UncheckedKeys
@@ -141,14 +141,13 @@ class SQLiteInspection(UncheckedKeys):
     def _surveyed(
         self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool
     ) -> TableFacts:
-        found: list[Count] = []
-        look_ms = (
-            per_row_us(
-                1, lambda: found.extend(self.rows.count(connection, [Planned(table.name, columns)], *ids).values())
-            )
-            / 1000
-        )
-        (count,) = found
+        count = Count()
+
+        def look() -> None:
+            nonlocal count
+            count = self.rows.count(connection, [Planned(table.name, columns)], *ids)[table.name]
+
+        look_ms = typical_us(1, look) / 1000
         notes = list(self._expressions(connection, table.name, columns))
         if virtual:
             notes.append(
@@ -205,7 +204,7 @@ class SQLiteInspection(UncheckedKeys):
         return replace(table, columns=columns)
 
     def abilities(self) -> Engine:
-        return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0))
+        return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0), one_writer=True)
 
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table with the same keys, indexes and checks."""

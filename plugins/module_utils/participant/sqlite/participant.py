@@ -310,7 +310,8 @@ class SQLite(SQLiteInspection):
             " NOT NULL, tables TEXT NOT NULL, marks TEXT NOT NULL, progress TEXT NOT NULL)"
         )
 
-    def statements(self, state: State, updates: list[str]) -> tuple[str, ...]:
+    def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
+        del connection
         stage = self._triggers_of(state, state.other_id)
         closed = replace(state, state=FENCED)
         both = {name: sql for tenant in closed.closed for name, sql in self._triggers_of(closed, tenant).items()}

@@ -1,0 +1,145 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the verbs do for PostgreSQL's twins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Cursor
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import PostgreSQLInspection
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work, works
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import (
+    KEY_LOOKUPS_ONLY,
+    Twins,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
+
+with suppress(ImportError):
+    import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+PURGE_ROWS = 2000
+ANALYZE_TIMEOUT_MS = 60_000
+CLASH = ("23505", "23503")  # unique_violation, foreign_key_violation
+
+
+class PostgreSQLTwins(PostgreSQLInspection):
+    """Chunks, log and comparison; each in the caller's transaction, which reads one snapshot or holds the locks."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._brought: set[int] = set()
+        """Numbers of tables in which chunks have met rows that the log has brought."""
+
+    def pending(self, connection: Connection, state: State) -> int:
+        scheme = Twins(state)
+        return sum(execute(connection, scheme.waiting(scheme.twins)).one()) if scheme.twins else 0
+
+    def catch_up(self, connection: Connection, state: State, most: int | None) -> int:
+        return self._apply_log(connection, Twins(state), works(state.twins), most)
+
+    def _apply_log(self, connection: Connection, scheme: Twins, tables: tuple[Work, ...], most: int | None) -> int:
+        """Apply and verify logged keys of *tables*; how many.
+
+        A part of the log can clash where the whole would not: a row has the value of a unique key, or refers to a row,
+        that an entry further on is about. So a part that clashes is made larger, up to the whole.
+
+        :raises Refused: twin and original differ afterwards.
+        """
+        waiting = execute(connection, scheme.waiting(tables)).one() if tables else ()
+        todo = [work for work, count in zip(tables, waiting, strict=True) if count]
+        if not todo:
+            return 0
+        execute(connection, KEY_LOOKUPS_ONLY)
+        while True:
+            try:
+                with connection.begin_nested():
+                    execute(connection, scheme.apply(todo, most))
+                break
+            except sa.exc.IntegrityError as error:
+                code = getattr(error.orig, "sqlstate", "")
+                if code not in CLASH:
+                    raise
+                if most is not None:
+                    most = most * 10 if most < max(waiting) else None
+                    continue
+                if code != CLASH[0]:
+                    raise
+            # rows have exchanged values of a secondary unique key: take all of them away before they are written again
+            self.exempt_from_triggers(connection)
+            execute(connection, scheme.apply(todo, None, whole=True))
+            break
+        differing = execute(connection, scheme.differing(todo, most)).one()
+        wrong = [f"{work.name} ({count})" for work, count in zip(todo, differing, strict=True) if count]
+        if wrong:
+            raise Refused(
+                f"{self.label}: rows under {scheme.live} and {scheme.other} differ after their keys were applied:"
+                f" {', '.join(wrong)}.",
+                "Look for triggers or rules that change rows while they are written; remove the stage and stage again.",
+            )
+        execute(connection, scheme.empty_log(todo, most))
+        return sum(min(count, most or count) for count in waiting)
+
+    def chunk(self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int) -> Chunk:
+        scheme, work = Twins(state), works((table,))[0]
+        # a row's parent is copied already, or logged, or not visible to this snapshot
+        started = [done for done in scheme.twins if done.name in state.progress.done or done.number == table.number]
+        self._apply_log(connection, scheme, tuple(started), None)
+        execute(connection, KEY_LOOKUPS_ONLY)
+        if table.number not in self._brought:
+            try:
+                with connection.begin_nested():
+                    fresh = scheme.fresh_chunk(work, bool(after), rows)
+                    found = execute_with(connection, fresh, after or ()).one_or_none()
+                return Chunk(found[0], list(found[1:]) if found[0] == rows else None) if found else Chunk(0, None)
+            except sa.exc.IntegrityError as error:
+                if getattr(error.orig, "sqlstate", "") != CLASH[0]:
+                    raise
+                self._brought.add(table.number)
+        return self._chunk_among_brought(connection, scheme, work, after, rows)
+
+    @staticmethod
+    def _chunk_among_brought(connection: Connection, scheme: Twins, work: Work, after: Cursor, rows: int) -> Chunk:
+        found = execute_with(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
+        end = list(found) if found else None
+        bounds = (*(after or ()), *(end or ()))
+        copied = execute_with(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
+        return Chunk(int(copied), end)
+
+    def compare_chunk(
+        self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int, mend: bool
+    ) -> Chunk:
+        scheme, work = Twins(state), works((table,))[0]
+        found = execute_with(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
+        end = list(found) if found else None
+        bounds = (*(after or ()), *(end or ()))
+        compare = scheme.compare(work, bool(after), bool(end), SHOWN_KEYS + 1, mend)
+        count, keys = execute_with(connection, compare, bounds).one()
+        return Chunk(int(count), end, tuple(keys))
+
+    def purge_chunk(self, connection: Connection, state: State, table: Planned) -> int:
+        work = works((table,))[0]
+        columns = (
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped"
+        )
+        if not connection.exec_driver_sql(columns, (work.sql, work.columns[0])).scalar():
+            return 0
+        # children are gone already; without an index on their foreign keys each check would read the whole table
+        self.exempt_from_triggers(connection)
+        return int(execute(connection, Twins(state).purge(work, PURGE_ROWS)).rowcount)
+
+    def analyze(self, table: Planned) -> None:
+        def analyze() -> None:
+            with self.transaction() as connection:
+                execute(connection, "SET LOCAL lock_timeout = '2s'")
+                execute(connection, f"ANALYZE {works((table,))[0].sql}")
+
+        self.retrying(analyze, ANALYZE_TIMEOUT_MS, works((table,)), "stage")
