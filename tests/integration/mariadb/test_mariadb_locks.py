@@ -93,7 +93,7 @@ def test_a_change_of_a_table_waits_until_the_barrier_has_ended(staged: tuple[Ben
             seen.append(bench.sql(columns))
         return found
 
-    participant.marks = meanwhile  # type: ignore[method-assign]
+    participant.marks = meanwhile  # type: ignore[method-assign, assignment]
     with pytest.raises(Refused, match="Columns, keys or triggers of bill have changed"):
         participant.barrier(move(), WAIT_MS)
     assert seen == [[(0,)]]  # the fences were set before; the second transaction found the change

@@ -120,7 +120,8 @@ def test_a_long_log_is_applied_in_batches(empty: Bench, monkeypatch: pytest.Monk
     monkeypatch.setattr(copying, "LOG_BATCH", 50)
     empty.sql("CREATE TABLE odd (tenant_id VARCHAR(63) NOT NULL, k INT NOT NULL, v INT, PRIMARY KEY (tenant_id, k))")
     empty.sql(f"INSERT INTO odd SELECT '{A}', seq, 0 FROM seq_1_to_500")
-    participant, told = twin_of(empty, "odd"), []
+    participant = twin_of(empty, "odd")
+    told: list[dict[str, Any]] = []
     stage(participant)
     empty.sql(f"UPDATE odd SET v = v + 1 WHERE tenant_id = '{A}'")
     assert participant.follow(move(), WAIT_MS, told.append) == 500

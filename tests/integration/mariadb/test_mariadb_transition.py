@@ -80,7 +80,8 @@ def write_for_weeks(site: Bench, tenant: str) -> None:
 
 
 def test_thousands_of_later_writes_come_along_when_it_goes_back(site: Bench) -> None:
-    participant, told = in_transition(site), []
+    participant = in_transition(site)
+    told: list[dict[str, Any]] = []
     write_for_weeks(site, B)
     pending = participant.status(KEY, A, B).pending
     assert pending > 2 * LATER
@@ -98,7 +99,8 @@ def test_thousands_of_later_writes_come_along_when_it_goes_back(site: Bench) -> 
 
 def test_the_retired_rows_go_in_chunks_and_nothing_else_is_touched(site: Bench) -> None:
     before = catalog(site)
-    participant, told = in_transition(site), []
+    participant = in_transition(site)
+    told: list[dict[str, Any]] = []
     site.sql(f"UPDATE customer SET balance = balance + 1 WHERE tenant_id = '{B}'")
     written, bystander = participant.fingerprint(B), participant.fingerprint(C)
     participant.take_over(move(3, forward=False))
@@ -115,7 +117,8 @@ def test_the_retired_rows_go_in_chunks_and_nothing_else_is_touched(site: Bench) 
 @pytest.mark.parametrize("chunk", [1, 8])
 def test_a_purge_that_was_stopped_goes_on(site: Bench, chunk: int) -> None:
     before = catalog(site)
-    participant, told = in_transition(site), []
+    participant = in_transition(site)
+    told: list[dict[str, Any]] = []
     written = participant.fingerprint(B)
 
     def stop(entry: dict[str, Any]) -> None:

@@ -145,7 +145,8 @@ def test_auto_takes_twins_where_in_place_takes_too_long(site: Bench, monkeypatch
 
 
 def test_stage_copies_verifies_and_tells(site: Bench) -> None:
-    participant, seen = participant_of(site), []
+    participant = participant_of(site)
+    seen: list[dict[str, Any]] = []
     before = participant.fingerprint(A), participant.fingerprint(C)
     assert stage(participant, progress=seen.append) == 3 * ROWS
     assert {"participant": "rating", "table": "order", "step": "copy", "rows": ROWS} in seen
@@ -255,7 +256,8 @@ def test_both_ids_are_fenced_when_they_must_be(site: Bench) -> None:
 
 
 def test_stage_goes_on_where_it_was(site: Bench) -> None:
-    participant, seen = participant_of(site), []
+    participant = participant_of(site)
+    seen: list[dict[str, Any]] = []
 
     def fail(entry: dict[str, Any]) -> None:
         seen.append(entry)
@@ -327,7 +329,7 @@ def test_rows_of_the_target_that_came_after_the_plan(site: Bench) -> None:
         )
         original(*arguments)
 
-    participant.make_fences = late  # type: ignore[method-assign]
+    participant.make_fences = late  # type: ignore[method-assign, assignment]
     with pytest.raises(Refused, match=rf"tables hold rows of {B}, which is not live: odd \(1\)"):
         participant.stage(move(), plan, lambda _entry: None)
     assert participant.remove(move()) == 0
@@ -336,7 +338,8 @@ def test_rows_of_the_target_that_came_after_the_plan(site: Bench) -> None:
 
 
 def test_a_twin_that_somebody_changed_is_found(site: Bench) -> None:
-    participant, seen = participant_of(site), []
+    participant = participant_of(site)
+    seen: list[dict[str, Any]] = []
 
     def tamper(entry: dict[str, Any]) -> None:
         if entry["step"] == COMPARE and not seen:

@@ -146,6 +146,7 @@ def text(value: str) -> str:
 
 
 def fence_name(migration: str) -> str:
+    """The table with a row for each id, which the triggers read."""
     return f"zdm_fence_{short_hash(migration)}"
 
 
@@ -155,6 +156,7 @@ def kept_name(migration: str) -> str:
 
 
 def log_name(migration: str, side: str, number: int) -> str:
+    """The table of changed keys of one id in one planned table."""
     return f"zdm_log_{short_hash(migration)}_{side}_{number}"
 
 
@@ -192,6 +194,7 @@ def create_fence(name: str) -> str:
 
 
 def create_kept(name: str) -> str:
+    """Rows that a repair has replaced."""
     return (
         f"CREATE TABLE IF NOT EXISTS {name} (table_name VARCHAR(64) NOT NULL, at TIMESTAMP NOT NULL DEFAULT"
         " CURRENT_TIMESTAMP, `row` LONGTEXT NOT NULL) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"

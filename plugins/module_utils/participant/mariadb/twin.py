@@ -36,6 +36,7 @@ class MariaDBTwins(MariaDBInspection):
     """What the verbs do for tables of strategy twin."""
 
     def twin(self, state: State, table: Planned) -> Twin:
+        """The statements of one table."""
         return Twin(state, cast("MariaDBPlanned", table), self.quote)
 
     def twins(self, state: State) -> tuple[Twin, ...]:

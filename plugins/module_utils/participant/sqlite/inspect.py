@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,22 +141,14 @@ class SQLiteInspection(UncheckedKeys):
     def _surveyed(
         self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool
     ) -> TableFacts:
-        live_id, other_id = ids
-        notes = []
         count = Count()
 
         def look() -> None:
             nonlocal count
-            count = self.rows.count(connection, [Planned(table.name, columns)], live_id, other_id)[table.name]
+            count = self.rows.count(connection, [Planned(table.name, columns)], *ids)[table.name]
 
         look_ms = typical_us(1, look) / 1000
-        for index, key in self._loose_keys(connection, table.name, columns).items():
-            if not all(column for column, _collation in key):
-                reason = (
-                    f"Unique index {index} of {table.name} is over an expression: a REPLACE of another tenant could"
-                    " delete rows that no fence sees."
-                )
-                notes.append(Note(reason, "Drop the index for the migration, or put the tenant column into it."))
+        notes = list(self._expressions(connection, table.name, columns))
         if virtual:
             notes.append(
                 Note(
@@ -170,20 +162,7 @@ class SQLiteInspection(UncheckedKeys):
                 " exempt a connection."
             )
             notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
-        if count.old != count.exact:
-            notes.append(
-                Note(
-                    f"Table {table.name} holds {count.old - count.exact} rows whose id only looks like {live_id}.",
-                    "Correct the ids of these rows.",
-                )
-            )
-        if live_id.lower() == other_id.lower():
-            notes.append(
-                Note(
-                    f"{live_id} and {other_id} differ in letter case only, which a column of {table.name} may ignore.",
-                    "Use another id.",
-                )
-            )
+        notes += _id_notes(table.name, count, *ids)
         return replace(
             self._without_nulls(connection, table, columns),
             rows=count.old,
@@ -191,6 +170,15 @@ class SQLiteInspection(UncheckedKeys):
             look_ms=look_ms,
             notes=tuple(notes),
         )
+
+    def _expressions(self, connection: Connection, table: str, tenant: Collection[str]) -> Iterator[Note]:
+        for index, key in self._loose_keys(connection, table, tenant).items():
+            if not all(column for column, _collation in key):
+                reason = (
+                    f"Unique index {index} of {table} is over an expression: a REPLACE of another tenant could delete"
+                    " rows that no fence sees."
+                )
+                yield Note(reason, "Drop the index for the migration, or put the tenant column into it.")
 
     def _without_nulls(self, connection: Connection, table: TableFacts, tenant: tuple[str, ...]) -> TableFacts:
         """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts
@@ -256,6 +244,19 @@ class SQLiteInspection(UncheckedKeys):
             return ()
         reason = f"{self.label}: {self.path} and its folder are not both writable; the journal lies beside the file."
         return (Refusal(self.name, reason, f"Let this user write {self.path} and {folder}."),)
+
+
+def _id_notes(table: str, count: Count, live_id: str, other_id: str) -> Iterator[Note]:
+    if count.old != count.exact:
+        yield Note(
+            f"Table {table} holds {count.old - count.exact} rows whose id only looks like {live_id}.",
+            "Correct the ids of these rows.",
+        )
+    if live_id.lower() == other_id.lower():
+        yield Note(
+            f"{live_id} and {other_id} differ in letter case only, which a column of {table} may ignore.",
+            "Use another id.",
+        )
 
 
 def lock_holders(path: Path) -> tuple[str, ...]:
