@@ -267,8 +267,10 @@ class RecordedParticipant(Participant):
     def _write(self, op: str, move: Move, action: Callable[[], T]) -> T:
         return self.recorder.write(action, "participant", self.name, op, f"{op}:{self.name}", epoch=move.epoch)
 
-    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
-        return self.inner.inspect(migration, source_id, target_id, signed)
+    def inspect(
+        self, migration: str, source_id: str, target_id: str, signed: str = "", live_id: str = ""
+    ) -> Inspection:
+        return self.inner.inspect(migration, source_id, target_id, signed, live_id)
 
     def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:
         return self._write("stage", move, lambda: self.inner.stage(move, plan, progress, care))

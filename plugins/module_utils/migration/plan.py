@@ -115,7 +115,13 @@ def _inspect(
     journal: Journal, parties: Parties, participants: Sequence[Participant], signed: Mapping[str, str]
 ) -> tuple[Inspection, ...]:
     return tuple(
-        participant.inspect(journal.key, parties.source.id, parties.target.id, signed.get(participant.name, ""))
+        participant.inspect(
+            journal.key,
+            parties.source.id,
+            parties.target.id,
+            signed.get(participant.name, ""),
+            journal.canonical,
+        )
         for participant in participants
     )
 

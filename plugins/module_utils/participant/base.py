@@ -194,10 +194,13 @@ class Participant(ABC):
     """Whether :meth:`replica_lag_ms` can tell anything."""
 
     @abstractmethod
-    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+    def inspect(
+        self, migration: str, source_id: str, target_id: str, signed: str = "", live_id: str = ""
+    ) -> Inspection:
         """Classify every table, choose strategies, measure and predict. Changes nothing. Reports refusals, does not
         raise them; a missing right is one, with all grants.
 
+        :param live_id: the id that is live, for a participant that is not staged yet; the source's when it is empty.
         :param signed: the strategies of the plan that was signed, as :mod:`strategies` writes them; they are kept.
         """
 

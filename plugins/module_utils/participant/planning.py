@@ -214,12 +214,14 @@ class Planning(Database):
 
     # -- plan -------------------------------------------------------------------------------------
 
-    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+    def inspect(
+        self, migration: str, source_id: str, target_id: str, signed: str = "", live_id: str = ""
+    ) -> Inspection:
         grants: tuple[str, ...] | None = None
         try:
             with self.transaction() as connection:
                 grants = self.grants(connection)
-                found = self._inspected(connection, migration, source_id, target_id, signed)
+                found = self._inspected(connection, migration, (source_id, target_id), live_id or source_id, signed)
         except MissingRight as missing:
             found = self._without_rights(missing, self.grants(None) if grants is None else grants)
         return replace(found, grants=script(found.grants or grants or ()))
@@ -234,10 +236,11 @@ class Planning(Database):
         )
 
     def _inspected(
-        self, connection: Connection, migration: str, source_id: str, target_id: str, signed: str
+        self, connection: Connection, migration: str, ids: tuple[str, str], live_id: str, signed: str
     ) -> Inspection:
         state = self.found(connection, migration)
-        live, other = state.standing if state else (source_id, target_id)
+        example = State(migration, 0, STAGED, live_id, *ids, ())
+        live, other = (state or example).standing
         survey = self.survey(connection, live, other, state.own_rows if state else ())
         tenant = self.tenant_tables(survey.catalog)
         measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
@@ -257,8 +260,8 @@ class Planning(Database):
         unable = (found for found in measured.values() if isinstance(found, Refusal))
         refused = (*refusals, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
-        example = State(migration, 0, STAGED, source_id, source_id, target_id, planned)
-        updates = [self.rows.update(table, source_id, target_id) for table in example.in_place]
+        example = replace(example, tables=planned)
+        updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
         return Inspection(
             participant=self.name,
             kind=self.kind,

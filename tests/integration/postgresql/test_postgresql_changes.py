@@ -156,9 +156,9 @@ def test_a_database_that_is_staged_first_in_the_transition_fences_the_retired_id
     move = Move(MIGRATION, 1, A, B, B, A)
     site.sql(f"INSERT INTO statistic VALUES ('{A}', 1)")
     with pytest.raises(Refused, match="statistic already has 1 rows|tables hold rows"):
-        participant.stage(move, participant.inspect(MIGRATION, B, A), untold)
+        participant.stage(move, participant.inspect(MIGRATION, A, B, live_id=B), untold)
     site.sql(f"DELETE FROM statistic WHERE tenant_id = '{A}'")
-    participant.stage(move, participant.inspect(MIGRATION, B, A), untold)
+    participant.stage(move, participant.inspect(MIGRATION, A, B, live_id=B), untold)
     status = site.status(participant)
     assert (status.live_id, status.fenced, status.problems) == (B, (A,), ())
     write(site, B)

@@ -132,7 +132,9 @@ class MemoryParticipant(Participant):
         if move.epoch < self.epoch:
             raise Superseded(f"{self.name} has seen epoch {self.epoch}.")
 
-    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
+    def inspect(
+        self, migration: str, source_id: str, target_id: str, signed: str = "", live_id: str = ""
+    ) -> Inspection:
         return Inspection(self.name, self.kind, "1", window_ms=5, digest="d")
 
     def stage(self, move: Move, plan: Inspection, progress: Progress, care: Care = CAREFUL) -> int:

@@ -38,7 +38,7 @@ class Databases:
         self.asked: list[str] = []
         monkeypatch.setattr(MemoryParticipant, "inspect", lambda this, *args: self.inspect(this.name, *args))
 
-    def inspect(self, name: str, _migration: str, _source: str, _target: str, signed: str) -> Inspection:
+    def inspect(self, name: str, _migration: str, _source: str, _target: str, signed: str, _live: str) -> Inspection:
         self.asked.append(signed)
         kept = strategies.read(signed, TABLES)
         tables = [TablePlan(table, kept.get(table, self.chosen), "why", 5, window_ms=7) for table in TABLES]

@@ -64,8 +64,10 @@ class PostgreSQL(PostgreSQLTwins):
 
     # -- reading, past somebody's DDL -------------------------------------------------------------
 
-    def inspect(self, migration: str, source_id: str, target_id: str, signed: str = "") -> Inspection:
-        read = partial(super().inspect, migration, source_id, target_id, signed)
+    def inspect(
+        self, migration: str, source_id: str, target_id: str, signed: str = "", live_id: str = ""
+    ) -> Inspection:
+        read = partial(super().inspect, migration, source_id, target_id, signed, live_id)
         return self.retrying(read, READ_TIMEOUT_MS, (), "inspect")
 
     def status(self, migration: str, source_id: str, target_id: str) -> Status:
