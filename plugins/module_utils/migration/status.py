@@ -342,6 +342,6 @@ def _command(journal: Journal, parties: Parties, participants: Sequence[Status])
     goal = journal.body.get("to") if journal.phase != IDLE else journal.canonical
     if journal.phase == IDLE and not journal.body.get("staged"):
         return "zdm.landscape.abort"
-    if journal.phase == IDLE and any(entry.unready for entry in participants):
+    if journal.phase == IDLE and not all(entry.ready for entry in participants):
         return "zdm.landscape.stage"
     return "zdm.landscape.migrate" if goal == parties.target.id else "zdm.landscape.reverse"

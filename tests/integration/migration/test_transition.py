@@ -8,8 +8,11 @@ landscape.
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.cutover import Cutover
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage import stage
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.status import migration_status
 from ansible_collections.zdm.landscape.plugins.module_utils.router import entries
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.tenants.onboarding import Wanted, apply, plan_present
@@ -55,6 +59,50 @@ def switch(operation: Operation, to: Tenant, tell: Any = lambda _step: None) -> 
     )
     assert cutover.switch(to, lambda: 0).canonical == to.id
     operation.journal.read()
+
+
+def make_extra(path: Path, rows: dict[str, int]) -> dict[str, Any]:
+    """A database that a release brings, with some rows of each tenant id; the participant of its description."""
+    with closing(sqlite3.connect(path)) as session:
+        session.execute("CREATE TABLE tag (tenant_id TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (tenant_id, id))")
+        for tenant_id, count in rows.items():
+            session.executemany("INSERT INTO tag VALUES (?, ?)", [(tenant_id, number) for number in range(count)])
+        session.commit()
+    return {"name": "extra", "kind": "sqlite", "database": str(path), "tenant_columns": ["tenant_id"]}
+
+
+def test_a_database_that_is_added_while_the_target_is_live(
+    scenery: Scene, operation: Operation, tmp_path: Path
+) -> None:
+    source, target = operation.parties.source, operation.parties.target
+    switch(operation, target)
+    extra = make_extra(tmp_path / "extra.db", {source.id: 2, target.id: 5})
+    added = Operation({**scenery.options, "participants": [*scenery.options["participants"], extra]})
+    try:
+        status = migration_status(added.store, added.fleet, added.participants, source, target)
+        assert "extra is absent, expected staged." in status.problems
+        assert "zdm.landscape.stage" in status.next_command
+        with pytest.raises(Refused, match="extra is absent"):
+            added.checked_plan(for_window=True)
+        with pytest.raises(Refused, match="tag already has 2 rows"):
+            restage(added)
+        # the way back is open without it
+        switch(operation, source)
+        switch(operation, target)
+        with closing(sqlite3.connect(tmp_path / "extra.db")) as session:
+            session.execute("DELETE FROM tag WHERE tenant_id = ?", (source.id,))
+            session.commit()
+            restage(added)
+            assert added.checked_plan(for_window=True).refusals == ()
+            session.execute("INSERT INTO tag VALUES (?, 99)", (target.id,))  # the live id is not fenced
+            session.commit()
+            for to in (source, target):
+                switch(added, to)
+                found = dict(session.execute("SELECT tenant_id, count(*) FROM tag GROUP BY 1").fetchall())
+                assert found == {to.id: 6}
+    finally:
+        added.close()
+    scenery.assert_agreed(target, replay=False)
 
 
 def test_twenty_flips_under_load(scenery: Scene, operation: Operation) -> None:
