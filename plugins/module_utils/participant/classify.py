@@ -203,7 +203,7 @@ class _Job:
         if table.rows_of_target:
             self.refuse(
                 name,
-                f"Table {name} already has {table.rows_of_target} rows of the target tenant.",
+                f"Table {name} already has {table.rows_of_target} rows of the tenant id that is not live.",
                 "Remove them, or migrate to a tenant without data: they could not be told from moved rows.",
             )
         for column in table.ids_inside:

@@ -220,7 +220,7 @@ def test_a_new_table_whose_retired_rows_are_nobodys_is_refused_with_their_number
         f"INSERT INTO extra SELECT '{B}', n FROM generate_series(1, 3) n",
     )
     refusals = {refusal.object: refusal.reason for refusal in participant.inspect(MIGRATION, A, B).refusals}
-    assert refusals == {"extra": "Table extra already has 3 rows of the target tenant."}
+    assert refusals == {"extra": "Table extra already has 3 rows of the tenant id that is not live."}
     assert TABLES["country"]["ignore"]
     assert C
 

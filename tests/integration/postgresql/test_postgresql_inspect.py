@@ -78,7 +78,7 @@ def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("change", "table", "reason"),
     [
-        (f"INSERT INTO statistic VALUES ('{B}', 1)", "statistic", "1 rows of the target"),
+        (f"INSERT INTO statistic VALUES ('{B}', 1)", "statistic", "1 rows of the tenant id that is not live"),
         ("CREATE TABLE note (tenant_id uuid, id int PRIMARY KEY)", "note", "may be null"),
         ("CREATE TABLE note (tenant_id uuid NOT NULL)", "note", "no primary key"),
         ("CREATE TABLE note (tenant_id int PRIMARY KEY)", "note", "of type integer"),

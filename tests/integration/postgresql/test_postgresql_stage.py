@@ -259,7 +259,7 @@ def test_rows_of_the_target_that_came_after_the_plan(site: Site) -> None:
     plan = site.plan(participant)
     site.sql(f"INSERT INTO statistic VALUES ('{B}', 1)")
     before = participant.fingerprint(B)
-    with pytest.raises(Refused, match="statistic already has 1 rows of the target"):
+    with pytest.raises(Refused, match="statistic already has 1 rows of the tenant id that is not live"):
         participant.stage(site.move(), plan, lambda event: None)
     assert participant.remove(site.move()) == 0
     assert participant.fingerprint(B) == before

@@ -298,7 +298,7 @@ def test_unfit_tenant_columns_are_refused(column: Column, reason: str) -> None:
 
 def test_rows_of_the_target_are_refused() -> None:
     _plans, refusals = run(table("a", rows_of_target=1))
-    assert "1 rows of the target" in refusals["a"]
+    assert "1 rows of the tenant id that is not live" in refusals["a"]
 
 
 def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
