@@ -246,9 +246,9 @@ class VerbContract:
     def test_rows_of_the_target_are_refused(self, bench: Any) -> None:
         bench.sql(f"INSERT INTO event (id, tenant_id, txt) VALUES (77777, '{B}', 'x')")
         plan = bench.participant().inspect(KEY, A, B)
-        assert [(refusal.object, "1 rows of the tenant id that is not live" in refusal.reason) for refusal in plan.refusals] == [
-            ("event", True)
-        ]
+        assert [
+            (refusal.object, "1 rows of the tenant id that is not live" in refusal.reason) for refusal in plan.refusals
+        ] == [("event", True)]
         with pytest.raises(Refused, match="rows of the tenant id that is not live"):
             bench.participant().stage(move(1), plan, lambda _step: None)
 
