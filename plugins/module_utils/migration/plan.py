@@ -161,6 +161,7 @@ def _database_text(inspection: Inspection) -> str:
         f"{inspection.participant} ({version}): stage {inspection.stage_ms / 1000:.1f} s, window"
         f" {inspection.window_ms} ms",
         *_bystanders(inspection),
+        *(f"  until the end of the transition: {caution}" for caution in inspection.cautions),
     ]
     lines += [
         "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])

@@ -126,6 +126,8 @@ class Inspection:
     """Of the schema, never of strategies, rows or anything measured: a change is schema drift."""
     bystander_ms: int = 0
     """How long other tenants' writes may wait: the fences of all tables are set in one transaction."""
+    cautions: tuple[str, ...] = ()
+    """What nobody may do to the database from the stage to the end of the transition."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

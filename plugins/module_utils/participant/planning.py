@@ -130,6 +130,11 @@ class Planning(Database):
     def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
         """Every statement of stage and barrier around the *updates* of the rows in place, for a DBA to sign."""
 
+    def cautions(self, state: State) -> tuple[str, ...]:
+        """What nobody may do to the database from the stage to the end of the transition."""
+        del state
+        return ()
+
     @abstractmethod
     def abilities(self) -> Engine:
         """What the classification needs to know of the engine."""
@@ -273,6 +278,7 @@ class Planning(Database):
             sql=script(self.statements(connection, example, updates), delimiter=self.client_wants_delimiters),
             digest=schema_digest(survey.catalog, tables),
             bystander_ms=sum(table.bystander_ms for table in tables),
+            cautions=self.cautions(example),
         )
 
     def move_to_and_fro(self, connection: Connection, probe: Planned, rows: int, live_id: str, other_id: str) -> float:

@@ -164,3 +164,11 @@ def test_the_last_keys_of_a_twin_have_parents(empty: Bench) -> None:
     assert status(participant)[0] == STAGED
     empty.sql(f"INSERT INTO tenant VALUES ('{B}')")
     participant.barrier(move(2), WAIT_MS)
+
+
+def test_the_plan_says_which_columns_must_keep_their_names(empty: Bench) -> None:
+    empty.sql("CREATE TABLE bill (tenant_id VARCHAR(63) NOT NULL, k INT NOT NULL, v INT, PRIMARY KEY (tenant_id, k))")
+    plan = empty.participant(tables={"bill": {"strategy": "twin"}}, no_cross_tenant_readers=True).inspect(KEY, A, B)
+    assert plan.cautions == (
+        "renaming or dropping one of these columns stops every tenant's writes to its table: bill (tenant_id, k)",
+    )

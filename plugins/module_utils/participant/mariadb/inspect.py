@@ -38,7 +38,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, State, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import UncheckedKeys
 
 with suppress(ImportError):  # Database refuses to be built without it
@@ -69,6 +69,13 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
 
     planned = MariaDBPlanned
     client_wants_delimiters = True
+
+    def cautions(self, state: State) -> tuple[str, ...]:
+        # the triggers name these columns, and MariaDB looks for them at every row (1054)
+        named = ", ".join(f"{table.name} ({', '.join((*table.columns, *table.key))})" for table in state.tables)
+        if not named:
+            return ()
+        return (f"renaming or dropping one of these columns stops every tenant's writes to its table: {named}",)
 
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return number(error) == NO_SUCH_TABLE
