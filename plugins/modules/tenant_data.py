@@ -320,10 +320,11 @@ def predict(operation: Operation, params: dict[str, Any], before: dict[str, Any]
     journal, parties, participants = operation.journal, operation.parties, operation.participants
     if params["state"] == "staged":
         journal.expect_way_back()
+        would: Did = {"applied": pending(journal, parties, participants)}
         if nothing_to_stage(journal, parties, participants, care(operation, params)):
-            return {"applied": pending(journal, parties, participants)}, before
+            return would, before
         operation.checked_plan(for_window=False, digest=params["plan_digest"])
-        return {}, dict.fromkeys(before, STAGED)
+        return would, dict.fromkeys(before, STAGED)
     if params["state"] == "purged":
         if not journal.body.get("finalized_at_ms"):
             check(journal, parties, participants)

@@ -90,16 +90,20 @@ def stage(
     plan = preflight()
     claims = Claims(store, journal)
     claims.take(parties)
-    copied = {}
+    copied: dict[str, int] = {}
+    applied: dict[str, int] = {}
     with between_windows(journal, parties, force, claims) as move:
         journal.note(plan_digest=plan.digest, staged=False, progress={})
         for participant, inspection in zip(participants, plan.inspections, strict=True):
             participant.take_over(move)
+            if participant.status(journal.key, parties.source.id, parties.target.id).ready:
+                keys = participant.follow(move, FOLLOW_MS, between_chunks(journal, participant, progress, throttle))
+                applied |= {participant.name: keys} if keys else {}
             rows = participant.stage(move, inspection, between_chunks(journal, participant, progress, throttle), care)
             progress({"participant": participant.name, "step": "staged", "rows": rows})
             copied[participant.name] = rows
         journal.note(staged=True, staged_at_ms=int(time.time() * 1000), progress={})
-    return Staged(copied)
+    return Staged(copied, applied)
 
 
 def nothing_to_stage(journal: Journal, parties: Parties, participants: Sequence[Participant], care: Care) -> bool:

@@ -211,7 +211,7 @@ def test_a_right_that_is_lost_later_is_named(bench: Bench) -> None:
 
 
 def test_the_prediction_takes_an_index_into_account(bench: Bench) -> None:
-    bench.sql(f"INSERT INTO event (tenant_id, txt) SELECT '{C}', REPEAT('e', 150) FROM seq_1_to_30000")
+    bench.sql(f"INSERT INTO event (tenant_id, txt) SELECT '{C}', REPEAT('e', 150) FROM seq_1_to_200000")
     indexed = bench.participant().inspect(KEY, A, B).window_ms
     bench.sql("ALTER TABLE event DROP KEY tenant_id")
     assert bench.participant().inspect(KEY, A, B).window_ms > indexed
