@@ -100,9 +100,9 @@ class Recorder:
     def _answered(self, action: Callable[[], T], system: str, place: str) -> T:
         if not self.lose or system != "store" or place in self._lost:
             return action()
-        self._lost.add(place)
         if self.lose == LANDED:
-            action()
+            action()  # one that a heartbeat was faster than has its answer, and comes again
+        self._lost.add(place)
         raise OutcomeUnknown(f"The answer to {place} is lost.", "This is a test.")
 
     def inside(self, action: Callable[[], None], target: str, place: str) -> None:
