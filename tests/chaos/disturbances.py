@@ -59,10 +59,11 @@ class Disturbances:
         return self._number
 
     def _column(self, database: Database, table: str) -> bool:
-        """A release adds a column and fills it for every tenant."""
+        """A release adds a column and fills it for every tenant but the retired one, whose rows are fenced."""
         name = f"added_{self._next()}"
         self._ddl(database, f"ALTER TABLE {table} ADD COLUMN {name} varchar(20)")
-        self._ddl(database, f"UPDATE {table} SET {name} = '{name}'")
+        retired = self.stage.other.id
+        self._ddl(database, f"UPDATE {table} SET {name} = '{name}' WHERE tenant_id <> '{retired}'")
         return True
 
     def _table(self, database: Database, _table: str) -> bool:
