@@ -48,13 +48,15 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def stage(participant: Participant, epoch: int) -> dict[str, float]:
-    """Stage, and say how many seconds each part took; helpers are made in the first one."""
+    """Stage, and say how many seconds each part took; helpers may have to wait for the table, as any DDL."""
     move = Move(MIGRATION, epoch, SOURCE, TARGET, SOURCE, TARGET)
     plan = participant.inspect(MIGRATION, SOURCE, TARGET)
     marks: dict[str, float] = {}
 
     def note(entry: dict[str, Any]) -> None:
-        if entry["step"] == COPY:
+        if entry["step"] == "fence":
+            marks["armed"] = time.monotonic()
+        elif entry["step"] == COPY:
             marks["copied"] = time.monotonic()
         elif entry["step"] == COMPARE:
             marks.setdefault("verifying", time.monotonic())
@@ -63,7 +65,8 @@ def stage(participant: Participant, epoch: int) -> dict[str, float]:
     participant.stage(move, plan, note)
     end = time.monotonic()
     return {
-        "copy": marks["copied"] - begin,
+        "helpers": marks["armed"] - begin,
+        "copy": marks["copied"] - marks["armed"],
         "settle": marks["verifying"] - marks["copied"],
         "verify": end - marks["verifying"],
     }
