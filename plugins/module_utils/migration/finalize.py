@@ -34,7 +34,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.stage impo
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Throttle, lift
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     ABSENT,
-    STAGING,
     Participant,
     Progress,
     untold,
@@ -100,8 +99,8 @@ def check(journal: Journal, parties: Parties, participants: Sequence[Participant
         )
     for participant in participants:
         status = participant.status(journal.key, source.id, target.id)
-        unfinished = status.state == STAGING and not journal.ended
-        if status.state != ABSENT and (status.live_id not in ("", target.id) or unfinished):
+        # a stage that was interrupted is no obstacle: only rows that are the migration's own are deleted
+        if status.state != ABSENT and status.live_id not in ("", target.id):
             raise Refused(
                 f"{participant.name} is {status.state} and holds {status.live_id} to be live, the journal {target.id}.",
                 "Run zdm.landscape.status: it says what to do.",

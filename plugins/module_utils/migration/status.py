@@ -341,7 +341,9 @@ def _stage_words(journal: Journal, status: MigrationStatus) -> str:
 def _command(journal: Journal, parties: Parties, participants: Sequence[Status]) -> str:
     goal = journal.body.get("to") if journal.phase != IDLE else journal.canonical
     if journal.phase == IDLE and not journal.body.get("staged"):
-        return "zdm.landscape.abort"
+        # a stage was interrupted, not the way back from one: that is only there while the source is live
+        begun = journal.body.get("plan_digest") or journal.canonical == parties.target.id
+        return "zdm.landscape.stage" if begun else "zdm.landscape.abort"
     if journal.phase == IDLE and not all(entry.ready for entry in participants):
         return "zdm.landscape.stage"
     return "zdm.landscape.migrate" if goal == parties.target.id else "zdm.landscape.reverse"

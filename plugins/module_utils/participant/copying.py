@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     APPLY,
     COMPARE,
@@ -55,6 +55,14 @@ SHOWN_KEYS = 20
 """Keys of differing rows that an error names."""
 
 T = TypeVar("T")
+
+
+class Clash(ZdmError):
+    """Logged rows cannot be written yet: a twin that is stale has a value that only one row may have, or a parent's
+    twin is missing. A stage mends it, as it compares what may be stale.
+    """
+
+
 Cursor = list[str] | None
 
 
@@ -209,13 +217,22 @@ class Copying(Planning):
         with self.transaction() as connection:
             state, now = self.staged_state(connection, move), self.server_time_s(connection)
         wrong: dict[str, tuple[str, ...]] = {}
+        equal: dict[str, int] = {}
         for table in state.twins:
             mend = care.repair or table.name in state.progress.suspect
             at = state.progress.compared.get(table.name)
             if mend or at is None or (care.compare_after_s is not None and now - at >= care.compare_after_s):
                 rows, differing = self._compare(move, table, progress, mend)
+                if mend:
+                    equal[table.name] = rows
+                    continue
                 wrong |= {table.name: differing} if differing else {}
                 self.set_state(move, partial(_compared, table.name, rows, now, bool(differing)))
+        if equal:
+            # stale twins of one part of a table, or of its parents, may have been in the way of another's
+            self.follow_a_while(move, progress)
+        for name, rows in equal.items():
+            self.set_state(move, partial(_compared, name, rows, now, False))
         if wrong:
             raise self._different(wrong)
 
@@ -229,7 +246,7 @@ class Copying(Planning):
             total, after, differing = total + chunk.rows, chunk.after, (*differing, *chunk.differing)
             progress({"participant": self.name, "table": table.name, "step": COMPARE, "rows": total})
             if mend and chunk.differing:
-                self.follow_a_while(move, progress)
+                self.follow_before_comparison(move, progress)
             if after is None:
                 progress({"participant": self.name, "table": table.name, "step": COMPARED, "rows": total})
                 return total, () if mend else differing[: SHOWN_KEYS + 1]
@@ -263,6 +280,14 @@ class Copying(Planning):
 
     def follow_a_while(self, move: Move, progress: Progress) -> None:
         self.rounds(move, self.apply_some, time.monotonic() + CATCH_UP_MS / 1000, progress)
+
+    def follow_before_comparison(self, move: Move, progress: Progress) -> bool:
+        """Whether all could be applied; what stale twins are in the way of must wait until they are compared."""
+        try:
+            self.follow_a_while(move, progress)
+        except Clash:
+            return False
+        return True
 
     def apply_some(self, connection: Connection, state: State) -> int:
         if state.state in IN_WINDOW or not state.twins:

@@ -118,6 +118,10 @@ class Planning(Database):
     def trigger_tables(self, connection: Connection, migration: str) -> dict[int, str]:
         """By number the table on which a planned table's triggers are now: it may have been renamed."""
 
+    def renamed(self, table: Planned, name: str) -> Planned:
+        """A planned table that has another *name* now."""
+        return replace(table, name=name)
+
     @abstractmethod
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the statement failed because its table does not exist."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
@@ -114,10 +114,14 @@ class Rows:
         for table in tables:
             execute(connection, self.update(table, old, new))
 
-    def move(self, connection: Connection, tables: Sequence[Planned], old: str, new: str) -> dict[str, int]:
+    def move(
+        self, connection: Connection, tables: Sequence[Planned], old: str, new: str, *, back: bool = False
+    ) -> dict[str, int]:
         """Move the tables' rows and prove it; what is raised rolls the whole transaction back. Returns their number by
         table.
 
+        :param back: *new* is the live id again. Rows that it has were written past a fence that somebody had switched
+            off, and acknowledged: they stay, and keep nobody from being served.
         :raises Refused: rows hold another spelling of *old*, or *new* has rows.
         :raises ZdmError: something else changes the rows.
         """
@@ -125,11 +129,12 @@ class Rows:
             return {}
         before = self.count(connection, tables, old, new)
         for name, count in before.items():
-            self._refuse(name, count, old, new)
+            self._refuse(name, replace(count, new=0) if back else count, old, new)
         self.update_all(connection, tables, old, new)
         for name, after in self.count(connection, tables, new, old).items():
             rows = before[name].old
-            if (after.old, after.exact, after.new) != (rows, rows, 0):
+            arrived = after.old >= rows if back else (after.old, after.exact) == (rows, rows)
+            if not arrived or after.new:
                 reason = (
                     f"{self.label}: {rows} rows of table {name} should have moved, {after.old} arrived, {after.new} are"
                     " left; nothing was changed."

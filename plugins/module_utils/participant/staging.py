@@ -107,8 +107,10 @@ class Staging(Copying):
             self._arm_all(move, progress)
             self._claim_rows(move)
             copied = sum(self.copy(move, table, progress) for table in self.now(move).twins)
-            self.follow_a_while(move, progress)
-            self.compare_all(move, progress, care)
+            applied = self.follow_before_comparison(move, progress)
+            self.compare_all(move, progress, care if applied else replace(care, compare_after_s=0))
+            if not applied:
+                self.follow_a_while(move, progress)
             self.set_state(move, lambda state: replace(state, state=STAGED, digest=plan.digest))
         return copied
 

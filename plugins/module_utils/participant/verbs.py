@@ -227,7 +227,9 @@ class Verbs(Staging):
             if state.state in IN_WINDOW:
                 self.exempt(connection, state)
                 if state.state == MOVED:
-                    self.rows.move(connection, state.in_place, move.to_id, move.from_id)
+                    self.rows.move(
+                        connection, self._in_place_now(connection, state), move.to_id, move.from_id, back=True
+                    )
                 back = replace(back, state=STAGED)
                 self.set_fences(connection, back, back.closed)
             self.write_state(connection, back)
@@ -332,6 +334,20 @@ class Verbs(Staging):
             unready if state.state in (STAGED, STAGING) else (),
             now - min(compared) if compared and all(compared) else None,
             bool(compared),
+        )
+
+    def _in_place_now(self, connection: Connection, state: State) -> tuple[Planned, ...]:
+        """The tables in place, those that were renamed since by their new names, without those that are gone: they must
+        not keep the tenant from being served.
+        """
+        there = self.marks(connection, state)
+        if all(table.name in there for table in state.in_place):
+            return state.in_place
+        now = self.trigger_tables(connection, state.migration)
+        return tuple(
+            table if table.name in there else self.renamed(table, now[table.number])
+            for table in state.in_place
+            if table.name in there or table.number in now
         )
 
     def _there(self, connection: Connection, state: State) -> State:

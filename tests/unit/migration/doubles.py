@@ -17,6 +17,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     CAREFUL,
     MOVED,
     STAGED,
+    STAGING,
     Care,
     Inspection,
     Move,
@@ -181,7 +182,7 @@ class MemoryParticipant(Participant):
 
     def remove(self, move: Move, progress: Progress = untold) -> int:
         self._verb("remove", move)
-        assert self.state in (STAGED, ABSENT)
+        assert self.state in (STAGED, STAGING, ABSENT)
         assert self.live == move.from_id
         removed, self.twins = self.twins, 0
         self.state, self.epoch = ABSENT, 0

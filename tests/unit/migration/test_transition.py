@@ -334,3 +334,36 @@ def test_an_account_that_was_offboarded_is_missed_by_nobody(live: Small) -> None
     journal.note(accounts=[{"subdomain": "c", "id": "guid-c"}])
     journal.release_owner()
     assert not any("onboarded-tenants" in problem for problem in status(live).problems)
+
+
+# -- a stage that was interrupted
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", [A, B], ids=["before the switch", "in the transition"])
+@pytest.mark.parametrize("state", ["staging", "staged"])
+def test_after_an_interrupted_stage_status_names_stage(
+    small: Small, to: Any, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if to == B:
+        small.cutover().switch(B, lambda: 0)
+
+    def die(*_arguments: Any) -> int:
+        small.participants[1].state = state
+        small.participants[1].unready = ("The stage is not finished.",) if state == "staging" else ()
+        raise Unreachable("gone", "Run it again.")
+
+    monkeypatch.setattr(small.participants[1], "stage", die)
+    with pytest.raises(Unreachable):
+        again(small, care=Care(0, repair=True))
+    found = status(small)
+    if found.problems:
+        assert "zdm.landscape.stage" in found.next_command, (found.verdict, found.problems)
+    else:
+        assert not found.next_command
+
+
+def test_a_transition_whose_stage_was_interrupted_can_be_ended(live: Small) -> None:
+    live.participants[1].state = "staging"
+    end(live)
+    assert is_finalized(live.store, live.journal())

@@ -118,6 +118,10 @@ BLOCKERS = (
 """Who makes a thread wait for a row."""
 
 
+_LONGEST_KEY = 3072
+"""Bytes of an index of InnoDB."""
+
+
 class ColumnInfo(NamedTuple):
     """A row of :data:`COLUMNS`."""
 
@@ -143,6 +147,21 @@ class ColumnInfo(NamedTuple):
 def text(value: str) -> str:
     """A literal of any text, whatever characters it has: names of tables and columns may hold backslashes."""
     return f"_utf8mb4 X'{value.encode().hex()}'"
+
+
+def widest(kind: str) -> str:
+    """The type in which a key is logged: a release may widen the key, and until the next stage the log must take what
+    the table takes, else the tenant's writes fail.
+    """
+    if match := re.fullmatch(r"(?:tiny|small|medium)?int\b(?:\([0-9]+\))?( unsigned)?.*", kind):
+        return f"bigint{match[1] or ''}"
+    if re.match(r"decimal\(", kind):
+        return "decimal(65,30)"
+    if match := re.fullmatch(r"(?:var)?char\(([0-9]+)\)( .*)?", kind):
+        return f"varchar({max(int(match[1]), _LONGEST_KEY // 4)}){match[2] or ''}"
+    if re.match(r"varbinary\(", kind):
+        return f"varbinary({_LONGEST_KEY})"
+    return kind
 
 
 def fence_name(migration: str) -> str:

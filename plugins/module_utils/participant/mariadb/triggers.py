@@ -21,6 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     fence_name,
     log_name,
     note_name,
+    widest,
     worker_token,
     worker_variable,
 )
@@ -112,7 +113,7 @@ class Triggers:
 def create_log(state: State, table: Planned, quote: Quote, side: str) -> str:
     """The table of changed keys of one id."""
     columns = "".join(
-        f", {quote(column)} {kind} NOT NULL" for column, kind in zip(table.key, table.key_types, strict=True)
+        f", {quote(column)} {widest(kind)} NOT NULL" for column, kind in zip(table.key, table.key_types, strict=True)
     )
     return (
         f"CREATE TABLE IF NOT EXISTS {quote(log_name(state.migration, side, table.number))} ({SEQUENCE} BIGINT UNSIGNED"
@@ -123,7 +124,7 @@ def create_log(state: State, table: Planned, quote: Quote, side: str) -> str:
 def create_note(state: State, table: Planned, quote: Quote, side: str, definer: str = "") -> str:
     """The procedure that writes to the log; its parameters have names of their own, as a column's would hide it."""
     values = [f"zdm_key_{number}" for number in range(len(table.key))]
-    parameters = ", ".join(f"{value} {kind}" for value, kind in zip(values, table.key_types, strict=True))
+    parameters = ", ".join(f"{value} {widest(kind)}" for value, kind in zip(values, table.key_types, strict=True))
     return (
         f"CREATE OR REPLACE {definer}PROCEDURE {quote(note_name(state.migration, side, table.number))}({parameters})"
         f" MODIFIES SQL DATA INSERT INTO {quote(log_name(state.migration, side, table.number))}"

@@ -27,6 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     kept_name,
     log_name,
     text,
+    widest,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State
@@ -155,7 +156,7 @@ class Twin:
         Statements that change rows join it: one that read the log would wait for the log's uncommitted entries.
         """
         columns = ", ".join(
-            f"{self.quote(column)} {kind} NOT NULL"
+            f"{self.quote(column)} {widest(kind)} NOT NULL"
             for column, kind in zip(self.table.key, self.table.key_types, strict=True)
         )
         return (

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, TablePlan
@@ -55,16 +55,19 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> 'information_schema' AN
  AND n.nspname NOT LIKE 'pg\\_%'"""
 
 _COLUMNS = f"""
-SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attidentity, a.attgenerated
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attidentity, a.attgenerated,
+ (SELECT quote_ident(s.nspname) || '.' || quote_ident(l.collname) FROM pg_collation l JOIN pg_namespace s
+  ON s.oid = l.collnamespace WHERE l.oid = a.attcollation AND l.oid <> t.typcollation) AS collation
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+ JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname <> '{SCHEMA}'
  AND n.nspname NOT LIKE 'pg\\_%'"""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What only PostgreSQL knows of a table; ``row`` is one of the query above, ``types`` and ``always`` are by
-    column.
+    """What only PostgreSQL knows of a table; ``row`` is one of the query above, ``types``, ``collations`` (where it is
+    not the type's own) and ``always`` are by column.
     """
 
     row: Mapping[str, Any]
@@ -73,6 +76,7 @@ class Detail:
     triggers: tuple[tuple[str, int, str], ...]
     """Name, event bits, when it is enabled."""
     indexes: tuple[tuple[str, ...], ...]
+    collations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def schema(self) -> str:
@@ -86,6 +90,11 @@ class Detail:
     def sql(self) -> str:
         return quote(self.schema, self.relation)
 
+    def key_type(self, column: str) -> str:
+        """As a CREATE TABLE writes it: equal keys must be equal in the log too."""
+        collation = self.collations.get(column)
+        return f"{self.types[column]} COLLATE {collation}" if collation else self.types[column]
+
     def indexed(self, columns: Sequence[str]) -> bool:
         """Whether an index begins with *columns*, in any order."""
         return any(set(index[: len(columns)]) == set(columns) for index in self.indexes)
@@ -96,9 +105,12 @@ def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str
     session.may(connection)  # names depend on the default schema
     types: dict[tuple[str, str], dict[str, str]] = {}
     always: dict[tuple[str, str], set[str]] = {}
+    collations: dict[tuple[str, str], dict[str, str]] = {}
     for row in execute(connection, _COLUMNS).mappings():
         key = (row["nspname"], row["relname"])
         types.setdefault(key, {})[row["attname"]] = row["type"]
+        if row["collation"]:
+            collations.setdefault(key, {})[row["attname"]] = row["collation"]
         if row["attidentity"] == "a":
             always.setdefault(key, set()).add(row["attname"])
     result = {}
@@ -108,7 +120,14 @@ def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str
         key = (row["nspname"], row["relname"])
         triggers = tuple(_trigger(text) for text in row["triggers"])
         indexes = tuple(tuple(_array(text)) for text in row["indexes"])
-        detail = Detail(dict(row), types.get(key, {}), frozenset(always.get(key, ())), triggers, indexes)
+        detail = Detail(
+            dict(row),
+            types.get(key, {}),
+            frozenset(always.get(key, ())),
+            triggers,
+            indexes,
+            collations.get(key, {}),
+        )
         result[session.display_name(*key)] = detail
     return result
 
@@ -290,7 +309,7 @@ def make_work(table: TableFacts, detail: Detail, plan: TablePlan, number: int) -
         number,
         plan.strategy,
         plan.key,
-        tuple(detail.types[column] for column in plan.key),
+        tuple(map(detail.key_type, plan.key)),
         copied,
         schema=detail.schema,
         relation=detail.relation,

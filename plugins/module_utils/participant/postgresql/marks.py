@@ -20,8 +20,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 
 # columns, constraints, unique indexes and the application's triggers; names are written as our search path has it
 _STRUCTURE = f"""concat_ws('/',
- (SELECT string_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull, attgenerated, attidentity,
-  attcollation), ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = w.oid AND attnum > 0 AND NOT attisdropped),
+ (SELECT string_agg(concat_ws(' ', attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
+  attidentity, attcollation), ',' ORDER BY attnum)
+  FROM pg_attribute WHERE attrelid = w.oid AND attnum > 0 AND NOT attisdropped),
  (SELECT string_agg(concat_ws(' ', conname, pg_get_constraintdef(oid)), ',' ORDER BY conname) FROM pg_constraint
   WHERE conrelid = w.oid),
  (SELECT string_agg(pg_get_indexdef(indexrelid), ',' ORDER BY indexrelid) FROM pg_index

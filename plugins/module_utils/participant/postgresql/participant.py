@@ -158,6 +158,10 @@ class PostgreSQL(PostgreSQLTwins):
             if (match := number.match(row.tgname))
         }
 
+    def renamed(self, table: Planned, name: str) -> Planned:
+        schema, _dot, relation = name.rpartition(".")
+        return replace(works((table,))[0], name=name, schema=schema or self.default_schema, relation=relation)
+
     def leftovers(self, connection: Connection, migration: str) -> tuple[str, ...]:
         scheme = Scheme(State(migration, 0, STAGING, "", "", "", ()))
         helpers = (

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Cursor
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, execute_with
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import SHOWN_KEYS, Chunk, Clash, Cursor
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
+    execute,
+    execute_with,
+    first_line,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.inspect import PostgreSQLInspection
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work, works
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import (
@@ -72,27 +76,58 @@ class PostgreSQLTwins(PostgreSQLInspection):
                     most = most * 10 if most < max(waiting) else None
                     continue
                 if code != CLASH[0]:
-                    raise
+                    raise self._clash(error) from None
             # rows have exchanged values of a secondary unique key: take all of them away before they are written again
             self.exempt_from_triggers(connection)
-            execute(connection, scheme.apply(todo, None, whole=True))
+            try:
+                with connection.begin_nested():
+                    execute(connection, scheme.apply(todo, None, [work.number for work in todo if work.exchanging]))
+            except sa.exc.IntegrityError as error:
+                if getattr(error.orig, "sqlstate", "") not in CLASH:
+                    raise
+                raise self._clash(error) from None
             break
-        differing = execute(connection, scheme.differing(todo, most)).one()
-        wrong = [f"{work.name} ({count})" for work, count in zip(todo, differing, strict=True) if count]
+        wrong = self._applied_wrong(connection, scheme, todo, most)
+        fixed = [work for work in todo if work.fixed and work.name in wrong]
+        if fixed and self._deletable(connection, scheme, fixed):
+            execute(connection, scheme.apply(fixed, most, [work.number for work in fixed]))
+            wrong = self._applied_wrong(connection, scheme, todo, most)
         if wrong:
             raise Refused(
                 f"{self.label}: rows under {scheme.live} and {scheme.other} differ after their keys were applied:"
-                f" {', '.join(wrong)}.",
-                "Look for triggers or rules that change rows while they are written; remove the stage and stage again.",
+                f" {', '.join(f'{name} ({count})' for name, count in wrong.items())}.",
+                "Look for triggers or rules that change rows while they are written, and for new values of identity"
+                " columns, which only GRANT SET ON PARAMETER session_replication_role lets the migration's user copy.",
             )
         execute(connection, scheme.empty_log(todo, most))
         return sum(min(count, most or count) for count in waiting)
+
+    def _clash(self, error: sa.exc.IntegrityError) -> Clash:
+        return Clash(
+            f"{self.label}: changed rows do not fit to the copies: {first_line(error)}.",
+            "Run the stage playbook, which compares the copies; then the same command again.",
+        )
+
+    @staticmethod
+    def _applied_wrong(
+        connection: Connection, scheme: Twins, works: Sequence[Work], most: int | None
+    ) -> dict[str, int]:
+        differing = execute(connection, scheme.differing(works, most)).one()
+        return {work.name: count for work, count in zip(works, differing, strict=True) if count}
+
+    def _deletable(self, connection: Connection, scheme: Twins, works: Sequence[Work]) -> bool:
+        """Whether twins can be taken away without their children; the session's foreign keys do not act then."""
+        self.exempt_from_triggers(connection)
+        exempt = self.may(connection)["session_replication_role"]
+        return exempt or not execute(connection, scheme.followed_by_others(works)).scalar_one()
 
     def chunk(self, connection: Connection, state: State, table: Planned, after: Cursor, rows: int) -> Chunk:
         scheme, work = Twins(state), works((table,))[0]
         # a row's parent is copied already, or logged, or not visible to this snapshot
         started = [done for done in scheme.twins if done.name in state.progress.done or done.number == table.number]
-        self._apply_log(connection, scheme, tuple(started), None)
+        # what does not fit yet waits: for a new parent table, for the comparison of stale twins
+        with suppress(Clash):
+            self._apply_log(connection, scheme, tuple(started), None)
         execute(connection, KEY_LOOKUPS_ONLY)
         if table.number not in self._brought:
             try:
@@ -101,7 +136,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
                     found = execute_with(connection, fresh, after or ()).one_or_none()
                 return Chunk(found[0], list(found[1:]) if found[0] == rows else None) if found else Chunk(0, None)
             except sa.exc.IntegrityError as error:
-                if getattr(error.orig, "sqlstate", "") != CLASH[0]:
+                if getattr(error.orig, "sqlstate", "") not in CLASH:
                     raise
                 self._brought.add(table.number)
         return self._chunk_among_brought(connection, scheme, work, after, rows)
@@ -111,7 +146,13 @@ class PostgreSQLTwins(PostgreSQLInspection):
         found = execute_with(connection, scheme.chunk_end(work, bool(after), rows), after or ()).one_or_none()
         end = list(found) if found else None
         bounds = (*(after or ()), *(end or ()))
-        copied = execute_with(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
+        try:
+            with connection.begin_nested():
+                copied = execute_with(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
+        except sa.exc.IntegrityError as error:
+            if getattr(error.orig, "sqlstate", "") not in CLASH:
+                raise
+            copied = execute_with(connection, scheme.log_range(work, bool(after), bool(end)), bounds).rowcount
         return Chunk(int(copied), end)
 
     def compare_chunk(

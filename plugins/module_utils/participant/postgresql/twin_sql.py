@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal, parameter
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Scheme, Work, quote
@@ -39,23 +39,23 @@ class Twins(Scheme):
             for work in tables
         )
 
-    def apply(self, tables: Sequence[Work], most: int | None, whole: bool = False) -> str:
+    def apply(self, tables: Sequence[Work], most: int | None, anew: Collection[int] = ()) -> str:
         """Bring the twins of the logged keys up to date in ONE statement.
 
         One snapshot for log and rows; deletes come before inserts, for secondary unique keys; foreign keys are checked
         at the end, so the order of tables does not matter.
 
-        :param whole: where rows can exchange values of a unique key, take all logged rows away and insert them anew.
-            Nowhere else: foreign keys with ON DELETE CASCADE would take the children along.
+        :param anew: numbers of tables whose logged rows are all taken away and inserted anew, as rows may have
+            exchanged values of a unique key, or a value has changed that no UPDATE can set. Nowhere else: foreign keys
+            with ON DELETE CASCADE would take the children along.
         """
         deletes, inserts, gone = [], [], []
         for work in tables:
             n = work.number
             deletes.append(f"k{n} AS MATERIALIZED {self._logged(work, most)}")
-            anew = whole and work.exchanging
             lost = (
                 ""
-                if anew
+                if n in anew
                 else (
                     f" AND NOT EXISTS (SELECT FROM {work.sql} a WHERE {work.is_id(self.live, 'a.')} AND"
                     f" {work.same_key('a', f'k{n}')})"
@@ -70,7 +70,7 @@ class Twins(Scheme):
                 f"{quote(column)} = excluded.{quote(column)}" for column in work.copied if column not in work.fixed
             ]
             then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
-            conflict = "" if anew else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
+            conflict = "" if n in anew else f" ON CONFLICT ({work.listed(work.unique)}) DO {then}"
             source = (
                 f"{work.sql} a JOIN k{n} ON {work.same_key('a', f'k{n}')} WHERE {work.is_id(self.live, 'a.')} AND"
                 " (SELECT n FROM gone) >= 0"
@@ -145,6 +145,17 @@ class Twins(Scheme):
         """Copy the rows between two keys; rows that the log brought before stay as they are."""
         source = f"{work.sql} a WHERE {work.is_id(self.live, 'a.')}{self._between(work, after, until, 'a.')}"
         return f"{self._insert(work, source)} ON CONFLICT ({work.listed(work.unique)}) DO NOTHING"
+
+    def log_range(self, work: Work, after: bool, until: bool) -> str:
+        """Log the rows between two keys, so that they are copied together with all that the log has."""
+        source = f"{work.sql} a WHERE {work.is_id(self.live, 'a.')}{self._between(work, after, until, 'a.')}"
+        keys = work.listed(work.key)
+        return f"INSERT INTO {self.live_log(work)} ({keys}) SELECT {work.listed(work.key, 'a.')} FROM {source}"
+
+    def followed_by_others(self, works: Sequence[Work]) -> str:
+        """Query: whether a foreign key would change rows, or refuse, when rows of these tables are deleted."""
+        names = ", ".join(f"to_regclass({literal(work.sql)})" for work in works)
+        return f"SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid IN ({names}) AND confdeltype <> 'a')"
 
     def compare(self, work: Work, after: bool, until: bool, shown: int, mend: bool) -> str:
         """Rows of the live id between two keys, and up to *shown* keys of those that differ from their twins, or of
