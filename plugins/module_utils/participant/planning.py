@@ -267,7 +267,8 @@ class Planning(Database):
         moving = [plan for plan in tables if plan.strategy != IGNORE]
         broken = self.broken(connection, survey, moving, unfit, live, other)
         unable = (found for found in measured.values() if isinstance(found, Refusal))
-        refused = (*refusals, *self.obstacles(connection), *broken, *unable)
+        known = self._known_again(connection, survey, state, refusals) if state else refusals
+        refused = (*known, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
         example = replace(example, tables=planned)
         updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
@@ -283,6 +284,25 @@ class Planning(Database):
             digest=schema_digest(survey.catalog, tables),
             bystander_ms=sum(table.bystander_ms for table in tables),
             cautions=self.cautions(example),
+        )
+
+    def _known_again(
+        self, connection: Connection, survey: Survey, state: State, refusals: Sequence[Refusal]
+    ) -> tuple[Refusal, ...]:
+        """A table that carries the migration's triggers under a name that is not planned was a planned one before
+        another took its name: its rows of the other id are copies, and our own fence keeps anybody from removing them.
+        """
+        there = set(self.trigger_tables(connection, state.migration).values()) - {table.name for table in state.tables}
+        return tuple(
+            Refusal(
+                refusal.object,
+                f"Table {refusal.object} was staged under another name, which another table has now.",
+                f'Drop it; or, if it is still in use, ignore it (`{refusal.object}: {{ignore: "<reason>"}}`) and stage:'
+                " then its triggers go, its rows of the id that is not live can be removed, and it can be staged anew.",
+            )
+            if refusal.object in there and survey.catalog[refusal.object].rows_of_target
+            else refusal
+            for refusal in refusals
         )
 
     def move_to_and_fro(self, connection: Connection, probe: Planned, rows: int, live_id: str, other_id: str) -> float:
