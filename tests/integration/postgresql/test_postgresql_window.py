@@ -13,6 +13,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ABSENT, MOVED, STAGED, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import lock_key
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
     MIGRATION,
     TABLES,
@@ -384,3 +385,18 @@ def test_other_tenants_wait_for_the_barrier_only_shortly(site: Site) -> None:
             with pytest.raises(Timeout):
                 participant.barrier(site.move(), 400)
             bystander.execute(f"UPDATE customer SET country = 'AT' WHERE tenant_id = '{C}' AND id = 2")
+
+
+def test_an_older_session_of_another_user_is_named_and_waited_for(site: Site) -> None:
+    """It may not be ended; when it is idle its transaction ends by itself, and then the take over goes on."""
+    participant = site.staged(user="zdm")
+    with site.connect(admin=True) as older:
+        older.execute("BEGIN")
+        older.execute(f"SELECT pg_advisory_xact_lock({lock_key(MIGRATION)})")
+        move = site.move(epoch=2)
+        with pytest.raises(Timeout, match=rf"session {older.info.backend_pid} of user .* works for migration"):
+            participant.in_window(move, 300, lambda connection, state: None)
+        older.execute("SELECT 1")
+        older.execute("ROLLBACK")
+        participant.take_over(move)
+    assert site.status(participant).epoch == 2

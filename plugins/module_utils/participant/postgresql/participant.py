@@ -92,10 +92,9 @@ class PostgreSQL(PostgreSQLTwins):
                     tables[:] = works(state.tables)
                     return work(connection, state)
                 stored = self.staged_state(connection, move)
-            if stored.epoch < move.epoch:
-                self.end_holder(move.migration)
+            who = self.end_holder(move.migration) if stored.epoch < move.epoch else "another session of this run"
             raise Contended(
-                f"{self.label}: another session works for migration {move.migration}.", "Wait until it has ended."
+                f"{self.label}: {who} works for migration {move.migration}.", "End it, and run the same command again."
             )
 
         return self.retrying(attempt, timeout_ms, tables, f"migration {move.migration}")

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    MissingRight,
     Timeout,
     Unreachable,
     ZdmError,
@@ -188,16 +189,23 @@ class PostgreSQLSession(Database):
         taken = execute(connection, f"SELECT pg_try_advisory_xact_lock({lock_key(migration)}), {set_all}").one()
         return bool(taken[0])
 
-    def end_holder(self, migration: str) -> None:
-        """End the session that holds the migration's advisory lock: an older controller's."""
+    def end_holder(self, migration: str) -> str:
+        """End the session that holds the migration's advisory lock: an older controller's. Returns who that is; one of
+        another user may not be ended, but loses its transaction when it is idle.
+        """
         key = lock_key(migration)
         holder = (
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            f" AND classid = {key >> 32} AND objid = {key & 0xFFFFFFFF} AND pid <> pg_backend_pid() AND database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+            "SELECT l.pid, a.usename FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE locktype ="
+            f" 'advisory' AND granted AND objsubid = 1 AND classid = {key >> 32} AND objid = {key & 0xFFFFFFFF} AND"
+            " l.pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         with self.transaction() as connection:
-            execute(connection, holder).all()
+            found = execute(connection, holder).first()
+        if found is None:
+            return "a session that has just ended"
+        with suppress(MissingRight), self.transaction() as connection:
+            execute(connection, f"SELECT pg_terminate_backend({found.pid})").all()
+        return f"session {found.pid} of user {found.usename}"
 
     def limit(self, connection: Connection, timeout_ms: int, rows: bool = False) -> None:
         """No statement of this transaction may take longer.
