@@ -301,6 +301,21 @@ def test_what_was_logged_in_the_transition_is_applied_while_the_tenant_is_served
     assert re.search(r"changed=[1-9]", output)
 
 
+def test_rows_that_differ_are_named_and_repaired_on_request(switched: Scene) -> None:
+    """Somebody has written past the triggers, to a copy of the retired id."""
+    retired = switched.landscape.source.id
+    switched.landscape.databases["bills"].execute(
+        "SET zdm.worker = 'venezia--venezia-scp'",
+        f"UPDATE bill SET customer = 'spoilt' WHERE tenant_id = '{retired}' AND number = 1",
+    )
+    output = re.sub(r"\s+", " ", play(switched, "stage", code=2))
+    assert "rows differ from their copies: bill (00000000-0000-4000-8000-000000000001)" in output
+    assert "repair=true" in output
+    assert "zdm.landscape.stage" in play(switched, "status", code=2)
+    play(switched, "stage", "-e", "repair=true")
+    switched.assert_agreed(switched.landscape.target, replay=False)
+
+
 def test_abort_is_refused_while_the_target_is_live(switched: Scene) -> None:
     with unchanged(switched):
         assert "zdm.landscape.reverse" in play(switched, "abort", code=2)
@@ -308,7 +323,8 @@ def test_abort_is_refused_while_the_target_is_live(switched: Scene) -> None:
 
 def test_reverse(switched: Scene) -> None:
     switched.traffic.wait_requests(ENOUGH)
-    assert applied(play(switched, "reverse")) > 0
+    assert applied(play(switched, "reverse", "-e", json.dumps({"unverified": "the shop is down"}))) > 0
+    assert switched.journal()["unverified"]["reason"] == "the shop is down"
     switched.assert_agreed(switched.landscape.source)
 
 
