@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
@@ -63,7 +63,7 @@ class Clash(ZdmError):
     """
 
 
-Cursor = list[str] | None
+Cursor: TypeAlias = "list[str] | None"
 
 
 @dataclass(frozen=True)

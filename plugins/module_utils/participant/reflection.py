@@ -24,8 +24,8 @@ with suppress(ImportError):  # Database refuses to be built without it
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-Display = Callable[[str | None, str], str]
-"""(schema, table) → the name that an operator writes."""
+Display = Callable[[Any, str], str]
+"""(schema or None, table) → the name that an operator writes."""
 
 
 def reflect(

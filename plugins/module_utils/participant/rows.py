@@ -131,7 +131,7 @@ class Rows:
         for name, count in before.items():
             self._refuse(name, replace(count, new=0) if back else count, old, new)
         self.update_all(connection, tables, old, new)
-        for name, after in self.count(connection, tables, new, old).items():
+        for name, after in self.count(connection, tables, old=new, new=old).items():
             rows = before[name].old
             arrived = after.old >= rows if back else (after.old, after.exact) == (rows, rows)
             if not arrived or after.new:

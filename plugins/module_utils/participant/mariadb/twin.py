@@ -37,7 +37,7 @@ class MariaDBTwins(MariaDBInspection):
 
     def twin(self, state: State, table: Planned) -> Twin:
         """The statements of one table."""
-        return Twin(state, cast("MariaDBPlanned", table), self.quote)
+        return Twin(state, cast(MariaDBPlanned, table), self.quote)
 
     def twins(self, state: State) -> tuple[Twin, ...]:
         return tuple(self.twin(state, table) for table in state.twins)

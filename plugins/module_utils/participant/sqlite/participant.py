@@ -187,7 +187,7 @@ class SQLite(SQLiteInspection):
     def _of_table(self, state: State, table: Planned, tenant_id: str) -> dict[str, str]:
         prefix = f"zdm_{short_hash(state.migration)}_{table.number}_{state.side(tenant_id)}"
         # before the barrier a fenced id has no rows that a REPLACE could hit
-        hits = cast("SQLitePlanned", table).hits if state.state in IN_WINDOW else ()
+        hits = cast(SQLitePlanned, table).hits if state.state in IN_WINDOW else ()
         return {
             name: self._trigger(name, table, event, tenant_id, hits)
             for event in EVENTS
