@@ -7,24 +7,10 @@ the run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO, WINDOW
 from ansible_collections.zdm.landscape.tests.chaos.recorder import LANDED, LOST
-from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
-
-
-@pytest.fixture(scope="module", name="scenery")
-def _scenery() -> Iterator[Scene]:
-    with scene() as prepared:
-        yield prepared
-
-
-@pytest.fixture(name="stage")
-def _stage(scenery: Scene) -> Scene:
-    scenery.settle()
-    return scenery
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene
 
 
 def unanswered(stage: Scene) -> set[str]:

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import FAILING, UNDO
-from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, kill_and_go_on, scene
+from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, kill_and_go_on
 
 STOPS = [
     "lease:router-2",
@@ -20,18 +19,6 @@ STOPS = [
     "mapping_documents:venezia",
     "release:router-1",
 ]
-
-
-@pytest.fixture(scope="module", name="scenery")
-def _scenery() -> Iterator[Scene]:
-    with scene() as prepared:
-        yield prepared
-
-
-@pytest.fixture(name="stage")
-def _stage(scenery: Scene) -> Scene:
-    scenery.settle()
-    return scenery
 
 
 @pytest.mark.parametrize(("when", "place"), [("before", UNDO[0]), *(("after", place) for place in UNDO)])

@@ -9,23 +9,9 @@ reverse take turns, as the tests run one after the other on one landscape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from ansible_collections.zdm.landscape.tests.chaos.places import BARRIER, FAILING, UNDO, WINDOW
-from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, kill_and_go_on, scene
-
-
-@pytest.fixture(scope="module", name="scenery")
-def _scenery() -> Iterator[Scene]:
-    with scene() as prepared:
-        yield prepared
-
-
-@pytest.fixture(name="stage")
-def _stage(scenery: Scene) -> Scene:
-    scenery.settle()
-    return scenery
+from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, kill_and_go_on
 
 
 @pytest.mark.parametrize(("when", "place"), [("before", WINDOW[0]), *(("after", place) for place in WINDOW)])

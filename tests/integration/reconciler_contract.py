@@ -17,7 +17,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     STAGED,
     Care,
 )
-from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import CHANGES, Change, Play, Scene, writing
+from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import (
+    CHANGES,
+    Change,
+    Play,
+    Scene,
+    TwinScene,
+    writing,
+)
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, WAIT_MS, A, B, move
 
 turned = pytest.mark.parametrize("turned", [False, True], ids=["before", "transition"])
@@ -222,7 +229,7 @@ class TwinContract:
     @turned
     @differences
     def test_a_difference_is_named_and_repaired_on_request(
-        self, scene: Scene, turned: bool, table: str, key: str, statement: str
+        self, scene: TwinScene, turned: bool, table: str, key: str, statement: str
     ) -> None:
         play = Play(scene, turned)
         scene.unlogged(statement.replace("LIVE", f"'{play.live}'").replace("OTHER", f"'{play.other}'"))
@@ -245,7 +252,7 @@ class TwinContract:
         play.switch()
         play.switch()
 
-    def test_a_fresh_comparison_is_not_repeated(self, scene: Scene) -> None:
+    def test_a_fresh_comparison_is_not_repeated(self, scene: TwinScene) -> None:
         play = Play(scene, turned=False)
         assert play.status().compared_s is not None
         scene.unlogged(f"UPDATE bill SET v = 55 WHERE tenant_id = '{A}' AND id = 7")

@@ -52,20 +52,12 @@ class Scene(ABC):
         """Whether a writer that meets the error just tries again: a deadlock, a lock that was not free."""
 
     @abstractmethod
-    def unlogged(self, statement: str) -> None:
-        """Run a statement that no trigger of the migration sees."""
-
-    @abstractmethod
     def drop_trigger(self, table: str) -> None:
         """Drop a trigger of the migration, one that sees updates."""
 
     @abstractmethod
     def rebuild(self, table: str) -> None:
         """Copy a table, put the copy in its place and drop the original, as schema tools do."""
-
-    @abstractmethod
-    def kept(self) -> list[tuple[str, dict[str, Any]]]:
-        """Table and row of the twins that a repair has replaced."""
 
     def fill(self, tenant: str, first: int = 0) -> None:
         for number in range(1, ROWS + 1):
@@ -87,6 +79,18 @@ class Scene(ABC):
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         return {table: sorted(self.sql(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
+
+
+class TwinScene(Scene):
+    """A scene of an engine that has twins."""
+
+    @abstractmethod
+    def unlogged(self, statement: str) -> None:
+        """Run a statement that no trigger of the migration sees."""
+
+    @abstractmethod
+    def kept(self) -> list[tuple[str, dict[str, Any]]]:
+        """Table and row of the twins that a repair has replaced."""
 
 
 @dataclass(frozen=True)

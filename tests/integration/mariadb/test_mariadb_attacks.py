@@ -13,6 +13,7 @@ from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Be
 from ansible_collections.zdm.landscape.tests.integration.mariadb.test_mariadb_reconciler import MariaDBScene
 from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import SCHEMA, Play
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import WAIT_MS, A, B, C, move
+from ansible_collections.zdm.landscape.tests.landscape.processes import wait_until
 
 
 @pytest.fixture
@@ -39,6 +40,47 @@ def test_a_wider_key_stops_no_writes(scene: MariaDBScene, old: str, new: str, va
     scene.sql(f"ALTER TABLE bill MODIFY id {new} NOT NULL")
     scene.sql(f"INSERT INTO bill VALUES ('{A}', {value}, 7, 'x', 'wide')")
     play.stage()
+    play.switch()
+
+
+def later(scene: MariaDBScene) -> None:
+    """Wait until the table was made in a second that is over: the catalog counts in seconds."""
+    made = (
+        "SELECT create_time < CAST(NOW() AS DATETIME) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        " AND table_name = 'bill'"
+    )
+    wait_until(lambda: scene.sql(made) == [(1,)], "the second is over")
+
+
+def test_a_column_that_was_made_anew_is_a_change(scene: MariaDBScene) -> None:
+    column = "ALTER TABLE bill ADD COLUMN token VARCHAR(36) DEFAULT (UUID())"
+    scene.sql(column)
+    play = Play(scene, turned=False)
+    assert play.status().unready == ()
+    later(scene)
+    scene.sql("ALTER TABLE bill DROP COLUMN token")
+    scene.sql(column)
+    assert play.status().unready == ("Columns, keys or triggers of bill have changed since the stage.",)
+    with pytest.raises(Refused, match="bill have changed"):
+        play.participant.barrier(play.now(), WAIT_MS)
+    play.stage()
+    play.switch()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ANALYZE TABLE bill",
+        "CHECK TABLE bill",
+        "FLUSH TABLES bill",
+        "UPDATE bill SET v = v + 1 WHERE tenant_id = 'bystander'",
+    ],
+)
+def test_ordinary_maintenance_closes_no_way(scene: MariaDBScene, statement: str) -> None:
+    play = Play(scene, turned=False)
+    later(scene)
+    scene.sql(statement)
+    assert play.status().unready == ()
     play.switch()
 
 

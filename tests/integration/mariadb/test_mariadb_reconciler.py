@@ -17,11 +17,11 @@ from ansible_collections.zdm.landscape.tests.integration.reconciler_contract imp
     ReconcilerContract,
     TwinContract,
 )
-from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import SCHEMA, Scene
+from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import SCHEMA, TwinScene
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import A, C
 
 
-class MariaDBScene(Scene):
+class MariaDBScene(TwinScene):
     retype = "ALTER TABLE bill MODIFY v BIGINT NOT NULL"
 
     def __init__(self, bench: Bench) -> None:

@@ -130,6 +130,13 @@ def test_a_column_that_was_made_anew_is_a_change(site: Site) -> None:
     assert site.status(participant).unready
 
 
+def test_a_column_whose_values_were_rewritten_is_a_change(site: Site) -> None:
+    participant = site.staged()
+    site.sql('ALTER TABLE line ALTER "order" TYPE text USING md5(random()::text)')
+    assert site.status(participant).unready == ("Columns, keys or triggers of line have changed since the stage.",)
+    again(site, participant)
+
+
 def lost(site: Site, table: str, *statements: str) -> None:
     site.sql(
         f"ALTER TABLE {table} DISABLE TRIGGER USER",

@@ -17,11 +17,11 @@ from ansible_collections.zdm.landscape.tests.integration.reconciler_contract imp
     ReconcilerContract,
     TwinContract,
 )
-from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import SCHEMA, Scene
+from ansible_collections.zdm.landscape.tests.integration.reconciler_kit import SCHEMA, TwinScene
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, A, C
 
 
-class PostgreSQLScene(Scene):
+class PostgreSQLScene(TwinScene):
     def __init__(self, site: Site) -> None:
         self.site = site
         self.sessions: list[psycopg.Connection[Any]] = []

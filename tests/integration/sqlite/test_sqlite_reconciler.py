@@ -43,9 +43,6 @@ class SQLiteScene(Scene):
     def passing(self, error: Exception) -> bool:
         return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
-    def unlogged(self, statement: str) -> None:
-        raise NotImplementedError("nothing is logged here")
-
     def drop_trigger(self, table: str) -> None:
         name = f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{table}' AND name LIKE '%_u'"
         self.sql(f"DROP TRIGGER {self.sql(name)[0][0]}")
@@ -56,9 +53,6 @@ class SQLiteScene(Scene):
         self.sql(f"INSERT INTO copied SELECT * FROM {table}")
         self.sql(f"DROP TABLE {table}")
         self.sql(f"ALTER TABLE copied RENAME TO {table}")
-
-    def kept(self) -> list[tuple[str, dict[str, Any]]]:
-        return []
 
 
 @pytest.fixture

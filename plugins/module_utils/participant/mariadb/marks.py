@@ -101,6 +101,11 @@ def _parts(database: str, migration: str, table: Planned) -> Iterator[str]:
         f" MD5(action_statement) FROM information_schema.triggers WHERE event_object_schema = {here} AND"
         f" event_object_table = {name}"
     )
+    # every ALTER makes the table's definition anew; a column that was dropped and made again shows in nothing else
+    yield (
+        f"SELECT {number}, 'made', '', CAST(create_time AS CHAR), '', '', '', '' FROM"
+        f" information_schema.tables WHERE {of_table}"
+    )
     yield (
         f"SELECT {number}, 'column', column_name, column_type, is_nullable, COALESCE(collation_name, ''), extra,"
         f" is_generated FROM information_schema.columns WHERE {of_table}"

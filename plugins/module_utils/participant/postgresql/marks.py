@@ -18,10 +18,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
 )
 
-# columns, constraints, unique indexes and the application's triggers; names are written as our search path has it
+# columns, constraints, unique indexes and the application's triggers; names are written as our search path has it. A
+# column's xmin tells that its values were rewritten (ALTER TYPE … USING), which nothing else shows
 _STRUCTURE = f"""concat_ws('/',
  (SELECT string_agg(concat_ws(' ', attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
-  attidentity, attcollation), ',' ORDER BY attnum)
+  attidentity, attcollation, xmin), ',' ORDER BY attnum)
   FROM pg_attribute WHERE attrelid = w.oid AND attnum > 0 AND NOT attisdropped),
  (SELECT string_agg(concat_ws(' ', conname, pg_get_constraintdef(oid)), ',' ORDER BY conname) FROM pg_constraint
   WHERE conrelid = w.oid),
