@@ -125,7 +125,7 @@ class Verbs(Staging):
         if state.state in IN_WINDOW:
             return 0
         self.await_writers(move, state, timeout_ms)
-        total, applied = 0, 0
+        applied = 0
 
         def work(connection: Connection, state: State) -> int:
             nonlocal applied

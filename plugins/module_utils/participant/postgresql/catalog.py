@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -170,80 +170,73 @@ def notes_of(
 
     :param may_exempt: the user may switch off the application's triggers in its session.
     """
-    name, row = table.name, detail.row
-    notes = _unfit_kinds(name, row)
-    reserved = [column.name for column in table.columns if column.name.startswith("zdm_")]
-    if reserved:
-        notes.append(
-            Note(
-                f"Column {reserved[0]} of {name} has a name that is reserved here.",
-                "Rename it, or choose in_place.",
-                (TWIN,),
-            )
-        )
+    return (
+        *_unfit_kinds(table.name, detail.row),
+        *_hindered(table.name, detail.row),
+        *(note for column in tenant for note in _unfit_ids(table, detail, column, ids)),
+        *_uncopyable(table, detail.row),
+        *_triggered(table, detail, may_exempt),
+    )
+
+
+def _hindered(name: str, row: Mapping[str, Any]) -> Iterator[Note]:
+    """What keeps the migration's user, or its writes, from the table."""
     if not row["owned"]:
         reason = f"The migration's user is not an owner of {name}, so it may make no triggers there."
-        notes.append(Note(reason, f"GRANT {quote(row['owner'])} TO {quote(row['me'])};"))
+        yield Note(reason, f"GRANT {quote(row['owner'])} TO {quote(row['me'])};")
     if row["hidden"]:
-        notes.append(
-            Note(
-                f"Row security hides rows of {name} from this user.",
-                "Let the table's owner run the migration, or a user with BYPASSRLS.",
-            )
-        )
+        reason = f"Row security hides rows of {name} from this user."
+        yield Note(reason, "Let the table's owner run the migration, or a user with BYPASSRLS.")
     if row["rules"]:
-        notes.append(Note(f"Rule {row['rules'][0]} rewrites changes of {name}.", "Replace the rule by a trigger."))
+        yield Note(f"Rule {row['rules'][0]} rewrites changes of {name}.", "Replace the rule by a trigger.")
     if row["publications"]:
-        notes.append(
-            Note(
-                f"Publication {row['publications'][0]} sends changes of {name} to others.",
-                "Take the table out of it for the migration.",
-            )
-        )
-    for column in tenant:
-        notes += _unfit_ids(table, detail, column, ids)
+        reason = f"Publication {row['publications'][0]} sends changes of {name} to others."
+        yield Note(reason, "Take the table out of it for the migration.")
+
+
+def _uncopyable(table: TableFacts, row: Mapping[str, Any]) -> Iterator[Note]:
+    """What only copies mind."""
+    name = table.name
+    for column in table.columns:
+        if column.name.startswith("zdm_"):
+            reason = f"Column {column.name} of {name} has a name that is reserved here."
+            yield Note(reason, "Rename it, or choose in_place.", (TWIN,))
     if row["exclusions"]:
-        notes.append(
-            Note(
-                f"Exclusion constraint {row['exclusions'][0]} of {name} may forbid a copy.", "Choose in_place.", (TWIN,)
-            )
-        )
+        reason = f"Exclusion constraint {row['exclusions'][0]} of {name} may forbid a copy."
+        yield Note(reason, "Choose in_place.", (TWIN,))
     if row["deferrable"]:
-        notes.append(
-            Note(
-                f"Key {row['deferrable'][0]} of {name} is deferrable, ON CONFLICT cannot use it.",
-                "Choose in_place.",
-                (TWIN,),
-            )
-        )
+        reason = f"Key {row['deferrable'][0]} of {name} is deferrable, ON CONFLICT cannot use it."
+        yield Note(reason, "Choose in_place.", (TWIN,))
+
+
+def _triggered(table: TableFacts, detail: Detail, may_exempt: bool) -> Iterator[Note]:
+    """Triggers of the application, and of foreign keys, that would fire for the migration."""
+    name = table.name
     firing = [trigger for trigger in detail.triggers if trigger[2] in "AR"]
     if firing:
-        notes.append(
-            Note(
-                f"Trigger {firing[0][0]} of {name} fires in every session (ENABLE ALWAYS or REPLICA).",
-                "Enable it as an ordinary trigger.",
-            )
-        )
-    changing = [trigger for trigger in detail.triggers if trigger[1] & _UPDATE_EVENT]
+        reason = f"Trigger {firing[0][0]} of {name} fires in every session (ENABLE ALWAYS or REPLICA)."
+        yield Note(reason, "Enable it as an ordinary trigger.")
+    if may_exempt:
+        return
     advice = (
         "Grant it: GRANT SET ON PARAMETER session_replication_role TO the migration's user (from PostgreSQL 15), or use"
         " a superuser."
     )
-    if changing and not may_exempt:
+    changing = [trigger for trigger in detail.triggers if trigger[1] & _UPDATE_EVENT]
+    if changing:
         reason = (
             f"Trigger {changing[0][0]} of {name} would fire when the rows move, and this user may not exempt its"
             " session."
         )
-        notes.append(Note(reason, advice, (IN_PLACE,)))
+        yield Note(reason, advice, (IN_PLACE,))
     secondary = [key.name for key in table.unique_keys if set(key.columns) != set(table.primary_key)]
-    if secondary and row["strict_references"] and not may_exempt:
-        held = row["strict_references"][0]
+    if secondary and detail.row["strict_references"]:
+        held = detail.row["strict_references"][0]
         reason = (
             f"Rows of {name} may exchange values of {secondary[0]} while {held} refers to them; copies need an exempt"
             " session then"
         )
-        notes.append(Note(reason, advice, (TWIN,)))
-    return tuple(notes)
+        yield Note(reason, advice, (TWIN,))
 
 
 def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:

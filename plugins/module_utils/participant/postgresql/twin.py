@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 PURGE_ROWS = 2000
 ANALYZE_TIMEOUT_MS = 60_000
-CLASH = ("23505", "23503")  # unique_violation, foreign_key_violation
+UNIQUE = "23505"
+CLASH = (UNIQUE, "23503")
+"""unique_violation, foreign_key_violation."""
 
 
 class PostgreSQLTwins(PostgreSQLInspection):
@@ -53,9 +55,6 @@ class PostgreSQLTwins(PostgreSQLInspection):
     def _apply_log(self, connection: Connection, scheme: Twins, tables: tuple[Work, ...], most: int | None) -> int:
         """Apply and verify logged keys of *tables*; how many.
 
-        A part of the log can clash where the whole would not: a row has the value of a unique key, or refers to a row,
-        that an entry further on is about. So a part that clashes is made larger, up to the whole.
-
         :raises Refused: twin and original differ afterwards.
         """
         waiting = execute(connection, scheme.waiting(tables)).one() if tables else ()
@@ -63,30 +62,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
         if not todo:
             return 0
         execute(connection, KEY_LOOKUPS_ONLY)
-        while True:
-            try:
-                with connection.begin_nested():
-                    execute(connection, scheme.apply(todo, most))
-                break
-            except sa.exc.IntegrityError as error:
-                code = getattr(error.orig, "sqlstate", "")
-                if code not in CLASH:
-                    raise
-                if most is not None:
-                    most = most * 10 if most < max(waiting) else None
-                    continue
-                if code != CLASH[0]:
-                    raise self._clash(error) from None
-            # rows have exchanged values of a secondary unique key: take all of them away before they are written again
-            self.exempt_from_triggers(connection)
-            try:
-                with connection.begin_nested():
-                    execute(connection, scheme.apply(todo, None, [work.number for work in todo if work.exchanging]))
-            except sa.exc.IntegrityError as error:
-                if getattr(error.orig, "sqlstate", "") not in CLASH:
-                    raise
-                raise self._clash(error) from None
-            break
+        most = self._write_twins(connection, scheme, todo, most, max(waiting))
         wrong = self._applied_wrong(connection, scheme, todo, most)
         fixed = [work for work in todo if work.fixed and work.name in wrong]
         if fixed and self._deletable(connection, scheme, fixed):
@@ -102,11 +78,46 @@ class PostgreSQLTwins(PostgreSQLInspection):
         execute(connection, scheme.empty_log(todo, most))
         return sum(min(count, most or count) for count in waiting)
 
-    def _clash(self, error: sa.exc.IntegrityError) -> Clash:
-        return Clash(
-            f"{self.label}: changed rows do not fit to the copies: {first_line(error)}.",
-            "Run the stage playbook, which compares the copies; then the same command again.",
-        )
+    def _write_twins(
+        self, connection: Connection, scheme: Twins, todo: Sequence[Work], most: int | None, longest: int
+    ) -> int | None:
+        """Write the twins of the oldest *most* entries of each log; returns how many that were in the end.
+
+        A part of the log can clash where the whole would not: a row has the value of a unique key, or refers to a row,
+        that an entry further on is about. So a part that clashes is made larger, up to the whole.
+
+        :param longest: entries of the longest log.
+        :raises Clash: the whole does not fit either.
+        """
+        while True:
+            clash = self._try(connection, scheme.apply(todo, most))
+            if clash is None:
+                return most
+            if most is None:
+                break
+            most = most * 10 if most < longest else None
+        if _sqlstate(clash) == UNIQUE:
+            # rows have exchanged values of a secondary unique key: take all of them away before they are written again
+            self.exempt_from_triggers(connection)
+            clash = self._try(connection, scheme.apply(todo, None, [work.number for work in todo if work.exchanging]))
+        if clash is not None:
+            raise Clash(
+                f"{self.label}: changed rows do not fit to the copies: {first_line(clash)}.",
+                "Run the stage playbook, which compares the copies; then the same command again.",
+            )
+        return None
+
+    @staticmethod
+    def _try(connection: Connection, statement: str) -> sa.exc.IntegrityError | None:
+        """Run it, or leave everything as it was; the error when rows were in each other's way."""
+        try:
+            with connection.begin_nested():
+                execute(connection, statement)
+        except sa.exc.IntegrityError as error:
+            if _sqlstate(error) not in CLASH:
+                raise
+            return error
+        return None
 
     @staticmethod
     def _applied_wrong(
@@ -136,7 +147,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
                     found = execute_with(connection, fresh, after or ()).one_or_none()
                 return Chunk(found[0], list(found[1:]) if found[0] == rows else None) if found else Chunk(0, None)
             except sa.exc.IntegrityError as error:
-                if getattr(error.orig, "sqlstate", "") not in CLASH:
+                if _sqlstate(error) not in CLASH:
                     raise
                 self._brought.add(table.number)
         return self._chunk_among_brought(connection, scheme, work, after, rows)
@@ -150,7 +161,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
             with connection.begin_nested():
                 copied = execute_with(connection, scheme.chunk(work, bool(after), bool(end)), bounds).rowcount
         except sa.exc.IntegrityError as error:
-            if getattr(error.orig, "sqlstate", "") not in CLASH:
+            if _sqlstate(error) not in CLASH:
                 raise
             copied = execute_with(connection, scheme.log_range(work, bool(after), bool(end)), bounds).rowcount
         return Chunk(int(copied), end)
@@ -184,3 +195,7 @@ class PostgreSQLTwins(PostgreSQLInspection):
                 execute(connection, f"ANALYZE {works((table,))[0].sql}")
 
         self.retrying(analyze, ANALYZE_TIMEOUT_MS, works((table,)), "stage")
+
+
+def _sqlstate(error: sa.exc.DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", ""))
