@@ -245,6 +245,7 @@ class TwinContract:
         twins = scene.sql(f"{had} AND {'bill = 777' if table == 'line' else 'id = 7'}") != [(0,)]
         with writing(scene, play.live):
             play.stage(Care(repair=True))
+        assert {step["table"]: step["mended"] for step in play.told if "mended" in step} == {table: key}
         kept = scene.kept()
         assert [name for name, _row in kept] == [table] * twins
         assert all(row["tenant_id"] == play.other for _name, row in kept)

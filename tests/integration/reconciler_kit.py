@@ -237,6 +237,7 @@ class Play:
         self.participant = scene.participant()
         self.epoch = 1
         self.live = A
+        self.told: list[dict[str, Any]] = []
         self.stage()
         if turned:
             self.switch()
@@ -251,7 +252,8 @@ class Play:
 
     def stage(self, care: Care = CAREFUL) -> int:
         plan = self.participant.inspect(KEY, A, B)
-        return self.participant.stage(self.now(), plan, lambda _step: None, care)
+        self.told.clear()
+        return self.participant.stage(self.now(), plan, self.told.append, care)
 
     def switch(self) -> None:
         """A window; it loses nothing, and leaves other tenants alone."""

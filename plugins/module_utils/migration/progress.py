@@ -178,7 +178,10 @@ def _copied(entry: Mapping[str, Any]) -> str:
 
 
 def _comparing(entry: Mapping[str, Any]) -> str:
-    return f"{_table(entry)}: {_rows(entry['rows'])} rows compared"
+    compared = f"{_table(entry)}: {_rows(entry['rows'])} rows compared"
+    if "mended" not in entry:
+        return compared
+    return f"{compared}, copies rewritten that differed (what they were is kept in a helper table): {entry['mended']}"
 
 
 def _staged(entry: Mapping[str, Any]) -> str:

@@ -49,7 +49,8 @@ FORMAT = 1
 
 Progress = Callable[[dict[str, Any]], None]
 """Gets ``participant``, ``table``, ``step`` and, for :data:`COPY`, :data:`COMPARE` and :data:`PURGE`, the ``rows`` of
-this table so far; for :data:`APPLY` no table, but the ``rows`` of all; ``rows`` also for :data:`COMPARED`.
+this table so far; for :data:`APPLY` no table, but the ``rows`` of all; for :data:`COMPARED` the ``rows``, and
+``mended`` with the first keys of copies that differed and were rewritten, if any.
 
 It is called after every chunk, outside of any transaction: it may block there, and what it raises ends the verb.
 """

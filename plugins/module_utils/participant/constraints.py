@@ -51,29 +51,33 @@ def dangling(
             yield _query(table, tenant, key, dialect, live_id, other_id), _refusal(table, key, other_id)
 
 
-def ties(catalog: Mapping[str, TableFacts], moving: Mapping[str, Sequence[str]], table: str) -> tuple[str, ...]:
+def ties(
+    catalog: Mapping[str, TableFacts], moving: Mapping[str, Sequence[str]], table: str, sql: Callable[[str], str]
+) -> tuple[str, ...]:
     """The foreign keys of *table* that lead from moving rows to rows that stay, each as one text for a state row.
 
     :param moving: tenant columns of the tables that change id.
+    :param sql: name of a table as the operator writes it → SQL.
     """
     return tuple(
-        json.dumps([key.name, key.table, key.columns, key.referred]) for key in _leading_out(catalog, moving, table)
+        json.dumps([key.name, key.table, key.columns, key.referred, sql(key.table)])
+        for key in _leading_out(catalog, moving, table)
     )
 
 
-def loose(tie: str, source: str, column: Callable[[str], str], table: Callable[[str], str]) -> tuple[str, str]:
+def loose(tie: str, source: str, column: Callable[[str], str]) -> tuple[str, str]:
     """A query that has a row when a row of *source* refers to nothing, and the key in words.
 
     :param tie: one of :func:`ties`.
     :param source: FROM and WHERE of the referring rows, whose alias is ``c``.
     """
-    name, parent, columns, referred = json.loads(tie)
+    name, parent, columns, referred, table = json.loads(tie)
     own = ", ".join(f"c.{column(each)}" for each in columns)
     complete = " AND ".join(f"d.{column(each)} IS NOT NULL" for each in columns)
     same = " AND ".join(f"p.{column(to)} = d.{column(each)}" for each, to in zip(columns, referred, strict=True))
     query = (
         f"SELECT 1 FROM (SELECT DISTINCT {own} {source}) d WHERE {complete} AND NOT EXISTS (SELECT 1 FROM"
-        f" {table(parent)} p WHERE {same}) LIMIT 1"
+        f" {table} p WHERE {same}) LIMIT 1"
     )
     return query, f"foreign key {name} to {parent} ({', '.join(referred)})"
 

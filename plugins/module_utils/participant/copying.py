@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -252,8 +252,10 @@ class Copying(Planning):
             if mend and chunk.differing:
                 self.follow_before_comparison(move, progress)
             if after is None:
-                progress({"participant": self.name, "table": table.name, "step": COMPARED, "rows": total})
-                return total, () if mend else differing[: SHOWN_KEYS + 1]
+                shown = differing[: SHOWN_KEYS + 1]
+                done = {"participant": self.name, "table": table.name, "step": COMPARED, "rows": total}
+                progress(done | {"mended": named(shown)} if mend and shown else done)
+                return total, () if mend else shown
 
     def _compare_chunk(self, move: Move, table: Planned, after: Cursor, mend: bool, rows: int) -> Chunk:
         def work(connection: Connection, state: State) -> Chunk:
@@ -262,10 +264,7 @@ class Copying(Planning):
         return self.in_stage(move, work)
 
     def _different(self, wrong: dict[str, tuple[str, ...]]) -> Refused:
-        shown = [
-            f"{table} ({', '.join(keys[:SHOWN_KEYS])}{', …' if len(keys) > SHOWN_KEYS else ''})"
-            for table, keys in wrong.items()
-        ]
+        shown = [f"{table} ({named(keys)})" for table, keys in wrong.items()]
         return Refused(
             f"{self.label}: rows differ from their copies: {'; '.join(shown)}.",
             "Find out what changes rows without their triggers. To rewrite the copies from the live rows, run the stage"
@@ -345,6 +344,11 @@ class Copying(Planning):
         """:raises Refused: ``from_id`` is not the live id of a participant at rest."""
         if state.state in IN_WINDOW or state.live_id != move.from_id:
             self.wrong_state(state, move, verb)
+
+
+def named(keys: Sequence[str]) -> str:
+    """The first of them for a person."""
+    return f"{', '.join(keys[:SHOWN_KEYS])}{', …' if len(keys) > SHOWN_KEYS else ''}"
 
 
 def _compared(table: str, rows: int, at_s: int, differs: bool, state: State) -> State:

@@ -60,6 +60,7 @@ class Planned:
         them.
     :param copied: of a twin: all columns but the tenant column and generated ones.
     :param keep: columns that a plain UPDATE would touch by itself.
+    :param ties: its foreign keys to rows that stay, see :func:`constraints.ties`.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Planned:
     key_types: tuple[str, ...] = ()
     copied: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    ties: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, value: Mapping[str, Any]) -> Self:

@@ -39,7 +39,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Move,
     Status,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import loose
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import LOG_BATCH
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.staging import Staging
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State
 
@@ -84,11 +86,34 @@ class Verbs(Staging):
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
         """Ids that every planned table fences, by the catalog; sorted."""
 
+    def checks_keys(self, state: State) -> bool:
+        """Whether the server checks foreign keys of rows that the worker moves. It does not where parents and children
+        could not move together otherwise, or where the session must not fire the application's triggers.
+        """
+        del state
+        return False
+
     def refuse_loose(self, connection: Connection, state: State, tenant_id: str) -> None:
-        """After a move, where the engine's sessions check no foreign keys.
+        """Ask after a move what the server has not checked.
 
         :raises Refused: a row in place of *tenant_id* refers to a row that is not there.
         """
+        for table in state.in_place if not self.checks_keys(state) else ():
+            rows = f"FROM {self.rows.table(table)} c WHERE {self.rows.has(table, tenant_id)}"
+            for tie in table.ties:
+                query, key = loose(tie, rows, self.quote)
+                if execute(connection, query).first():
+                    raise self.loose(table.name, key, tenant_id)
+
+    def loose(self, table: str, key: str, tenant_id: str) -> Refused:
+        """The error of rows that refer to nothing.
+
+        :param key: the foreign key in words.
+        """
+        return Refused(
+            f"{self.label}: {key} of table {table}: rows of {tenant_id} find no row there.",
+            f"Insert the row of {tenant_id}, as the application does when it onboards a tenant.",
+        )
 
     def ailments(self, connection: Connection, state: State) -> list[str]:
         """What a person must know beside what the state row tells, for example rights that were taken away."""

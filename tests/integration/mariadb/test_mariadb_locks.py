@@ -94,7 +94,8 @@ def test_a_change_of_a_table_waits_until_the_barrier_has_ended(staged: tuple[Ben
         return found
 
     participant.marks = meanwhile  # type: ignore[method-assign, assignment]
-    with pytest.raises(Refused, match="Columns, keys or triggers of bill have changed"):
+    # while the server changes the table its triggers may not be seen at all
+    with pytest.raises(Refused, match="Columns, keys or triggers of bill have changed|fence of .* is not on every"):
         participant.barrier(move(), WAIT_MS)
     assert seen == [[(0,)]]  # the fences were set before; the second transaction found the change
     assert status(participant) == (FENCED, A, (A, B))

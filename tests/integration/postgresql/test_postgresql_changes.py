@@ -122,6 +122,32 @@ def test_a_change_is_mended_by_stage_and_nothing_is_lost(site: Site, change: str
     assert site.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zzz_zdm%'", admin=True) == [(0,)]
 
 
+LATE = {
+    "a rule": "CREATE RULE silent AS ON DELETE TO outbox DO INSTEAD NOTHING",
+    "an heir": "CREATE TABLE heir () INHERITS (outbox)",
+    "row security": "ALTER TABLE outbox ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    "a foreign key to it": "CREATE TABLE sent (id int PRIMARY KEY, of uuid, nr int, FOREIGN KEY (of, nr) REFERENCES"
+    " customer (tenant_id, id))",
+    "a constraint": "ALTER TABLE outbox ADD CONSTRAINT short CHECK (length(body) < 9000) NOT VALID",
+}
+
+
+@pytest.mark.parametrize("change", LATE)
+def test_what_comes_between_preflight_and_barrier_stops_the_barrier(site: Site, change: str) -> None:
+    participant = site.staged()
+    before = participant.fingerprint(A)
+    site.epoch += 1
+    participant.take_over(site.move())
+    participant.prelude(site.move(), WAIT_MS)
+    site.sql(LATE[change])
+    with pytest.raises(Refused, match=r"(outbox|customer)") as refusal:
+        participant.barrier(site.move(), WAIT_MS)
+    assert "stage" in refusal.value.advice
+    participant.undo(site.move())
+    site.sql("ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY", "DROP TABLE IF EXISTS heir")
+    assert participant.fingerprint(A) == before
+
+
 def test_an_ignored_table_closes_nothing(site: Site) -> None:
     participant = site.staged()
     site.sql("CREATE TABLE report (id int PRIMARY KEY, tenant text)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Refusal
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import MIGRATION, TABLES, A, B, C, Site
 
@@ -47,6 +48,29 @@ def test_a_root_row_that_is_missing_is_found_and_mended(site: Site, strategy: st
     participant = site.staged(tables={**TABLES, **ROOTS, "note": {"strategy": strategy}})
     site.switch(participant)
     site.switch(participant, reverse=True)
+
+
+def test_a_root_row_that_goes_between_plan_and_window_is_missed(site: Site) -> None:
+    """An application's trigger makes the session exempt, which checks no foreign keys."""
+    site.sql(
+        *ROOT,
+        f"INSERT INTO tenant VALUES ('{B}', 'b')",
+        NOTE,
+        *ROWS,
+        "ALTER TABLE note ADD CONSTRAINT note_root FOREIGN KEY (tenant_id) REFERENCES tenant",
+        "CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER kept BEFORE UPDATE ON note FOR EACH ROW EXECUTE FUNCTION kept()",
+    )
+    participant = site.staged(tables={**TABLES, **ROOTS, "note": {"strategy": "in_place"}})
+    site.sql(f"DELETE FROM tenant WHERE id = '{B}'")
+    before = participant.fingerprint(A)
+    with pytest.raises(Refused, match=rf"note_root to tenant \(id\) of table note: rows of {B} find no row there"):
+        site.switch(participant)
+    participant.undo(site.move())
+    assert participant.fingerprint(A) == before
+    site.sql(f"INSERT INTO tenant VALUES ('{B}', 'b')")
+    site.switch(participant)
+    assert participant.fingerprint(B) == before
 
 
 def test_without_rows_of_the_tenant_nothing_can_dangle(site: Site, strategy: str) -> None:

@@ -39,7 +39,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, State, Survey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import UncheckedKeys
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -64,7 +64,7 @@ KEY_TYPES = (
 _PROBE = "zdm_probe"
 
 
-class MariaDBInspection(MariaDBServer, UncheckedKeys):
+class MariaDBInspection(MariaDBServer, Verbs):
     """The reading half of the MariaDB participant."""
 
     planned = MariaDBPlanned
@@ -111,7 +111,7 @@ class MariaDBInspection(MariaDBServer, UncheckedKeys):
                 triggers.setdefault(table, []).append(trigger)
         survey = Survey(
             catalog,
-            lambda plan, number: planned(plan, number, catalog, tenant, columns[plan.table]),
+            lambda plan, number: planned(plan, number, catalog, tenant, columns[plan.table], self.quote),
             str(execute(connection, "SELECT VERSION()").scalar()),
         )
         for name, names in tenant.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN, TablePlan
@@ -15,7 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import parameter
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import TiedPlanned
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
 
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint", "year")
 _BINARY = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit")
@@ -23,7 +23,7 @@ _SPATIAL = ("geometry", "point", "linestring", "polygon", "multipoint", "multili
 
 
 @dataclass(frozen=True)
-class MariaDBPlanned(TiedPlanned):
+class MariaDBPlanned(Planned):
     """A planned table of MariaDB.
 
     :param index: of a twin: the index that holds its key.
@@ -44,6 +44,7 @@ def planned(
     catalog: Mapping[str, TableFacts],
     moving: Mapping[str, Sequence[str]],
     columns: Mapping[str, ColumnInfo],
+    quote: Callable[[str], str],
 ) -> MariaDBPlanned:
     """A planned table by its plan.
 
@@ -52,7 +53,7 @@ def planned(
     """
     table, tenant = catalog[plan.table], plan.tenant_columns
     keep = tuple(name for name, column in columns.items() if "on update" in column.extra.lower())
-    led = ties(catalog, moving, plan.table)
+    led = ties(catalog, moving, plan.table, quote)
     if plan.strategy != TWIN:
         return MariaDBPlanned(plan.table, tenant, number, plan.strategy, keep=keep, ties=led)
     whole = {*plan.key, *tenant}

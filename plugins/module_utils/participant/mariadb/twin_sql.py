@@ -211,7 +211,7 @@ class Twin:
             f" {self._same_key('c', 'k')}"
         )
         for tie in self.table.ties:
-            yield loose(tie, twins, self.quote, self.quote)
+            yield loose(tie, twins, self.quote)
 
     # -- comparison -------------------------------------------------------------------------------
 

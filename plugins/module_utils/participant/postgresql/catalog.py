@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import ties
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Note, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
@@ -291,8 +292,18 @@ def _is_uuid(value: str) -> bool:
     return len(value) == 36 and len(digits) == 32 and all(character in "0123456789abcdefABCDEF" for character in digits)
 
 
-def make_work(table: TableFacts, detail: Detail, plan: TablePlan, number: int) -> Work:
-    """What the verbs need of a planned table."""
+def make_work(
+    catalog: Mapping[str, TableFacts],
+    details: Mapping[str, Detail],
+    moving: Mapping[str, Sequence[str]],
+    plan: TablePlan,
+    number: int,
+) -> Work:
+    """What the verbs need of a planned table.
+
+    :param moving: tenant columns of the tables that change id.
+    """
+    table, detail = catalog[plan.table], details[plan.table]
     copied = tuple(
         column.name for column in table.columns if not column.generated and column.name not in plan.tenant_columns
     )
@@ -304,6 +315,7 @@ def make_work(table: TableFacts, detail: Detail, plan: TablePlan, number: int) -
         plan.key,
         tuple(map(detail.key_type, plan.key)),
         copied,
+        ties=ties(catalog, moving, plan.table, lambda name: details[name].sql),
         schema=detail.schema,
         relation=detail.relation,
         kinds=tuple(detail.types[column] for column in plan.tenant_columns),

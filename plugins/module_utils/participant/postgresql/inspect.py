@@ -138,7 +138,8 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         exempt = self.may(connection)["session_replication_role"]
         catalog, self._details = read_catalog(self, connection), read_details(self, connection)
         self._catalog, self._own = catalog, frozenset(own_rows)
-        for name, tenant in self.tenant_tables(catalog).items():
+        moving = self.tenant_tables(catalog)
+        for name, tenant in moving.items():
             detail = self._details[name]
             notes = notes_of(catalog[name], detail, tenant, (live_id, other_id), exempt)
             catalog[name] = replace(catalog[name], notes=notes)
@@ -147,7 +148,7 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
                 catalog[name] = self._counted(connection, catalog[name], table, live_id, other_id, name in own_rows)
 
         def make(plan: TablePlan, number: int) -> Work:
-            return make_work(catalog[plan.table], self._details[plan.table], plan, number)
+            return make_work(catalog, self._details, moving, plan, number)
 
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return Survey(catalog, make, version)

@@ -18,14 +18,19 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
 )
 
-# columns, constraints, unique indexes and the application's triggers; names are written as our search path has it. A
-# column's xmin tells that its values were rewritten (ALTER TYPE … USING), which nothing else shows
+# columns, constraints (also those that refer to it), unique indexes, the application's triggers and rules, heirs and
+# row security; names are written as our search path has it. A column's xmin tells that its values were rewritten (ALTER
+# TYPE … USING), which nothing else shows
 _STRUCTURE = f"""concat_ws('/',
  (SELECT string_agg(concat_ws(' ', attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
   attidentity, attcollation, xmin), ',' ORDER BY attnum)
   FROM pg_attribute WHERE attrelid = w.oid AND attnum > 0 AND NOT attisdropped),
- (SELECT string_agg(concat_ws(' ', conname, pg_get_constraintdef(oid)), ',' ORDER BY conname) FROM pg_constraint
-  WHERE conrelid = w.oid),
+ (SELECT string_agg(concat_ws(' ', conname, conrelid::regclass, pg_get_constraintdef(oid)), ',' ORDER BY conname,
+  conrelid) FROM pg_constraint WHERE conrelid = w.oid OR confrelid = w.oid),
+ (SELECT string_agg(pg_get_ruledef(oid), ',' ORDER BY oid) FROM pg_rewrite WHERE ev_class = w.oid),
+ (SELECT string_agg(concat_ws(' ', inhrelid::regclass, inhparent::regclass), ',' ORDER BY inhrelid, inhparent)
+  FROM pg_inherits WHERE inhrelid = w.oid OR inhparent = w.oid),
+ (SELECT concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM pg_class WHERE oid = w.oid),
  (SELECT string_agg(pg_get_indexdef(indexrelid), ',' ORDER BY indexrelid) FROM pg_index
   WHERE indrelid = w.oid AND indisunique AND indisvalid),
  (SELECT string_agg(concat_ws(' ', tgname, tgenabled, tgtype, tgfoid::regprocedure), ',' ORDER BY tgname)

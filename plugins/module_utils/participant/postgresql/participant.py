@@ -104,6 +104,9 @@ class PostgreSQL(PostgreSQLTwins):
         if any(work.triggers for work in works(state.tables)):
             self.exempt_from_triggers(connection)
 
+    def checks_keys(self, state: State) -> bool:
+        return not any(work.triggers for work in works(state.tables))
+
     def exclude_writers(self, connection: Connection, state: State) -> None:
         try:
             execute(connection, Scheme(state).lock())

@@ -25,7 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.unchecked import TiedPlanned, UncheckedKeys
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -47,7 +47,7 @@ _UNIQUE_KEYS = (
 
 
 @dataclass(frozen=True)
-class SQLitePlanned(TiedPlanned):
+class SQLitePlanned(Planned):
     """A planned table of SQLite.
 
     :param hits: for every unique key that does not hold all tenant columns the condition that a stored row has the
@@ -57,7 +57,7 @@ class SQLitePlanned(TiedPlanned):
     hits: tuple[str, ...] = ()
 
 
-class SQLiteInspection(UncheckedKeys):
+class SQLiteInspection(Verbs):
     """The reading half of the SQLite participant."""
 
     planned = SQLitePlanned
@@ -87,7 +87,7 @@ class SQLiteInspection(UncheckedKeys):
                 plan.table,
                 plan.tenant_columns,
                 number,
-                ties=ties(catalog, tenant, plan.table),
+                ties=ties(catalog, tenant, plan.table, self.quote),
                 hits=hits[plan.table],
             ),
             str(execute(connection, "SELECT sqlite_version()").scalar()),
