@@ -12,8 +12,8 @@ options:
   cloud_foundry:
     description:
       - The Cloud Foundry, its organisation and space, and one source of access tokens.
-      - Without O(cloud_foundry.token), O(cloud_foundry.client_id) and O(cloud_foundry.username) the login of the cf CLI
-        is used.
+      - Without O(cloud_foundry.token), O(cloud_foundry.username), O(cloud_foundry.passcode) and
+        O(cloud_foundry.assertion) the login of the cf CLI is used.
         O(cloud_foundry.api), O(cloud_foundry.org) and O(cloud_foundry.space) are then the ones it is targeted at,
         unless they are given.
     type: dict
@@ -33,13 +33,7 @@ options:
         description: Name of the space.
         type: str
       token:
-        description: An access token. It can't be renewed when it expires.
-        type: str
-      client_id:
-        description: Client that gets tokens by its credentials. Needs O(cloud_foundry.client_secret).
-        type: str
-      client_secret:
-        description: Secret of O(cloud_foundry.client_id).
+        description: An access token of a user. It can't be renewed when it expires.
         type: str
       username:
         description: User that gets tokens by a password. Needs O(cloud_foundry.password).
@@ -49,6 +43,22 @@ options:
         type: str
       origin:
         description: The identity provider of O(cloud_foundry.username), where it is not the default one.
+        type: str
+      passcode:
+        description: A one-time passcode, from C(/passcode) of the login page. It is good for one run of a module.
+        type: str
+      assertion:
+        description: A token of an identity provider that UAA trusts, for example of the CI system; UAA gives its own
+          for it (RFC 7523, JWT bearer).
+        type: str
+      client_id:
+        description:
+          - The client that asks with O(cloud_foundry.assertion). Needs O(cloud_foundry.client_secret). By default that
+            of the cf CLI.
+          - A client's own credentials are no login here, as the deploy service looks for the rights of a user.
+        type: str
+      client_secret:
+        description: Secret of O(cloud_foundry.client_id).
         type: str
       cf_home:
         description:

@@ -107,10 +107,19 @@ options:
         somebody has aborted meanwhile would be
         started anew and, with O(state=deployed), go live untested.
     type: str
+  retries:
+    description:
+      - How often one run retries an operation that has stopped with an error.
+      - As the plugin of the cf CLI does, it retries by itself what is not the fault of the archive or its descriptors.
+    type: int
+    default: 3
   on_error:
     description:
       - What to do when the operation stops with an error.
-      - With V(fail) it stays as it is. With V(retry) it is retried twice.
+      - One whose cause lies outside of the archive, which the deploy service calls an error of infrastructure, is first
+        retried as often as O(retries) says.
+      - After that with V(fail) it stays as it is.
+      - With V(retry) it is retried as often whatever its cause is.
       - With V(abort) it is aborted. When it was resumed before, routes may be switched in part, and it is retried
         instead.
     type: str
@@ -143,6 +152,13 @@ options:
   abort_upgraded:
     description: Whether O(state=aborted) aborts although tenants are upgraded. Make certain before that the live
       version works for them.
+    type: bool
+    default: false
+  abort_switched:
+    description:
+      - Whether to abort an operation that has begun to switch routes. Both versions then stay behind the routes that
+        are switched, RV(split) names them, and the next blue-green deployment deletes the old version at its start.
+      - Without it such an operation is waited for, or refused when it has stopped with an error.
     type: bool
     default: false
   remove_leftovers:
@@ -263,6 +279,11 @@ routes:
   type: dict
   sample: {"approuter": {"app": "approuter", "live": ["https://my-org-prod-approuter.cfapps.example.com"],
     "idle": ["https://my-org-prod-approuter-idle.cfapps.example.com"]}}
+split:
+  description: URLs behind which two versions stand, after an abort with O(abort_switched).
+  returned: success
+  type: list
+  elements: str
 leftovers:
   description:
     - What ended operations have left. C(apps) holds the applications with C(name), C(guid), C(module), and the reason
@@ -326,11 +347,13 @@ OWN: dict[str, Any] = {
     "task_timeout": {"type": "str"},
     "state": {"type": "str", "choices": ["testing", "deployed", "aborted"], "default": "deployed"},
     "operation": {"type": "str"},
+    "retries": {"type": "int", "default": 3},
     "on_error": {"type": "str", "choices": ["fail", "retry", "abort"], "default": "fail"},
     "testing_deadline": {"type": "str", "default": "1h"},
     "on_testing_deadline": {"type": "str", "choices": ["abort", "leave"], "default": "abort"},
     "upgrade": {"type": "str", "choices": ["begun", "done"]},
     "abort_upgraded": {"type": "bool", "default": False},
+    "abort_switched": {"type": "bool", "default": False},
     "remove_leftovers": {"type": "bool", "default": False},
     "timeout": {"type": "str", "default": "2h"},
     "poll_interval": {"type": "str", "default": "3s"},

@@ -52,7 +52,7 @@ def test_labels_are_md5_in_lower_case() -> None:
     ("said", "user"),
     [
         ({"user_name": "ci@example.com", "client_id": "cf"}, "ci@example.com"),
-        ({"client_id": "deployer"}, "deployer"),
+        ({"client_id": "deployer"}, ""),
         ({}, ""),
     ],
 )
@@ -73,11 +73,24 @@ def test_an_opaque_token_says_nothing(text: str) -> None:
         ({"client_id": "x"}, "client_id and cloud_foundry.client_secret belong together"),
         ({"password": "p"}, "username and cloud_foundry.password belong together"),
         ({"origin": "o"}, "origin is given without username"),
+        ({"passcode": "p", "assertion": "a"}, "has assertion and passcode"),
+        ({"client_id": "x", "client_secret": "y"}, "its token is no user's"),
     ],
 )
 def test_sources_that_contradict_each_other(options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         cloud_tokens.chosen_source(options)
+
+
+@pytest.mark.parametrize(
+    "said", [{"client_id": "deployer"}, {"sub": "deployer", "user_id": ""}], ids=["client", "empty user"]
+)
+def test_a_clients_token_is_refused_and_the_ways_of_users_are_named(said: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="of client deployer, and of no user") as raised:
+        cloud_tokens.check_user(token(**said))
+    assert all(way in raised.value.advice for way in ("origin", "passcode", "assertion", "cf CLI"))
+    cloud_tokens.check_user(token(user_id="1", client_id="cf"))
+    cloud_tokens.check_user("opaque")
 
 
 def test_the_login_of_the_cli_is_the_default_and_must_be_there(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ def operation(identity: str, state: str, user: str = US, *, locked: bool = True,
 
 
 OURS = {state: operation("ours", state) for state in ("RUNNING", "ACTION_REQUIRED", "ERROR", "FINISHED", "ABORTED")}
+CONTENT, INFRASTRUCTURE = (replace(OURS["ERROR"], error_type=kind) for kind in ("CONTENT", "INFRASTRUCTURE"))
+RESUMED = replace(ATTEMPT, resumed=True)
 TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "deployed", "aborted"))
 
 
@@ -45,8 +47,15 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (TESTING, ATTEMPT, [OURS["RUNNING"]], to.WAIT),
         (DEPLOYED, ATTEMPT, [OURS["RUNNING"]], to.WAIT),
         (ABORTED, ATTEMPT, [OURS["RUNNING"]], to.ABORT),
-        (ABORTED, replace(ATTEMPT, resumed=True), [OURS["RUNNING"]], to.REFUSE),
-        (ABORTED, replace(ATTEMPT, resumed=True), [OURS["ERROR"]], to.ABORT),
+        # a resume was sent: no abort before its end, and none in the middle of a switch
+        (ABORTED, RESUMED, [OURS["RUNNING"]], to.WAIT),
+        (ABORTED, RESUMED, [OURS["ERROR"]], to.REFUSE),
+        (ABORTED, RESUMED, [OURS["FINISHED"]], to.SETTLE),
+        (ABORTED, RESUMED, [OURS["ACTION_REQUIRED"]], to.ABORT),
+        (ABORTED, replace(RESUMED, asked_at=NOW - timedelta(seconds=5)), [OURS["ACTION_REQUIRED"]], to.LOOK),
+        (ABORTED, replace(RESUMED, asked_at=NOW - timedelta(minutes=1)), [OURS["ACTION_REQUIRED"]], to.ABORT),
+        (replace(ABORTED, abort_switched=True), RESUMED, [OURS["ERROR"]], to.ABORT),
+        (replace(ABORTED, abort_switched=True), replace(RESUMED, upgrade="done"), [OURS["ERROR"]], to.REFUSE),
         (TESTING, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.DONE),
         (DEPLOYED, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.RESUME),
         (ABORTED, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.ABORT),
@@ -56,10 +65,16 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (Goal("testing", "other"), ATTEMPT, [OURS["FINISHED"]], to.SETTLE),
         (TESTING, ATTEMPT, [OURS["ERROR"]], to.FAIL),
         (replace(TESTING, retries=1), ATTEMPT, [OURS["ERROR"]], to.RETRY),
+        (replace(TESTING, retries=1), ATTEMPT, [INFRASTRUCTURE], to.RETRY),
+        (replace(TESTING, retries=1, abort_on_error=True), ATTEMPT, [INFRASTRUCTURE], to.RETRY),
+        (replace(TESTING, retries=0, abort_on_error=True), ATTEMPT, [INFRASTRUCTURE], to.ABORT),
+        (replace(TESTING, retries=1), ATTEMPT, [CONTENT], to.FAIL),
+        (replace(TESTING, retries=1, retry_content=True), ATTEMPT, [CONTENT], to.RETRY),
+        (replace(TESTING, retries=1, abort_on_error=True), ATTEMPT, [CONTENT], to.ABORT),
         (replace(TESTING, abort_on_error=True), ATTEMPT, [OURS["ERROR"]], to.ABORT),
         (replace(DEPLOYED, abort_on_error=True), replace(ATTEMPT, resumed=True), [OURS["ERROR"]], to.FAIL),
-        (replace(DEPLOYED, abort_on_error=True, retries=1), replace(ATTEMPT, resumed=True), [OURS["ERROR"]], to.RETRY),
-        (replace(DEPLOYED, abort_on_error=True, retries=1), ATTEMPT, [OURS["ERROR"]], to.ABORT),
+        (replace(DEPLOYED, abort_on_error=True, retries=1), RESUMED, [CONTENT], to.RETRY),
+        (replace(DEPLOYED, retries=1), RESUMED, [CONTENT], to.FAIL),
         (replace(DEPLOYED, abort_on_error=True), replace(ATTEMPT, upgrade="begun"), [OURS["ERROR"]], to.FAIL),
         (ABORTED, replace(ATTEMPT, upgrade="begun"), [OURS["ACTION_REQUIRED"]], to.REFUSE),
         (replace(ABORTED, abort_upgraded=True), replace(ATTEMPT, upgrade="done"), [OURS["ACTION_REQUIRED"]], to.ABORT),

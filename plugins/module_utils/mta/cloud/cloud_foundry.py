@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -22,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import S
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import (
     CliLogin,
+    check_user,
     chosen_source,
     token_source,
     user_of,
@@ -30,6 +31,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens imp
 IDLE, LIVE = "-idle", "-live"
 _GONE = 404
 _JOB_S = 300.0
+_ALIVE = ("RUNNING", "STARTING", "STOPPING")
 _BATCH = 50
 """Applications whose routes are asked for at once: their guids must fit into a URL."""
 
@@ -64,6 +66,8 @@ class App:
     module: str
     state: str
     routes: tuple[Route, ...]
+    version: str = ""
+    """Of the MTA that deployed it, by its annotation."""
 
     @property
     def base(self) -> str:
@@ -122,6 +126,7 @@ class CloudFoundry:
         api = _api(options, login)
         links = self._root(api)
         self.tokens: Tokens = login or token_source(options, self.web, _link(links, "login") or _link(links, "uaa"))
+        check_user(self.tokens.token())
         self.signed = Signed(self.web, self.tokens)
         self._api = api
         org, space = _names(options, login)
@@ -145,6 +150,28 @@ class CloudFoundry:
                 _route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")
             ]
         return sorted((_app(body, routes) for body in found), key=lambda app: app.name)
+
+    def switch_off(self, app: App) -> None:
+        """Stop the application; its instances end after that, see :meth:`running`. It keeps its routes.
+
+        :raises Refused: the user may not.
+        """
+        self._act(app, "stop")
+
+    def switch_on(self, app: App) -> None:
+        """Start the application; raises as :meth:`switch_off`."""
+        self._act(app, "start")
+
+    def running(self, apps: Collection[App]) -> dict[str, int]:
+        """How many instances of each application run, begin or end, by its name."""
+        names = {app.guid: app.name for app in apps}
+        found = dict.fromkeys(names.values(), 0)
+        query = {"app_guids": ",".join(names), "per_page": 100}
+        for process in self._pages(f"/v3/processes?{urlencode(query)}") if names else ():
+            stats = self._page(f"/v3/processes/{process['guid']}/stats")["resources"]
+            app = str(process["relationships"]["app"]["data"]["guid"])
+            found[names[app]] += sum(str(instance.get("state")) in _ALIVE for instance in stats)
+        return found
 
     def remove(self, leftovers: Iterable[Leftover]) -> list[str]:
         """Delete what may be removed, routes first; returns the applications' names. What is already gone is no error.
@@ -211,6 +238,12 @@ class CloudFoundry:
             raise Unreachable(f"{self._api}{path} answers with something else than a list.", "Check cloud_foundry.api.")
         return body
 
+    def _act(self, app: App, action: str) -> None:
+        path = f"/v3/apps/{app.guid}/actions/{action}"
+        answer = self.signed.ask("POST", self._api + path, {"Accept": "application/json"})
+        if answer.status != _GONE:
+            self._expected(answer, f"{action} of application {app.name}")
+
     def _delete(self, path: str, what: str) -> None:
         answer = self.signed.ask("DELETE", self._api + path)
         if answer.status == _GONE:
@@ -260,6 +293,23 @@ def routes_by_module(apps: Iterable[App]) -> dict[str, dict[str, Any]]:
     return result
 
 
+def live_versions(apps: Iterable[App]) -> tuple[str, ...]:
+    """The versions of the MTA that the applications which are not idle came with, sorted. The deploy service itself
+    names none as soon as they differ from the idle ones, or from the services'.
+    """
+    return tuple(sorted({app.version for app in apps if not app.is_idle and app.version}))
+
+
+def split_routes(apps: Iterable[App]) -> list[str]:
+    """URLs behind which two applications of one module stand: their switch was interrupted, or is under way."""
+    apps = list(apps)
+    found = set()
+    for app in apps:
+        others = {other.guid for other in apps if other.module == app.module and other.guid != app.guid}
+        found |= {route.url for route in app.routes if route.apps & others}
+    return sorted(found)
+
+
 def leftovers_of(apps: Iterable[App]) -> list[Leftover]:
     """What an aborted deployment has left, and what of it serves users and must stay."""
     apps = list(apps)
@@ -280,7 +330,14 @@ def _app(body: Mapping[str, Any], routes: Iterable[Route]) -> App:
     guid, name = str(body["guid"]), str(body["name"])
     annotations = (body.get("metadata") or {}).get("annotations") or {}
     module = _module(str(annotations.get("mta_module") or "")) or name.removesuffix(IDLE).removesuffix(LIVE)
-    return App(guid, name, module, str(body.get("state") or ""), tuple(route for route in routes if guid in route.apps))
+    return App(
+        guid,
+        name,
+        module,
+        str(body.get("state") or ""),
+        tuple(route for route in routes if guid in route.apps),
+        str(annotations.get("mta_version") or ""),
+    )
 
 
 def _route(body: Mapping[str, Any]) -> Route:

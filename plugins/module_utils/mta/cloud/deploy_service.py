@@ -23,6 +23,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foun
 
 DEPLOY, BLUE_GREEN = "DEPLOY", "BLUE_GREEN_DEPLOY"
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
+CONTENT = "CONTENT"
+"""The type of an error whose cause lies in the archive or its descriptors; every other one may pass by itself."""
 ACTIVE = (RUNNING, ERROR, TESTING)
 """States of an operation that has not ended."""
 ACTIONS = {RUNNING: ("abort",), ERROR: ("abort", "retry"), TESTING: ("abort", "resume")}
@@ -82,7 +84,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Deployed:
-    """An MTA that is deployed in the space."""
+    """An MTA that is deployed in the space; ``version`` is empty when its applications and services differ in it."""
 
     id: str
     version: str
@@ -151,7 +153,7 @@ class DeployService:
         """
         query = urlencode({key: value for key, value in (("name", mta_id), ("namespace", namespace)) if value})
         url = f"{self._root}/api/v2/spaces/{self._cloud.target.space_guid}/mtas{'?' if query else ''}{query}"
-        found = [_deployed(body) for body in self._list(url)]
+        found = [_deployed(body) for body in self._list(url, missing=True)]  # 404 means that there is none of that name
         return [mta for mta in found if (not mta_id or mta.id == mta_id) and namespace in (None, mta.namespace)]
 
     def ensure_file(self, path: str, md5: str, namespace: str = "") -> str:
@@ -277,8 +279,9 @@ class DeployService:
             "Check that a proxy before it keeps cookies.",
         )
 
-    def _list(self, url: str) -> list[dict[str, Any]]:
-        body = self._get(url).json()
+    def _list(self, url: str, *, missing: bool = False) -> list[dict[str, Any]]:
+        answer = self._get(url, missing=missing)
+        body = answer.json() if answer.ok else []
         return [entry for entry in body if isinstance(entry, dict)] if isinstance(body, list) else []
 
     def _get(self, url: str, *, missing: bool = False, headers: Mapping[str, str] | None = None) -> Answer:

@@ -17,7 +17,6 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import (
     GivenToken,
-    Grant,
     Tokens,
     claims,
     fresh,
@@ -27,15 +26,54 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 
 CLI_CLIENT = "cf"
 """The public client of the cf CLI; its secret is empty."""
-_SOURCES = ("token", "client_id", "username", "cf_home")
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+"""The grant of RFC 7523: the token of an identity provider that UAA trusts for one of UAA."""
+USERS_ONLY = (
+    "The deploy service works for users only: give username and password with the origin of a technical user, a"
+    " passcode, an assertion (the token of an identity provider), or the login of the cf CLI."
+)
+_SOURCES = ("token", "assertion", "username", "passcode", "cf_home")
 
 
 def user_of(token: str) -> str:
-    """How the deploy service calls the token's user: ``user_name``, or the client of client credentials; empty when
-    unknown.
+    """How the deploy service calls the token's user; empty when unknown."""
+    return str(claims(token).get("user_name") or "")
+
+
+@dataclass
+class UserGrant:
+    """Tokens of a user, renewed by the refresh token that came with the first: a passcode counts once, an assertion
+    ends soon.
+
+    :param uaa: UAA's URL, without ``/oauth/token``.
+    :param form: the fields of the first grant.
     """
-    said = claims(token)
-    return str(said.get("user_name") or said.get("client_id") or "")
+
+    web: Web
+    uaa: str
+    form: Mapping[str, str] = field(repr=False)
+    client: str
+    secret: str = field(repr=False)
+    _value: str = field(default="", repr=False)
+    _refresh: str = field(default="", repr=False)
+
+    def token(self) -> str:
+        return self._value if fresh(self._value) else self.renewed()
+
+    def renewed(self) -> str:
+        got = self._refreshed() if self._refresh else None
+        got = got or grant(self.web, self.uaa, self.form, self.client, self.secret)
+        self._refresh = str(got.get("refresh_token") or self._refresh)
+        self._value = str(got["access_token"])
+        return self._value
+
+    def _refreshed(self) -> dict[str, Any] | None:
+        form = {"grant_type": "refresh_token", "refresh_token": self._refresh}
+        try:
+            return grant(self.web, self.uaa, form, self.client, self.secret)
+        except Refused:
+            self._refresh = ""
+            return None
 
 
 @dataclass
@@ -68,8 +106,8 @@ class CliLogin:
         )
         refresh = str(self.config.get("RefreshToken") or "")
         if self.config.get("UAAGrantType") == "client_credentials":
-            form = {"grant_type": "client_credentials"}
-        elif refresh:
+            raise InputError(f"{self.file} holds the login of client {client}, and of no user.", USERS_ONLY)
+        if refresh:
             form = {"grant_type": "refresh_token", "refresh_token": refresh}
         else:
             raise InputError(f"{self.file} holds no refresh token.", "Log in with cf login.")
@@ -109,7 +147,7 @@ def read_login(home: str) -> dict[str, Any]:
     try:
         config = json.loads(file.read_bytes())
     except FileNotFoundError as error:
-        advice = "Log in with cf login, or give a token, client_id with client_secret, or username with password."
+        advice = "Log in with cf login, or give a token, a passcode, an assertion, or username with password."
         raise InputError(f"There is no login of the cf CLI: {file} does not exist.", advice) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}.", "Log in with cf login again.") from error
@@ -123,9 +161,10 @@ def read_login(home: str) -> dict[str, Any]:
 
 
 def chosen_source(options: Mapping[str, Any]) -> str:
-    """Which of the sources the options name: ``token``, ``client_id``, ``username`` or ``cf_home``, the default.
+    """Which of the sources the options name: ``token``, ``assertion``, ``username``, ``passcode`` or ``cf_home``, the
+    default.
 
-    :raises InputError: more than one, or half of one.
+    :raises InputError: more than one, half of one, or credentials of a client alone.
     """
     given = [name for name in _SOURCES if options.get(name)]
     if len(given) > 1:
@@ -135,7 +174,9 @@ def chosen_source(options: Mapping[str, Any]) -> str:
             raise InputError(
                 f"cloud_foundry.{one} and cloud_foundry.{other} belong together.", "Give both, or none of them."
             )
-    if options.get("origin") and not options.get("username"):
+    if options.get("client_id") and not options.get("assertion"):
+        raise InputError("cloud_foundry.client_id is given without assertion: its token is no user's.", USERS_ONLY)
+    if options.get("origin") and not {"username", "assertion"} & set(given):
         raise InputError(
             "cloud_foundry.origin is given without username.",
             "It names the identity provider of a user: give username and password.",
@@ -151,9 +192,27 @@ def token_source(options: Mapping[str, Any], web: Web, uaa: str) -> Tokens:
     source = chosen_source(options)
     if source == "token":
         return GivenToken(str(options["token"]).rpartition(" ")[2])
-    if source == "client_id":
-        return Grant(web, uaa, {"grant_type": "client_credentials"}, options["client_id"], options["client_secret"])
-    form = {"grant_type": "password", "username": options["username"], "password": options["password"]}
+    client, secret = CLI_CLIENT, ""
+    form = {"grant_type": "password"}
+    if source == "username":
+        form |= {"username": options["username"], "password": options["password"]}
+    elif source == "passcode":
+        form |= {"passcode": options["passcode"]}
+    else:
+        form = {"grant_type": JWT_BEARER, "assertion": options["assertion"]}
+        client, secret = options.get("client_id") or client, options.get("client_secret") or ""
     if options.get("origin"):
         form["login_hint"] = json.dumps({"origin": options["origin"]})
-    return Grant(web, uaa, form, CLI_CLIENT)
+    return UserGrant(web, uaa, form, client, secret)
+
+
+def check_user(token: str) -> None:
+    """Refuse a token that is no user's, before anything is uploaded: the deploy service looks up the rights of the
+    token's ``user_id`` (multiapps-controller), and fails with status 500 where there is none.
+
+    :raises InputError: it is a client's. An opaque token can't be judged.
+    """
+    said = claims(token)
+    if said and not said.get("user_id"):
+        client = said.get("client_id") or said.get("sub") or "unknown"
+        raise InputError(f"The access token is of client {client}, and of no user.", USERS_ONLY)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    CONTENT,
     ERROR,
     RUNNING,
     TESTING,
@@ -30,6 +31,10 @@ WAIT, RESUME, RETRY, ABORT = "wait", "resume", "retry", "abort"
 SETTLE, DONE, REFUSE, FAIL = "settle", "done", "refuse", "fail"
 
 AS_TESTING, AS_DEPLOYED, AS_ABORTED = "testing", "deployed", "aborted"
+SWITCHED = (
+    "Mend the cause, and go on with state deployed and on_error retry. An abort with abort_switched leaves both"
+    " versions behind the routes that are switched, and the next deployment deletes the old one at its start."
+)
 SKEW = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 
@@ -39,17 +44,21 @@ class Goal:
     """What the caller wants.
 
     :param fingerprint: of archive, extension descriptors and choice; empty when an abort names the MTA only.
-    :param retries: how often an operation that has stopped with an error may still be retried.
+    :param retries: how often an operation that has stopped with an error may still be retried. One whose cause lies
+        in what is deployed (CONTENT) is retried only with *retry_content*, or when nothing else is left.
     """
 
     state: str
     fingerprint: str = ""
     retries: int = 0
+    retry_content: bool = False
     abort_on_error: bool = False
     deadline_ms: int = 3_600_000
     abort_on_deadline: bool = True
     abort_upgraded: bool = False
     """Whether to abort although tenants are upgraded."""
+    abort_switched: bool = False
+    """Whether to abort although routes are being switched."""
     settle_ms: int = 20_000
     """How long an operation may take to be seen after its start request was sent, or after the answer to it was lost.
     """
@@ -180,35 +189,42 @@ def _lost_start(goal: Goal, attempt: Attempt, operations: Sequence[Operation], n
 
 def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
     if goal.state == AS_ABORTED:
-        if own.state == RUNNING and attempt.resumed:
-            reason = f"Routes are being switched by {own.shown}; an abort now would leave both versions half live."
-            return Decision(
-                REFUSE,
-                own,
-                reason,
-                "Wait until it ends; when it stops with an error, retry it with state deployed and on_error retry.",
-            )
-        if attempt.upgrade and not goal.abort_upgraded:
-            reason = (
-                f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their"
-                " schema."
-            )
-            return Decision(
-                REFUSE,
-                own,
-                reason,
-                "Go on with state deployed; or, when live works for the upgraded tenants, abort with abort_upgraded.",
-            )
-        return Decision(ABORT, own, "it was asked for")
+        return _aborting(goal, attempt, own, now)
     if own.state == RUNNING:
         return Decision(WAIT, own)
     if own.state == TESTING:
         return _testing(goal, attempt, own, now)
-    if goal.retries > 0 and (attempt.resumed or not goal.abort_on_error):
+    if goal.retries > 0 and (
+        own.error_type != CONTENT or goal.retry_content or (attempt.resumed and goal.abort_on_error)
+    ):
         return Decision(RETRY, own)
     if goal.abort_on_error and not attempt.resumed and not attempt.upgrade:
         return Decision(ABORT, own, "it has stopped with an error")
     return Decision(FAIL, own, f"The {own.shown} has stopped with an error.")
+
+
+def _aborting(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
+    """Once a resume was sent its end is awaited: the service executes it before it tells so, and takes an abort in the
+    middle of a switch, which leaves two versions behind one route.
+    """
+    if attempt.resumed and not goal.abort_switched:
+        if own.state == RUNNING:
+            return Decision(WAIT, own)
+        if own.state == TESTING and now - (attempt.asked_at or attempt.at) < timedelta(milliseconds=goal.settle_ms):
+            return Decision(LOOK, own)
+        if own.state == ERROR:
+            return Decision(REFUSE, own, f"The {own.shown} has stopped while routes were being switched.", SWITCHED)
+    if attempt.upgrade and not goal.abort_upgraded:
+        reason = (
+            f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their schema."
+        )
+        return Decision(
+            REFUSE,
+            own,
+            reason,
+            "Go on with state deployed; or, when live works for the upgraded tenants, abort with abort_upgraded.",
+        )
+    return Decision(ABORT, own, "it was asked for")
 
 
 def _testing(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:

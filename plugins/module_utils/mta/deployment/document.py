@@ -19,12 +19,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive, Extension
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import instant
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Document, Store
 
 FORMAT = 1
+_TIMES = ("at", "lost_at", "asked_at", "testing_since")
 UPGRADE_BEGUN, UPGRADE_DONE = "begun", "done"
 """How far the upgrade of the tenants by a version is."""
 
@@ -37,7 +38,8 @@ class Attempt:
     :param seen: the operations that the service knew before the start request.
     :param first: whether the MTA was not deployed before.
     :param operation: its id, once it is known.
-    :param requested: the last action that was asked for, written before the request.
+    :param requested: the last action that was asked for, written before the request, and when.
+    :param stopped: guids of the idle applications that were stopped right before the resume, written before.
     :param resumed: whether a resume was asked for: routes may be switched.
     :param upgrade: ``begun`` before the first tenant is upgraded by this version, ``done`` after the last; live may not
         fit them any more.
@@ -59,6 +61,8 @@ class Attempt:
     operation: str = ""
     started_at: str = ""
     requested: str = ""
+    asked_at: datetime | None = None
+    stopped: Sequence[str] = ()
     resumed: bool = False
     testing_since: datetime | None = None
     upgrade: str = ""
@@ -102,6 +106,8 @@ class DeploymentDocument:
         """What is live and came by us: fingerprint, archive, operation, started_at; empty when unknown."""
         self.previous: dict[str, Any] = {}
         """The same of what was live before it."""
+        self.by = ""
+        """Which run wrote it last."""
         self._revision: str | None = None
 
     def read(self) -> DeploymentDocument:
@@ -140,7 +146,8 @@ class DeploymentDocument:
         :raises Conflict: another run was faster; ask for nothing.
         """
         attempt = self._present()
-        self.attempt = replace(attempt, requested=action, resumed=attempt.resumed or resumed)
+        at = datetime.now(UTC)
+        self.attempt = replace(attempt, requested=action, asked_at=at, resumed=attempt.resumed or resumed)
         self._write()
 
     def went_live(self, state: str, started_at: str) -> None:
@@ -170,7 +177,14 @@ class DeploymentDocument:
             "space": place.space,
         }
         attempt = _attempt_body(self.attempt) if self.attempt else None
-        return {"format": FORMAT, **about, "attempt": attempt, "live": self.live, "previous": self.previous}
+        return {
+            "format": FORMAT,
+            **about,
+            "by": whoami(),
+            "attempt": attempt,
+            "live": self.live,
+            "previous": self.previous,
+        }
 
     def _take(self, found: Document) -> None:
         body = found.body
@@ -184,6 +198,7 @@ class DeploymentDocument:
                 f"{found.path} is of the MTA {body.get('mta_id')}.",
                 "Restore the document from its backup, or remove it when nothing is deployed.",
             )
+        self.by = str(body.get("by") or "")
         self.live, self.previous = dict(body.get("live") or {}), dict(body.get("previous") or {})
         self.attempt = _attempt(body["attempt"], found.path) if body.get("attempt") else None
 
@@ -192,8 +207,26 @@ class DeploymentDocument:
             raise ValueError("there is no attempt")
         return self.attempt
 
+    def changed_by(self) -> str:
+        """Which run has written the document since this one did; empty when none has."""
+        found = self._store.get(DEPLOYMENTS, self.place.name)
+        return str(found.body.get("by") or "another run") if found and found.revision != self._revision else ""
+
     def _write(self) -> None:
-        self._revision = self._store.put(DEPLOYMENTS, self.place.name, self.body(), self._revision).revision
+        try:
+            self._revision = self._store.put(DEPLOYMENTS, self.place.name, self.body(), self._revision).revision
+        except Conflict as error:
+            raise self.at_work(self.changed_by() or "another run") from error
+
+    def at_work(self, by: str) -> Conflict:
+        """The error of a run that was second.
+
+        :param by: the other one.
+        """
+        return Conflict(
+            f"Another run ({by}) is at work on the MTA {self.place.mta_id}.",
+            "Let it end; the same command goes on from where it is.",
+        )
 
 
 def whoami() -> str:
@@ -207,32 +240,20 @@ def whoami() -> str:
 
 def _attempt_body(attempt: Attempt) -> dict[str, Any]:
     body = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-    times = {
-        name: time.isoformat() if (time := getattr(attempt, name)) else None
-        for name in ("at", "lost_at", "testing_since")
-    }
-    return {**body, **times, "archive": dict(attempt.archive), "seen": sorted(attempt.seen)}
+    times = {name: time.isoformat() if (time := getattr(attempt, name)) else None for name in _TIMES}
+    lists = {"seen": sorted(attempt.seen), "stopped": list(attempt.stopped)}
+    return {**body, **times, **lists, "archive": dict(attempt.archive)}
 
 
 def _attempt(body: Any, path: str) -> Attempt:
     try:
-        at, lost, since = (
-            instant(body["at"]),
-            instant(str(body.get("lost_at") or "")),
-            instant(str(body.get("testing_since") or "")),
-        )
-        if at is None:
+        times: dict[str, Any] = {name: instant(str(body.get(name) or "")) for name in _TIMES}
+        if times["at"] is None:
             raise ValueError("at")
+        times["at"] = times["at"].astimezone(UTC)
         known = {name: body[name] for name in Attempt.__dataclass_fields__ if name in body}
-        return Attempt(
-            **{
-                **known,
-                "at": at.astimezone(UTC),
-                "lost_at": lost,
-                "testing_since": since,
-                "seen": frozenset(body.get("seen") or ()),
-            }
-        )
+        lists = {"seen": frozenset(body.get("seen") or ()), "stopped": tuple(body.get("stopped") or ())}
+        return Attempt(**{**known, **times, **lists})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} can't be understood: {error} is missing or wrong.", "Restore it from its backup."

@@ -23,8 +23,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_ser
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import AS_ABORTED, AS_TESTING, Goal
 
 INCREMENTAL = "incremental-blue-green"
-RETRIES = 2
-"""How often one run retries an operation that has stopped with an error, when it is told to."""
 SETTLE_POLLS = 10
 """After a lost answer to a start request its operation is looked for so often before a new one is started."""
 _LIMITS = {
@@ -122,6 +120,8 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         without = ["strategy default"]
     if state == AS_TESTING and without:
         raise InputError(f"There is no testing phase with {without[0]}.", "Use state deployed, or leave it out.")
+    if params["retries"] < 0:
+        raise InputError(f"retries is {params['retries']}.", "Give a number from 0.")
     if state == AS_ABORTED and params.get("upgrade"):
         raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
     mark = ""
@@ -135,11 +135,13 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     goal = Goal(
         state=state,
         fingerprint=mark,
-        retries=0 if params["on_error"] == "fail" else RETRIES,
+        retries=params["retries"],
+        retry_content=params["on_error"] == "retry",
         abort_on_error=params["on_error"] == "abort",
         deadline_ms=parse_ms(params["testing_deadline"], "testing_deadline"),
         abort_on_deadline=params["on_testing_deadline"] == "abort",
         abort_upgraded=bool(params.get("abort_upgraded")),
+        abort_switched=bool(params.get("abort_switched")),
         settle_ms=SETTLE_POLLS * poll_ms,
         upgrade=params.get("upgrade") or "",
         operation=params.get("operation") or "",

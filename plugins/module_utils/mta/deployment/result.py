@@ -5,13 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import Deployed, Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+    leftovers_of,
+    live_versions,
+    routes_by_module,
+    split_routes,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import CONTENT, Operation
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import DeploymentDocument
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.presence import Presence
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Watch
 
 PREDICTED = {
     to.START: "starts an operation",
@@ -39,25 +50,82 @@ class Result:
     operation: dict[str, Any]
     mta: dict[str, Any]
     routes: dict[str, Any]
+    split: list[str]
     leftovers: dict[str, Any]
     previous: dict[str, Any]
     version_before: str
     upgrade: str
 
 
-def previous_archive(document: DeploymentDocument, fingerprint: str, before: Deployed | None) -> dict[str, Any]:
-    """What was live before this archive, for a way back.
+class Results:
+    """What a run's caller gets to know.
 
-    :param fingerprint: of this archive; the one of the last attempt when it is empty.
-    :param before: what the space had before this run; its version is all that is known of what did not come by us.
+    :ivar before: the versions that were live before the run; ``None`` when the MTA was not deployed.
     """
-    mark = fingerprint or (document.attempt.fingerprint if document.attempt else "")
-    known = document.previous if document.live.get("fingerprint") == mark else document.live
-    if known:
-        return dict(known["archive"])
-    if before is None or document.live:
-        return {}
-    return {"name": "", "path": "", "digest": "", "md5": "", "mta_id": before.id, "version": before.version}
+
+    def __init__(self, wanted: Wanted, document: DeploymentDocument, presence: Presence, watch: Watch) -> None:
+        self._wanted, self._document, self._presence, self._watch = wanted, document, presence, watch
+        self.before: tuple[str, ...] | None = None
+
+    def make(self, outcome: str, own: Operation, removed: list[str], upgrade: str, *, changed: bool) -> Result:
+        """The result of a run that ends well.
+
+        :param removed: names of leftovers that it has deleted.
+        """
+        apps = self._presence.apps()
+        archive = self._wanted.archive
+        live = live_versions(apps)
+        return Result(
+            changed=changed,
+            outcome=outcome,
+            operation=operation_facts(own) if own.id else {},
+            mta={
+                "id": self._wanted.mta_id,
+                "version": archive.version if archive else _shown(live),
+                "digest": archive.digest if archive else "",
+            },
+            routes=routes_by_module(apps),
+            split=[] if own.active else split_routes(apps),
+            leftovers={**leftover_facts([] if own.active else leftovers_of(apps)), "removed": removed},
+            previous=self._previous(),
+            version_before=_shown(self.before or ()),
+            upgrade=upgrade,
+        )
+
+    def details(self, own: Operation) -> dict[str, Any]:
+        """Facts for whoever must go on by hand; what can't be read is left out."""
+        facts = {"operation": operation_facts(own), "logs": self._watch.logs, "previous": self._previous()}
+        try:
+            return {**facts, "leftovers": leftover_facts(self._presence.leftovers())} if not own.active else facts
+        except ZdmError:
+            return facts
+
+    def left(self, details: Mapping[str, Any]) -> str:
+        """The leftovers of *details* in words, a sentence's end."""
+        names = [
+            app["name"]
+            for app in (details.get("leftovers") or {}).get("apps") or ()
+            if app["name"] not in details.get("removed", ())
+        ]
+        return f"; it has left {', '.join(names)}." if names else "."
+
+    def _previous(self) -> dict[str, Any]:
+        """What was live before this archive, for a way back; of what did not come by us the version is all that is
+        known.
+        """
+        document = self._document
+        mark = self._wanted.goal.fingerprint or (document.attempt.fingerprint if document.attempt else "")
+        known = document.previous if document.live.get("fingerprint") == mark else document.live
+        if known:
+            return dict(known["archive"])
+        if not self.before or document.live:
+            return {}
+        about = {"mta_id": self._wanted.mta_id, "version": _shown(self.before)}
+        return {"name": "", "path": "", "digest": "", "md5": "", **about}
+
+
+def _shown(versions: Sequence[str]) -> str:
+    return ", ".join(versions)
 
 
 def operation_facts(own: Operation) -> dict[str, Any]:
@@ -65,6 +133,49 @@ def operation_facts(own: Operation) -> dict[str, Any]:
     return {**own.facts(), "messages": [asdict(message) for message in own.messages]}
 
 
+def failure(
+    reason: str, own: Operation, attempt: Attempt | None, logs: Sequence[str], details: Mapping[str, Any]
+) -> DeploymentFailed:
+    """The error of an operation that has stopped with one.
+
+    :param reason: a sentence.
+    """
+    kind = f" ({own.error_type.lower()})" if own.error_type not in ("", CONTENT) else ""
+    kept = f" Logs: {', '.join(logs)}." if logs else ""
+    advice = (
+        "Routes may be switched in part: mend the cause and use on_error retry; do not abort."
+        if attempt is not None and attempt.resumed
+        else "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then"
+        " deploy what is mended."
+    )
+    return DeploymentFailed(f"{reason}{kind} {last_words(own)}{kept}", advice, **details)
+
+
+def abortion(
+    own: Operation, why: str, failed: Operation, attempt: Attempt | None, left: str, details: Mapping[str, Any]
+) -> ZdmError:
+    """The error of an operation that was aborted although it was to go on.
+
+    :param why: why this run has aborted it; empty when somebody else did.
+    :param failed: the operation as it stopped with an error before.
+    :param left: see :meth:`Results.left`.
+    """
+    live = (
+        "Routes may be switched in part, so look which version answers"
+        if attempt and attempt.resumed
+        else "The live version was not touched"
+    )
+    advice = f"{live}{left} The same command starts afresh."
+    if "testing phase" in why:
+        return Timeout(f"Operation {own.id} is aborted: {why}.", advice, **details)
+    if why:
+        return DeploymentFailed(f"Operation {own.id} is aborted: {why}. {last_words(failed)}", advice, **details)
+    return DeploymentFailed(f"Operation {own.id} was aborted by somebody else.", f"Ask who did it. {advice}", **details)
+
+
 def last_words(own: Operation) -> str:
-    """The service's own words."""
-    return " ".join(" ".join(own.errors[-2:]).split()) or "It gives no reason."
+    """The service's own words, as sentences."""
+    errors = dict.fromkeys(" ".join(error.split()) for error in own.errors[-2:])
+    return " ".join(error if error.endswith((".", "!", "?")) else f"{error}." for error in errors if error) or (
+        "It gives no reason."
+    )
