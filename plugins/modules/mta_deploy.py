@@ -41,8 +41,34 @@ attributes:
     support: full
 options:
   archive:
-    description: Path or URL of the C(.mtar). Required unless O(state=aborted) with O(mta_id).
+    description: Path or URL of the C(.mtar). Required unless O(state) needs none and O(mta_id) is given.
     type: str
+  archive_checksum:
+    description:
+      - What the archive must be, as algorithm, colon and digest, for example V(sha256:0a1b…). Another one is refused
+        before anything is uploaded.
+    type: str
+  archive_source:
+    description: Where O(archive) comes from when it is a copy, as documents and results name it.
+    type: str
+  archive_headers:
+    description: Headers for the request when O(archive) is a URL.
+    type: dict
+  archive_username:
+    description: User for O(archive) when it is a URL.
+    type: str
+  archive_password:
+    description: Password of O(archive_username).
+    type: str
+  upload:
+    description:
+      - How the archive gets to the deploy service.
+      - With V(parts) this host sends it, in parts of 45 MB; what the service has of it already is not sent again.
+      - With V(service) the service fetches the URL O(archive) itself, with O(archive_username) if that is given. This
+        host reads it too, and what the service has fetched must be the same.
+    type: str
+    choices: [parts, service]
+    default: parts
   mta_id:
     description: ID of the MTA. Needed only where there is no O(archive).
     type: str
@@ -91,13 +117,46 @@ options:
   task_timeout:
     description: How long an application's task may take.
     type: str
+  keep_previous:
+    description: Whether the deploy service keeps the applications of the version before, for O(state=previous). They
+      stay in the space, stopped.
+    type: bool
+    default: false
+  dependency_aware_stop_order:
+    description: Whether the service stops applications in the order of their dependencies while it switches. From 2026.
+    type: bool
+    default: false
+  no_start:
+    description: Whether new applications are left stopped.
+    type: bool
+    default: false
+  delete_services:
+    description: Whether services that the new descriptor has no longer, or with O(state=absent) all of the MTA, are
+      deleted with their data.
+    type: bool
+    default: false
+  secure_parameters:
+    description:
+      - Parameters with secrets, by name; the descriptor refers to them as V(${name}). The deploy service keeps them
+        encrypted, where an extension descriptor is a file that can be read there. From 2026.
+      - A user-provided service C(__mta-secure-) and the MTA's ID with the key is made in the space, as the plugin of
+        the cf CLI does.
+    type: dict
+  parameters:
+    description: Further parameters of the operation, by the deploy service's names, for example
+      V(noRestartSubscribedApps). The service drops names that it does not know, so they are refused here.
+    type: dict
   state:
     description:
       - With V(testing) the new version is started on idle routes and waits there.
       - With V(deployed) it is live; a version that waits in its testing phase is resumed.
       - With V(aborted) no operation of ours is under way.
+      - With V(previous) the version before is live again, within seconds, by the deploy service's C(ROLLBACK_MTA),
+        which it calls experimental. It needs a deployment with O(keep_previous), and is refused when tenants were
+        upgraded since, unless O(abort_upgraded) is set.
+      - With V(absent) the MTA is not deployed. Services stay, unless O(delete_services) is set.
     type: str
-    choices: [testing, deployed, aborted]
+    choices: [testing, deployed, aborted, previous, absent]
     default: deployed
   operation:
     description:
@@ -150,8 +209,8 @@ options:
     type: str
     choices: [begun, done]
   abort_upgraded:
-    description: Whether O(state=aborted) aborts although tenants are upgraded. Make certain before that the live
-      version works for them.
+    description: Whether O(state=aborted) aborts, or O(state=previous) goes back, although tenants are upgraded. Make
+      certain before that the version which is live then works for them.
     type: bool
     default: false
   abort_switched:
@@ -226,8 +285,8 @@ EXAMPLES = r"""
 RETURN = r"""
 outcome:
   description:
-    - Where the deployment is. One of V(testing), V(deployed), V(first_deployment), V(unchanged), V(aborted) and
-      V(absent).
+    - Where the deployment is. One of V(testing), V(deployed), V(first_deployment), V(unchanged), V(aborted), V(absent),
+      V(rolled_back) and V(undeployed).
     - V(first_deployment) means that the MTA was not deployed before, is live now, and had no testing phase.
     - V(unchanged) means that the archive with its extension descriptors is live already.
     - V(absent) means that there was no operation of ours to abort.
@@ -319,7 +378,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Download, opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import DeploymentLog
@@ -328,6 +387,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.registry impor
 
 OWN: dict[str, Any] = {
     "archive": {"type": "str"},
+    "archive_checksum": {"type": "str"},
+    "archive_source": {"type": "str"},
+    "archive_headers": {"type": "dict", "no_log": True},
+    "archive_username": {"type": "str"},
+    "archive_password": {"type": "str", "no_log": True},
+    "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
     "namespace": {"type": "str"},
@@ -345,7 +410,17 @@ OWN: dict[str, Any] = {
     "stage_timeout": {"type": "str"},
     "upload_timeout": {"type": "str"},
     "task_timeout": {"type": "str"},
-    "state": {"type": "str", "choices": ["testing", "deployed", "aborted"], "default": "deployed"},
+    "keep_previous": {"type": "bool", "default": False},
+    "dependency_aware_stop_order": {"type": "bool", "default": False},
+    "no_start": {"type": "bool", "default": False},
+    "delete_services": {"type": "bool", "default": False},
+    "secure_parameters": {"type": "dict", "no_log": True},
+    "parameters": {"type": "dict"},
+    "state": {
+        "type": "str",
+        "choices": ["testing", "deployed", "aborted", "previous", "absent"],
+        "default": "deployed",
+    },
     "operation": {"type": "str"},
     "retries": {"type": "int", "default": 3},
     "on_error": {"type": "str", "choices": ["fail", "retry", "abort"], "default": "fail"},
@@ -382,7 +457,14 @@ def deploy(module: Any, stack: ExitStack) -> dict[str, Any]:
     """Check everything that is given, then do it, or say what would be done."""
     params = module.params
     store = build_store(params)
-    archive = stack.enter_context(opened_archive(params["archive"])) if params["archive"] else None
+    download = Download(
+        params["archive_headers"] or {},
+        params["archive_username"] or "",
+        params["archive_password"] or "",
+        params["archive_checksum"] or "",
+        params["archive_source"] or "",
+    )
+    archive = stack.enter_context(opened_archive(params["archive"], download)) if params["archive"] else None
     extensions = read_extensions(params["extensions"], archive.mta_id) if archive else []
     request = wanted(params, archive, extensions)
     cloud = CloudFoundry(params["cloud_foundry"])

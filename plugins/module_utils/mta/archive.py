@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -72,21 +73,41 @@ class Archive:
         return {**known, "path": self.source if _is_url(self.source) else self.path}
 
 
+@dataclass(frozen=True)
+class Download:
+    """How an archive is fetched, and what it must be.
+
+    :param checksum: algorithm and digest in hexadecimal, as in ``sha256:0a1b…``.
+    :param source: where the caller has the archive, when it is a copy.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    username: str = ""
+    password: str = field(default="", repr=False)
+    checksum: str = ""
+    source: str = ""
+
+
 @contextmanager
-def opened_archive(location: str) -> Iterator[Archive]:
+def opened_archive(location: str, download: Download | None = None) -> Iterator[Archive]:
     """The archive at a path or URL. One from a URL is on this host during the block only.
 
-    :raises InputError: there is none, or it is no MTA archive.
+    :raises InputError: there is none, it is no MTA archive, or another one than *download* names.
     :raises Unreachable: the URL does not answer.
     """
+    download = download or Download()
     if not _is_url(location):
-        yield read_archive(os.path.expanduser(location), location)
+        local = os.path.expanduser(location)
+        _check(local, download.checksum, location)
+        source = shown(download.source) if _is_url(download.source) else download.source
+        yield read_archive(local, source or location)
         return
     with tempfile.TemporaryDirectory(prefix="zdm-mtar-") as folder:
         name = Path(unquote(urlsplit(location).path)).name
         _check_name(name, shown(location))
         path = Path(folder, name)
-        _download(location, path)
+        _download(location, path, download)
+        _check(str(path), download.checksum, shown(location))
         yield read_archive(str(path), shown(location))
 
 
@@ -198,9 +219,41 @@ def _check_name(name: str, where: str) -> None:
         )
 
 
-def _download(url: str, path: Path) -> None:
+def _check(path: str, checksum: str, where: str) -> None:
+    if not checksum:
+        return
+    algorithm, _colon, wanted = checksum.partition(":")
+    if algorithm not in hashlib.algorithms_guaranteed or not re.fullmatch("[0-9a-fA-F]{8,}", wanted):
+        raise InputError(
+            f"{checksum} is no checksum.", "Write the algorithm, a colon and the digest, as in sha256:0a1b…"
+        )
     try:
-        with open_url(url, timeout=60, http_agent=AGENT, use_netrc=True) as answer, path.open("wb") as file:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise InputError(f"The archive {where} can't be read: {error.strerror}.", "Correct archive.") from error
+    if found != wanted.lower():
+        raise InputError(
+            f"The archive {where} has the checksum {algorithm}:{found}, not {checksum}.",
+            "Somebody has replaced it, or it did not arrive whole: look which one is right.",
+        )
+
+
+def _download(url: str, path: Path, download: Download) -> None:
+    try:
+        with (
+            open_url(
+                url,
+                timeout=60,
+                http_agent=AGENT,
+                use_netrc=True,
+                headers=dict(download.headers),
+                url_username=download.username or None,
+                url_password=download.password or None,
+                force_basic_auth=bool(download.username),
+            ) as answer,
+            path.open("wb") as file,
+        ):
             shutil.copyfileobj(answer, file, _BLOCK)
             length = answer.headers.get("Content-Length")
     except HTTPError as error:

@@ -17,14 +17,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import GivenToken, claims
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web, retry_after_s, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud import tokens as cloud_tokens
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     App,
     Route,
-    deploy_service_url,
     leftovers_of,
-    md5_label,
     routes_by_module,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import deploy_service_url, md5_label
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import instant
 from hypothesis import given
 from hypothesis import strategies as st

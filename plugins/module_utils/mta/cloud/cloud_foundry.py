@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.durations impor
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import Signed, Tokens
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import IDLE, LIVE, App, Leftover, Route
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import (
     CliLogin,
     check_user,
@@ -28,8 +30,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens imp
     user_of,
 )
 
-IDLE, LIVE = "-idle", "-live"
-_GONE = 404
+_GONE, _UNPROCESSABLE = 404, 422
 _JOB_S = 300.0
 _ALIVE = ("RUNNING", "STARTING", "STOPPING")
 _BATCH = 50
@@ -47,46 +48,6 @@ class Target:
     space_guid: str
     user: str
     """How the deploy service calls us; empty when the token does not say."""
-
-
-@dataclass(frozen=True)
-class Route:
-    guid: str
-    host: str
-    url: str
-    """With its scheme."""
-    apps: frozenset[str]
-    """The guids of the applications behind it."""
-
-
-@dataclass(frozen=True)
-class App:
-    guid: str
-    name: str
-    module: str
-    state: str
-    routes: tuple[Route, ...]
-    version: str = ""
-    """Of the MTA that deployed it, by its annotation."""
-
-    @property
-    def base(self) -> str:
-        """The name without the suffix that a deployment gives."""
-        return self.name.removesuffix(IDLE).removesuffix(LIVE)
-
-    @property
-    def is_idle(self) -> bool:
-        return self.name.endswith(IDLE)
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """An application that an aborted deployment has left. ``kept`` says why it must stay; empty when it may be
-    removed.
-    """
-
-    app: App
-    kept: str = ""
 
 
 def md5_label(value: str) -> str:
@@ -172,6 +133,26 @@ class CloudFoundry:
             app = str(process["relationships"]["app"]["data"]["guid"])
             found[names[app]] += sum(str(instance.get("state")) in _ALIVE for instance in stats)
         return found
+
+    def ensure_key_service(self, name: str) -> None:
+        """Make a user-provided service with a new key of 32 characters for secure parameters, unless it is there.
+
+        :raises Refused: the user may not.
+        """
+        query = urlencode({"names": name, "space_guids": self.target.space_guid})
+        if next(self._pages(f"/v3/service_instances?{query}"), None):
+            return
+        body = {
+            "type": "user-provided",
+            "name": name,
+            "credentials": {"encryptionKey": secrets.token_hex(16)},
+            "relationships": {"space": {"data": {"guid": self.target.space_guid}}},
+        }
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        content = json.dumps(body).encode()
+        answer = self.signed.send("POST", f"{self._api}/v3/service_instances", headers, lambda: content)
+        if answer.status != _UNPROCESSABLE:  # another run was faster
+            self._expected(answer, f"to make service {name}")
 
     def remove(self, leftovers: Iterable[Leftover]) -> list[str]:
         """Delete what may be removed, routes first; returns the applications' names. What is already gone is no error.
@@ -273,57 +254,6 @@ class CloudFoundry:
                 "See Cloud Foundry's log, then run it again.",
             )
         return answer
-
-
-def routes_by_module(apps: Iterable[App]) -> dict[str, dict[str, Any]]:
-    """The live and idle URLs of each module: a route is idle when only an idle application is behind it and it is named
-    so, or another one is live.
-    """
-    apps = list(apps)
-    standing = {app.guid for app in apps if not app.is_idle}
-    served = {app.module for app in apps if not app.is_idle and app.routes}
-    result: dict[str, dict[str, Any]] = {}
-    for app in apps:
-        module = result.setdefault(app.module, {"app": app.base, "live": [], "idle": []})
-        for route in app.routes:
-            idle = not route.apps & standing and (route.host.endswith(IDLE) or app.module in served)
-            urls = module["idle" if idle else "live"]
-            if route.url not in urls:
-                urls.append(route.url)
-    return result
-
-
-def live_versions(apps: Iterable[App]) -> tuple[str, ...]:
-    """The versions of the MTA that the applications which are not idle came with, sorted. The deploy service itself
-    names none as soon as they differ from the idle ones, or from the services'.
-    """
-    return tuple(sorted({app.version for app in apps if not app.is_idle and app.version}))
-
-
-def split_routes(apps: Iterable[App]) -> list[str]:
-    """URLs behind which two applications of one module stand: their switch was interrupted, or is under way."""
-    apps = list(apps)
-    found = set()
-    for app in apps:
-        others = {other.guid for other in apps if other.module == app.module and other.guid != app.guid}
-        found |= {route.url for route in app.routes if route.apps & others}
-    return sorted(found)
-
-
-def leftovers_of(apps: Iterable[App]) -> list[Leftover]:
-    """What an aborted deployment has left, and what of it serves users and must stay."""
-    apps = list(apps)
-    return [Leftover(app, _why_kept(app, apps)) for app in apps if app.name.endswith((IDLE, LIVE))]
-
-
-def _why_kept(app: App, apps: list[App]) -> str:
-    """Only an application that has another one of its module beside it, and no live route, may go."""
-    if not app.is_idle and app.routes:
-        return "it serves users"
-    if not any(other.base == app.base and other.guid != app.guid and not other.is_idle for other in apps):
-        return "no other application of this module is there"
-    busy = [route.url for route in app.routes if not route.host.endswith(IDLE) or route.apps - {app.guid}]
-    return f"it serves {', '.join(busy)}" if busy else ""
 
 
 def _app(body: Mapping[str, Any], routes: Iterable[Route]) -> App:

@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote, urlencode
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY, Answer
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.rest import Rest
 
-DEPLOY, BLUE_GREEN = "DEPLOY", "BLUE_GREEN_DEPLOY"
+DEPLOY, BLUE_GREEN, UNDEPLOY, ROLLBACK = "DEPLOY", "BLUE_GREEN_DEPLOY", "UNDEPLOY", "ROLLBACK_MTA"
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
 CONTENT = "CONTENT"
 """The type of an error whose cause lies in the archive or its descriptors; every other one may pass by itself."""
@@ -29,7 +27,6 @@ ACTIVE = (RUNNING, ERROR, TESTING)
 """States of an operation that has not ended."""
 ACTIONS = {RUNNING: ("abort",), ERROR: ("abort", "retry"), TESTING: ("abort", "resume")}
 """What may be done to an operation in a state."""
-UPLOAD_S = 600.0
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -92,32 +89,6 @@ class Deployed:
     modules: tuple[str, ...]
 
 
-class Part:
-    """The body of a multipart upload, read from the file while it is sent.
-
-    :param file: what is sent as the field ``file``, from its beginning.
-    """
-
-    def __init__(self, file: BinaryIO, boundary: str) -> None:
-        name = Path(file.name).name.replace("\\", "_").replace('"', "_")
-        head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type:'
-            " application/octet-stream\r\n\r\n"
-        )
-        tail = f"\r\n--{boundary}--\r\n"
-        self.length = len(head.encode()) + file.seek(0, os.SEEK_END) + len(tail)
-        file.seek(0)
-        self._sources: list[BinaryIO] = [BytesIO(head.encode()), file, BytesIO(tail.encode())]
-
-    def read(self, size: int = -1, /) -> bytes:
-        while self._sources:
-            block = self._sources[0].read(size)
-            if block:
-                return block
-            self._sources.pop(0)
-        return b""
-
-
 def instant(text: str) -> datetime | None:
     """A time of the service, such as ``2026-11-21T23:00:00.123Z[UTC]``; ``None`` when it is none."""
     try:
@@ -131,19 +102,17 @@ class DeployService:
     """Operations, files and MTAs of the space that *cloud* is logged in to."""
 
     def __init__(self, cloud: CloudFoundry) -> None:
-        self._cloud, self._signed = cloud, cloud.signed
-        self._root = cloud.target.deploy_service
-        self._space = f"{self._root}/api/v1/spaces/{cloud.target.space_guid}"
-        self._csrf: dict[str, str] = {}
+        self.rest = Rest(cloud)
+        self._space = self.rest.space
 
     def operations(self, mta_id: str = "", states: Sequence[str] = ()) -> list[Operation]:
         """The operations that the service still knows, those that have ended included."""
         query = urlencode([*([("mtaId", mta_id)] if mta_id else []), *(("state", state) for state in states)])
-        return [_operation(body) for body in self._list(f"{self._space}/operations{'?' if query else ''}{query}")]
+        return [_operation(body) for body in self.rest.list(f"{self._space}/operations{'?' if query else ''}{query}")]
 
     def operation(self, identity: str) -> Operation:
         """One operation with its messages; its state is empty when the service knows it no longer."""
-        answer = self._get(f"{self._space}/operations/{quote(identity)}?embed=messages", missing=True)
+        answer = self.rest.get(f"{self._space}/operations/{quote(identity)}?embed=messages", missing=True)
         return _operation(answer.json()) if answer.ok else Operation(identity)
 
     def deployed(self, mta_id: str = "", namespace: str | None = None) -> list[Deployed]:
@@ -152,38 +121,11 @@ class DeployService:
         :param namespace: empty for those without one; ``None`` for all.
         """
         query = urlencode({key: value for key, value in (("name", mta_id), ("namespace", namespace)) if value})
-        url = f"{self._root}/api/v2/spaces/{self._cloud.target.space_guid}/mtas{'?' if query else ''}{query}"
-        found = [_deployed(body) for body in self._list(url, missing=True)]  # 404 means that there is none of that name
+        url = f"{self.rest.root}/api/v2/spaces/{self.rest.cloud.target.space_guid}/mtas{'?' if query else ''}{query}"
+        found = [
+            _deployed(body) for body in self.rest.list(url, missing=True)
+        ]  # 404 means that there is none of that name
         return [mta for mta in found if (not mta_id or mta.id == mta_id) and namespace in (None, mta.namespace)]
-
-    def ensure_file(self, path: str, md5: str, namespace: str = "") -> str:
-        """The id of the file in the service; it is uploaded when the service has none with this name and digest.
-
-        :raises Unreachable: it can't be uploaded; nothing was started.
-        """
-        problem = ""
-        for attempt in range(self._signed.web.attempts):
-            for known in self._list(f"{self._space}/files{_namespace(namespace)}"):
-                if (
-                    known.get("digest") == md5
-                    and known.get("name") == Path(path).name
-                    and (known.get("namespace") or "") == namespace
-                ):
-                    return str(known["id"])
-            try:
-                answer = self._upload(path, namespace)
-            except OutcomeUnknown as error:
-                problem = error.message
-            else:
-                if answer.status not in BUSY:
-                    return _uploaded(self._expected(answer, f"the upload of {Path(path).name}").json(), path, md5)
-                problem = f"it answers with status {answer.status}: {answer.reason}"
-            if attempt + 1 < self._signed.web.attempts:
-                self._signed.web.sleep(self._signed.web.pause_s * 2**attempt)
-        raise Unreachable(
-            f"{Path(path).name} can't be uploaded: {problem}",
-            "Nothing was started, live is as it was: run the same command again.",
-        )
 
     def start(self, body: Mapping[str, Any]) -> str:
         """Start an operation and return its id. Sent once only.
@@ -191,13 +133,13 @@ class DeployService:
         :raises OutcomeUnknown: it may have been started; look for it.
         :raises Refused: the service takes no such operation.
         """
-        answer = self._post(f"{self._space}/operations", json.dumps(body).encode())
+        answer = self.rest.post(f"{self._space}/operations", json.dumps(body).encode())
         if answer.status in BUSY:
             raise OutcomeUnknown(
                 f"The deploy service answers to the start with status {answer.status}: {answer.reason}",
                 "Look for the operation.",
             )
-        location = str(self._expected(answer, "the start of the operation").headers.get("Location") or "")
+        location = str(self.rest.expected(answer, "the start of the operation").headers.get("Location") or "")
         identity = location.partition("?")[0].rstrip("/").rpartition("/")[2]
         if not identity:
             raise OutcomeUnknown(
@@ -212,17 +154,19 @@ class DeployService:
         :raises Refused: the user may not.
         """
         try:
-            answer = self._post(f"{self._space}/operations/{quote(operation)}?{urlencode({'actionId': action})}", b"")
+            answer = self.rest.post(
+                f"{self._space}/operations/{quote(operation)}?{urlencode({'actionId': action})}", b""
+            )
         except OutcomeUnknown:
             return False
         if answer.status in (400, 404, 409) or answer.status in BUSY:
             return False
-        self._expected(answer, f"{action} of operation {operation}")
+        self.rest.expected(answer, f"{action} of operation {operation}")
         return True
 
     def actions(self, operation: str) -> list[str]:
         """What may be done to the operation; nothing when the service knows it no longer."""
-        answer = self._get(f"{self._space}/operations/{quote(operation)}/actions", missing=True)
+        answer = self.rest.get(f"{self._space}/operations/{quote(operation)}/actions", missing=True)
         return [str(action) for action in answer.json()] if answer.ok else []
 
     def save_logs(self, operation: str, folder: Path) -> list[str]:
@@ -230,10 +174,10 @@ class DeployService:
 
         :raises OSError: the folder can't be written.
         """
-        logs = self._get(f"{self._space}/operations/{quote(operation)}/logs", missing=True)
+        logs = self.rest.get(f"{self._space}/operations/{quote(operation)}/logs", missing=True)
         files = []
         for log in logs.json() if logs.ok else ():
-            content = self._get(
+            content = self.rest.get(
                 f"{self._space}/operations/{quote(operation)}/logs/{quote(str(log['id']), safe='')}/content",
                 missing=True,
             )
@@ -244,65 +188,6 @@ class DeployService:
                 files.append(str(file))
         return files
 
-    def _upload(self, path: str, namespace: str) -> Answer:
-        url, boundary = f"{self._space}/files{_namespace(namespace)}", secrets.token_hex(16)
-        with open(path, "rb") as file:
-            headers = {
-                "Content-Type": f"multipart/form-data; boundary={boundary}",
-                "Content-Length": str(Part(file, boundary).length),
-            }
-            return self._with_csrf(
-                lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: Part(file, boundary), UPLOAD_S)
-            )
-
-    def _post(self, url: str, body: bytes) -> Answer:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        return self._with_csrf(lambda csrf: self._signed.send("POST", url, {**headers, **csrf}, lambda: body))
-
-    def _with_csrf(self, send: Any) -> Answer:
-        """Send with a token against cross-site requests; one that is refused is fetched anew, and the request, which
-        was not executed, repeated.
-        """
-        for fetched in (bool(self._csrf), False):
-            if not fetched:
-                answer = self._get(f"{self._root}/api/v1/csrf-token", headers={"X-CSRF-TOKEN": "Fetch"})
-                self._csrf = {
-                    str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN"): str(
-                        answer.headers.get("X-CSRF-TOKEN") or ""
-                    )
-                }
-            result: Answer = send(self._csrf)
-            if result.status != 403 or str(result.headers.get("X-CSRF-TOKEN") or "").lower() != "required":
-                return result
-        raise Refused(
-            f"{self._root} refuses its own token against cross-site requests.",
-            "Check that a proxy before it keeps cookies.",
-        )
-
-    def _list(self, url: str, *, missing: bool = False) -> list[dict[str, Any]]:
-        answer = self._get(url, missing=missing)
-        body = answer.json() if answer.ok else []
-        return [entry for entry in body if isinstance(entry, dict)] if isinstance(body, list) else []
-
-    def _get(self, url: str, *, missing: bool = False, headers: Mapping[str, str] | None = None) -> Answer:
-        answer = self._signed.ask("GET", url, {"Accept": "application/json, text/plain", **(headers or {})})
-        return answer if missing and answer.status == 404 else self._expected(answer, "a question")
-
-    def _expected(self, answer: Answer, what: str) -> Answer:
-        target = self._cloud.target
-        if answer.status == 403:
-            message = (
-                f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}:"
-                f" {answer.reason}"
-            )
-            raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
-        if not answer.ok:
-            raise Refused(
-                f"The deploy service refuses {what} with status {answer.status}: {answer.reason}",
-                "Correct what it names; nothing was started.",
-            )
-        return answer
-
 
 def latest(operations: Iterable[Operation]) -> Operation | None:
     """The operation that was started last."""
@@ -311,18 +196,6 @@ def latest(operations: Iterable[Operation]) -> Operation | None:
         key=lambda operation: instant(operation.started_at) or datetime.min.replace(tzinfo=UTC),
         default=None,
     )
-
-
-def _namespace(namespace: str) -> str:
-    return f"?{urlencode({'namespace': namespace})}" if namespace else ""
-
-
-def _uploaded(body: Any, path: str, md5: str) -> str:
-    if not isinstance(body, dict) or not body.get("id") or str(body.get("digest") or md5).upper() != md5:
-        raise Unreachable(
-            f"{Path(path).name} did not arrive as it was sent.", "Nothing was started: run the same command again."
-        )
-    return str(body["id"])
 
 
 def _operation(body: Mapping[str, Any]) -> Operation:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import format_ms
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     CONTENT,
     ERROR,
@@ -24,6 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.docum
     UPGRADE_BEGUN,
     UPGRADE_DONE,
     Attempt,
+    DeploymentDocument,
 )
 
 START, ADOPT, LOOK, FORGET = "start", "adopt", "look", "forget"
@@ -31,6 +33,7 @@ WAIT, RESUME, RETRY, ABORT = "wait", "resume", "retry", "abort"
 SETTLE, DONE, REFUSE, FAIL = "settle", "done", "refuse", "fail"
 
 AS_TESTING, AS_DEPLOYED, AS_ABORTED = "testing", "deployed", "aborted"
+AS_PREVIOUS, AS_ABSENT = "previous", "absent"
 SWITCHED = (
     "Mend the cause, and go on with state deployed and on_error retry. An abort with abort_switched leaves both"
     " versions behind the routes that are switched, and the next deployment deletes the old one at its start."
@@ -110,6 +113,23 @@ def decide(
             advice,
         )
     return _own(goal, attempt, own, now)
+
+
+def check_previous(document: DeploymentDocument, goal: Goal) -> None:
+    """Whether the version before may come back.
+
+    :raises Refused: it was not kept, or tenants were upgraded since.
+    """
+    live, mta_id = document.live, document.place.mta_id
+    other = "Deploy the archive of the version before with version_rule ALL"
+    if live and not live.get("kept"):
+        raise Refused(f"The version before of {mta_id} was not kept.", f"{other}; keep_previous keeps the next one.")
+    upgraded = "Tenants were upgraded" if live.get("upgrade") else "" if live else "Tenants may have been upgraded"
+    if upgraded and not goal.abort_upgraded:
+        raise Refused(
+            f"{upgraded} since the version before of {mta_id}, which may not fit them.",
+            "When it works for the upgraded tenants, use abort_upgraded.",
+        )
 
 
 def seen(attempt: Attempt, own: Operation, now: datetime) -> Attempt:

@@ -22,13 +22,22 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_ser
     ABORTED,
     ERROR,
     FINISHED,
+    ROLLBACK,
     RUNNING,
+    UNDEPLOY,
     DeployService,
     Operation,
     instant,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.files import Files
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import Decision, Goal, decide
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.bring import Bring
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import (
+    Decision,
+    Goal,
+    check_previous,
+    decide,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import (
     UPGRADE_DONE,
     Attempt,
@@ -68,10 +77,10 @@ class Deployment:
         log_dir = str(wanted.params["log_dir"])
         self._watch = Watch(self._service, mta, tell, log_dir, wanted.timeout_ms, wanted.poll_ms, sleep)
         self._idle = IdleStop(self.document, self._presence, self._watch)
+        self._bring = Bring(cloud, Files(self._service.rest, wanted.namespace), wanted, self._watch)
         self._results = Results(wanted, self.document, self._presence, self._watch)
         self._changed = self._joined = self._predicts = False
         self._why = ""
-        self._files: list[str] | None = None
         self._seen = Operation("")
         self._operations: list[Operation] = []
 
@@ -170,7 +179,11 @@ class Deployment:
 
     def _is_live(self, operations: list[Operation]) -> bool:
         """Whether what is wanted came by us, is what the space has, and nobody has deployed anything since."""
-        live = self.document.live
+        live, attempt = self.document.live, self.document.attempt
+        if self._goal.state == to.AS_ABSENT:
+            return self._results.before is None
+        if self._goal.state == to.AS_PREVIOUS:
+            return attempt is not None and attempt.type == ROLLBACK and attempt.operation == live.get("operation")
         if not live or live.get("fingerprint") != self._goal.fingerprint:
             return False
         if str(live["archive"].get("version")) not in (self._results.before or ()):
@@ -188,29 +201,23 @@ class Deployment:
     def _start(self, _decision: Decision) -> None:
         """Upload first, and decide again, as an upload takes time; then write what is asked for, and ask once."""
         wanted = self._wanted
-        if wanted.archive is None:
-            raise ValueError("a start without an archive")
-        if self._files is None:
-            self._watch.say(f"Uploading {wanted.archive.name}")
-            files = [
-                (wanted.archive.path, wanted.archive.md5),
-                *((extension.path, extension.md5) for extension in wanted.extensions),
-            ]
-            self._files = [self._service.ensure_file(path, md5, wanted.namespace) for path, md5 in files]
+        if self._goal.state == to.AS_PREVIOUS:
+            check_previous(self.document, self._goal)
+        if self._bring.there is None:
+            self._bring.upload()
             return
-        seen = frozenset(operation.id for operation in self._operations)
         facts = {
             "type": wanted.process_type,
             "cf_user": self._cloud.target.user,
-            "seen": seen,
+            "seen": frozenset(operation.id for operation in self._operations),
             "first": self._results.before is None,
+            "kept": bool(wanted.params.get("keep_previous")),
         }
-        self.document.begin(
-            Attempt.of(wanted.goal.fingerprint, wanted.archive, wanted.extensions, datetime.now(UTC), **facts)
-        )
+        archive = wanted.archive.facts() if wanted.archive else self.document.previous.get("archive") or {}
+        self.document.begin(Attempt.of(wanted.goal.fingerprint, archive, wanted.extensions, datetime.now(UTC), **facts))
         self._joined = self._changed = True
         try:
-            identity = self._service.start(wanted.request(self._files[0], self._files[1:]))
+            identity = self._service.start(wanted.request(*self._bring.there))
         except OutcomeUnknown as error:
             self._watch.say(f"{error.message} Looking whether it was started.", "WARNING")
             self.document.update(lost_at=datetime.now(UTC))
@@ -294,7 +301,8 @@ class Deployment:
             self.document.went_live(own.state, own.started_at)
             if self._goal.state != to.AS_ABORTED and self._goal.fingerprint == attempt.fingerprint:
                 self._changed = True
-                return self._result("first_deployment" if attempt.first else "deployed", own)
+                outcome = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}.get(attempt.type, "deployed")
+                return self._result("first_deployment" if attempt.first and outcome == "deployed" else outcome, own)
             if self._goal.state == to.AS_ABORTED and self._joined:
                 raise Refused(
                     f"The {own.shown} has ended meanwhile: {attempt.archive.get('name')} is live.",

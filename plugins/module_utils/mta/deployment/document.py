@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive, Extension
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import instant
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Extension
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import ROLLBACK, UNDEPLOY, instant
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Document, Store
 
 FORMAT = 1
@@ -37,6 +37,7 @@ class Attempt:
     :param lost_at: when it was known that the answer to the start request is lost.
     :param seen: the operations that the service knew before the start request.
     :param first: whether the MTA was not deployed before.
+    :param kept: whether the version before it is kept for a rollback.
     :param operation: its id, once it is known.
     :param requested: the last action that was asked for, written before the request, and when.
     :param stopped: guids of the idle applications that were stopped right before the resume, written before.
@@ -56,6 +57,7 @@ class Attempt:
     lost_at: datetime | None = None
     seen: frozenset[str] = frozenset()
     first: bool = False
+    kept: bool = False
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     by: str = ""
     operation: str = ""
@@ -72,10 +74,10 @@ class Attempt:
 
     @classmethod
     def of(
-        cls, fingerprint: str, archive: Archive, extensions: Sequence[Extension], at: datetime, **facts: Any
+        cls, fingerprint: str, archive: Mapping[str, Any], extensions: Sequence[Extension], at: datetime, **facts: Any
     ) -> Attempt:
-        kept = [{"name": extension.name, "id": extension.id, "digest": extension.digest} for extension in extensions]
-        return cls(fingerprint, archive.facts(), kept, at=at, by=whoami(), **facts)
+        named = [{"name": extension.name, "id": extension.id, "digest": extension.digest} for extension in extensions]
+        return cls(fingerprint, archive, named, at=at, by=whoami(), **facts)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class DeploymentDocument:
         """Replace the attempt; nothing is written when it is the same."""
         if attempt != self.attempt:
             self.attempt = attempt
+            if attempt.ended and attempt.operation and attempt.operation == self.live.get("operation"):
+                self.live = {**self.live, "upgrade": attempt.upgrade}
             self._write()
         return attempt
 
@@ -157,14 +161,23 @@ class DeploymentDocument:
         before = self._present()
         upgrade = UPGRADE_DONE if before.first else before.upgrade
         attempt = self.attempt = replace(before, state=state, started_at=started_at, upgrade=upgrade, ended=True)
-        if self.live.get("fingerprint") != attempt.fingerprint:
+        fingerprint = attempt.fingerprint
+        if attempt.type == ROLLBACK:
+            fingerprint, self.previous = str(self.previous.get("fingerprint") or ""), {}
+        elif attempt.type == UNDEPLOY:
+            self.previous = {}
+        elif self.live.get("fingerprint") != fingerprint:
             self.previous = self.live
         self.live = {
-            "fingerprint": attempt.fingerprint,
+            "fingerprint": fingerprint,
             "archive": dict(attempt.archive),
             "operation": attempt.operation,
             "started_at": attempt.started_at,
+            "kept": attempt.kept,
+            "upgrade": "" if attempt.first else upgrade,
         }
+        if attempt.type == UNDEPLOY:
+            self.live = {}
         self._write()
 
     def body(self) -> dict[str, Any]:

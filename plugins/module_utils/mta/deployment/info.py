@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
-    CloudFoundry,
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     Leftover,
     leftovers_of,
     routes_by_module,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ACTIVE,
     DeployService,

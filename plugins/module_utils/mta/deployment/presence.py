@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     App,
-    CloudFoundry,
     Leftover,
     leftovers_of,
     live_versions,
     split_routes,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import DeployService, Operation
 
 STARTED = "STARTED"

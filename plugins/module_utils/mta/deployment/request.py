@@ -19,18 +19,40 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import (
     check_selection,
     fingerprint,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import BLUE_GREEN, DEPLOY
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import AS_ABORTED, AS_TESTING, Goal
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    BLUE_GREEN,
+    DEPLOY,
+    ROLLBACK,
+    UNDEPLOY,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import (
+    AS_ABORTED,
+    AS_ABSENT,
+    AS_DEPLOYED,
+    AS_PREVIOUS,
+    AS_TESTING,
+    Goal,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.parameters import of_operation
 
-INCREMENTAL = "incremental-blue-green"
 SETTLE_POLLS = 10
 """After a lost answer to a start request its operation is looked for so often before a new one is started."""
-_LIMITS = {
-    "start_timeout": "startTimeout",
-    "stage_timeout": "appsStageTimeout",
-    "upload_timeout": "appsUploadTimeout",
-    "task_timeout": "appsTaskExecutionTimeout",
-}
+PREVIOUS, ABSENT = "previous", "absent"
+"""Fingerprints of operations that bring no archive."""
+_DEPLOYMENTS_ONLY = (
+    "extensions",
+    "skip_testing_phase",
+    "skip_idle_start",
+    "modules",
+    "resources",
+    "version_rule",
+    "keep_previous",
+    "dependency_aware_stop_order",
+    "no_start",
+    "secure_parameters",
+    "upgrade",
+)
+"""Options that only a deployment can have."""
 
 
 @dataclass(frozen=True)
@@ -55,38 +77,22 @@ class Wanted:
 
     @property
     def process_type(self) -> str:
+        if self.state in (AS_PREVIOUS, AS_ABSENT):
+            return ROLLBACK if self.state == AS_PREVIOUS else UNDEPLOY
         return DEPLOY if self.params.get("strategy") == "default" else BLUE_GREEN
 
     @property
     def settle_ms(self) -> int:
         return self.goal.settle_ms
 
-    def request(self, archive_file: str, extension_files: Sequence[str]) -> dict[str, Any]:
-        """The body that starts the operation; every value is a string, as the service wants it."""
-        params = self.params
-        fields = {
-            "appArchiveId": archive_file,
-            "mtaId": self.mta_id,
-            "deleteServices": "false",
-            "noStart": "false",
-            "keepFiles": "false",
-            "versionRule": params.get("version_rule"),
-            "mtaExtDescriptorId": ",".join(extension_files),
-            "modulesForDeployment": ",".join(params.get("modules") or ()),
-            "resourcesForDeployment": ",".join(params.get("resources") or ()),
-        }
-        if self.process_type == BLUE_GREEN:
-            fields["keepOriginalAppNamesAfterDeploy"] = "true"
-            fields["noConfirm"] = _flag(bool(params.get("skip_testing_phase") or params.get("skip_idle_start")))
-            fields["skipIdleStart"] = _flag(bool(params.get("skip_idle_start")))
-            fields["shouldApplyIncrementalInstancesUpdate"] = _flag(params.get("strategy") == INCREMENTAL)
-        for option, field in _LIMITS.items():
-            if params.get(option):
-                fields[field] = str(max(1, parse_ms(params[option], option) // 1000))
-        body: dict[str, Any] = {
-            "processType": self.process_type,
-            "parameters": {key: value for key, value in fields.items() if value},
-        }
+    def request(self, archive_files: str = "", extension_files: Sequence[str] = ()) -> dict[str, Any]:
+        """The body that starts the operation.
+
+        :param archive_files: ids of the archive's parts, joined by commas.
+        """
+        files = {"appArchiveId": archive_files, "mtaExtDescriptorId": ",".join(extension_files)}
+        parameters = of_operation(self.params, self.process_type, self.mta_id, files)
+        body: dict[str, Any] = {"processType": self.process_type, "parameters": parameters}
         return {**body, "namespace": self.namespace} if self.namespace else body
 
 
@@ -97,41 +103,13 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     :raises InputError: they contradict each other, or the archive.
     """
     state = params["state"]
-    if archive is None and (state != AS_ABORTED or not params.get("mta_id")):
-        raise InputError(
-            "archive is missing." if state != AS_ABORTED else "archive and mta_id are missing.",
-            "Only state aborted can do with mta_id alone.",
-        )
-    if archive is not None and params.get("mta_id") not in (None, "", archive.mta_id):
-        raise InputError(
-            f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.",
-            "Correct archive or mta_id.",
-        )
-    if archive is None and extensions:
-        raise InputError(
-            "extensions are given without archive.", "Give the archive that they belong to, or mta_id alone."
-        )
-    without = [name for name in ("skip_testing_phase", "skip_idle_start") if params.get(name)]
-    if params.get("strategy") == "default":
-        if without:
-            raise InputError(
-                f"{without[0]} has no meaning with strategy default.", "Leave it out, or choose blue-green."
-            )
-        without = ["strategy default"]
-    if state == AS_TESTING and without:
-        raise InputError(f"There is no testing phase with {without[0]}.", "Use state deployed, or leave it out.")
-    if params["retries"] < 0:
-        raise InputError(f"retries is {params['retries']}.", "Give a number from 0.")
-    if state == AS_ABORTED and params.get("upgrade"):
-        raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
-    mark = ""
-    if archive is not None:
+    _check_archive(params, archive, extensions)
+    _check_options(params)
+    mark = {AS_PREVIOUS: PREVIOUS, AS_ABSENT: ABSENT}.get(state, "")
+    if archive is not None and not mark:
         check_selection(archive, params.get("modules") or (), params.get("resources") or ())
         mark = fingerprint(archive, extensions, params.get("modules"), params.get("resources"))
     poll_ms = parse_ms(params["poll_interval"], "poll_interval")
-    for option in _LIMITS:
-        if params.get(option):
-            parse_ms(params[option], option)
     goal = Goal(
         state=state,
         fingerprint=mark,
@@ -147,8 +125,50 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         operation=params.get("operation") or "",
     )
     mta_id = archive.mta_id if archive else str(params["mta_id"])
-    return Wanted(params, mta_id, archive, tuple(extensions), goal, parse_ms(params["timeout"], "timeout"), poll_ms)
+    timeout_ms = parse_ms(params["timeout"], "timeout")
+    result = Wanted(params, mta_id, archive, tuple(extensions), goal, timeout_ms, poll_ms)
+    result.request()  # what is wrong with the parameters shows before anything is uploaded
+    return result
 
 
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
+def _check_archive(params: Mapping[str, Any], archive: Archive | None, extensions: Sequence[Extension]) -> None:
+    state = params["state"]
+    if archive is None and state in (AS_TESTING, AS_DEPLOYED):
+        raise InputError("archive is missing.", f"Give the archive that is to be {state}.")
+    if archive is None and not params.get("mta_id"):
+        raise InputError("archive and mta_id are missing.", f"State {state} needs one of them.")
+    if archive is not None and params.get("mta_id") not in (None, "", archive.mta_id):
+        raise InputError(
+            f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.",
+            "Correct archive or mta_id.",
+        )
+    if archive is None and extensions:
+        raise InputError(
+            "extensions are given without archive.", "Give the archive that they belong to, or mta_id alone."
+        )
+
+
+def _check_options(params: Mapping[str, Any]) -> None:
+    state, blue_green = params["state"], params.get("strategy") != "default"
+    if state in (AS_PREVIOUS, AS_ABSENT):
+        given = next((name for name in _DEPLOYMENTS_ONLY if params.get(name)), "")
+        if given:
+            raise InputError(f"{given} is given with state {state}.", "Leave it out: nothing is deployed by it.")
+    without = [name for name in ("skip_testing_phase", "skip_idle_start") if params.get(name)]
+    if not blue_green:
+        foreign = [*without, *(n for n in ("keep_previous", "dependency_aware_stop_order") if params.get(n))]
+        if foreign:
+            raise InputError(
+                f"{foreign[0]} has no meaning with strategy default.", "Leave it out, or choose blue-green."
+            )
+        without = ["strategy default"]
+    if state == AS_TESTING and without:
+        raise InputError(f"There is no testing phase with {without[0]}.", "Use state deployed, or leave it out.")
+    if params.get("no_start") and state == AS_TESTING:
+        raise InputError("no_start is given with state testing.", "An application that is not started can't be tested.")
+    if params["retries"] < 0:
+        raise InputError(f"retries is {params['retries']}.", "Give a number from 0.")
+    if state == AS_ABORTED and params.get("upgrade"):
+        raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
+    if params.get("upload") == "service" and "://" not in str(params.get("archive") or ""):
+        raise InputError("upload is service, but archive is no URL.", "Give a URL that the deploy service can reach.")

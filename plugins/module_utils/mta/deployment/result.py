@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import (
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     leftovers_of,
     live_versions,
     routes_by_module,
