@@ -18,15 +18,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
 )
 
-# columns, constraints (also those that refer to it), unique indexes, the application's triggers and rules, heirs and
-# row security; names are written as our search path has it. A column's xmin tells that its values were rewritten (ALTER
-# TYPE … USING), which nothing else shows
+# columns, constraints (also those that refer to its tenant columns), unique indexes, the application's triggers and
+# rules, heirs and row security; names are written as our search path has it. A column's xmin tells that its values were
+# rewritten (ALTER TYPE … USING), which nothing else shows
 _STRUCTURE = f"""concat_ws('/',
  (SELECT string_agg(concat_ws(' ', attnum, attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,
   attidentity, attcollation, xmin), ',' ORDER BY attnum)
   FROM pg_attribute WHERE attrelid = w.oid AND attnum > 0 AND NOT attisdropped),
  (SELECT string_agg(concat_ws(' ', conname, conrelid::regclass, pg_get_constraintdef(oid)), ',' ORDER BY conname,
-  conrelid) FROM pg_constraint WHERE conrelid = w.oid OR confrelid = w.oid),
+  conrelid) FROM pg_constraint WHERE conrelid = w.oid OR confrelid = w.oid AND EXISTS (SELECT FROM pg_attribute a
+  WHERE a.attrelid = w.oid AND a.attnum = ANY (confkey) AND a.attname = ANY (w.tenant))),
  (SELECT string_agg(pg_get_ruledef(oid), ',' ORDER BY oid) FROM pg_rewrite WHERE ev_class = w.oid),
  (SELECT string_agg(concat_ws(' ', inhrelid::regclass, inhparent::regclass), ',' ORDER BY inhrelid, inhparent)
   FROM pg_inherits WHERE inhrelid = w.oid OR inhparent = w.oid),
@@ -39,7 +40,11 @@ _STRUCTURE = f"""concat_ws('/',
 
 def marks_query(scheme: Scheme, tables: tuple[Work, ...]) -> str:
     """Name, digest of the structure, and what our triggers are, of each table that is there."""
-    names = ", ".join(f"({literal(work.name)}, to_regclass({literal(work.sql)})::oid)" for work in tables)
+    names = ", ".join(
+        f"({literal(work.name)}, to_regclass({literal(work.sql)})::oid,"
+        f" ARRAY[{', '.join(map(literal, work.columns))}]::name[])"
+        for work in tables
+    )
     ours = (
         "SELECT string_agg(concat_ws(' ', t.tgname, t.oid, t.xmin, t.tgenabled, CASE WHEN"
         f" p.oid NOT IN (coalesce(to_regproc({literal(scheme.fence('s'))})::oid, 0),"
@@ -48,7 +53,7 @@ def marks_query(scheme: Scheme, tables: tuple[Work, ...]) -> str:
         f" starts_with(t.tgname::text, {literal(scheme.trigger_prefix)})"
     )
     return (
-        f"SELECT w.name, md5({_STRUCTURE}), md5(coalesce(({ours}), '')) FROM (VALUES {names}) AS w(name, oid)"
+        f"SELECT w.name, md5({_STRUCTURE}), md5(coalesce(({ours}), '')) FROM (VALUES {names}) AS w(name, oid, tenant)"
         " WHERE w.oid IS NOT NULL"
     )
 
