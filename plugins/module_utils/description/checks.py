@@ -84,6 +84,12 @@ def flag(value: Any, path: str) -> Iterator[Problem]:
         yield Problem(path, _is(value), "true or false")
 
 
+def scalar(value: Any, path: str) -> Iterator[Problem]:
+    """A text, number or boolean."""
+    if not isinstance(value, str | int | bool):
+        yield Problem(path, _is(value), "a text, a number, true or false")
+
+
 def port(value: Any, path: str) -> Iterator[Problem]:
     """A TCP port."""
     yield from number(1, "a port between 1 and 65535", 65_535)(value, path)

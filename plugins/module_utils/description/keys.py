@@ -32,6 +32,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.checks i
     port,
     regex,
     rows,
+    scalar,
     text,
     unique_names,
 )
@@ -185,8 +186,10 @@ CLOUD_FOUNDRY = mapping(
     },
 )
 SESSIONS = mapping(
-    {"modules": listing(WORD, 1), "secret": text("a string of at least 64 characters", r"(?s).{64,}", secret=True)}
+    {"modules": listing(WORD, 1), "secret": text("a string of at least 64 characters", r"(?s).{64,}", secret=True)},
+    {"secure": flag},
 )
+ARCHIVE = mapping({}, {"headers": by_name(SECRET), "username": TITLE, "password": SECRET})
 LOGIN = mapping(
     {"module": WORD, "path": URL_PATH, "username": TITLE, "password": SECRET}, {"timeout": duration, **_CERTIFICATES}
 )
@@ -218,6 +221,13 @@ DEPLOY = mapping(
         "extensions": listing(FILE),
         "namespace": WORD,
         "strategy": one_of("blue-green", "incremental-blue-green"),
+        "archive": ARCHIVE,
+        "upload": one_of("parts", "service"),
+        "keep_previous": flag,
+        "dependency_aware_stop_order": flag,
+        "delete_services": flag,
+        "retries": number(0, "a whole number of attempts"),
+        "parameters": by_name(scalar),
         "sessions": SESSIONS,
         "checks": listing(CHECK),
         "canary_checks": listing(CHECK),

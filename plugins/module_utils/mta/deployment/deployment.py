@@ -53,6 +53,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.resul
     Results,
     abortion,
     failure,
+    last_words,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Tell, Watch
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import Store
@@ -251,6 +252,8 @@ class Deployment:
             self._act(decision, _of(decision))
 
     def _retry(self, decision: Decision) -> None:
+        own = self._watch.read(_of(decision).id)
+        self._watch.say(f"Retrying, {self._goal.retries} times at most: {last_words(own)}", "WARNING")
         self._goal = replace(self._goal, retries=self._goal.retries - 1)
         self._act(decision, _of(decision))
 

@@ -61,7 +61,9 @@ class DeploymentLog:
 
 
 def shown(entry: Mapping[str, Any]) -> str:
-    """One line for a person."""
+    """One line for a person; an error of the operation is told once, where it ends."""
+    if entry.get("type") == "ERROR":
+        return ""
     prefix = f"{entry['mta_id']}: " if entry.get("mta_id") else ""
     kind = "" if entry.get("type") in (None, "", "INFO") else f"{entry['type']} "
     return f"{prefix}{kind}{entry['text']}" if entry.get("text") else ""

@@ -81,7 +81,7 @@ class Results:
             operation=operation_facts(own) if own.id else {},
             mta={
                 "id": self._wanted.mta_id,
-                "version": archive.version if archive else _shown(live),
+                "version": archive.version if archive else self._aborted_version(outcome) or _shown(live),
                 "digest": archive.digest if archive else "",
             },
             routes=routes_by_module(apps),
@@ -91,6 +91,10 @@ class Results:
             version_before=_shown(self.before or ()),
             upgrade=upgrade,
         )
+
+    def _aborted_version(self, outcome: str) -> str:
+        attempt = self._document.attempt
+        return str(attempt.archive.get("version") or "") if attempt and outcome == "aborted" else ""
 
     def details(self, own: Operation) -> dict[str, Any]:
         """Facts for whoever must go on by hand; what can't be read is left out."""
