@@ -27,6 +27,14 @@ options:
   namespace:
     description: Namespace of the MTA.
     type: str
+  logs_of:
+    description: ID of an operation, whoever has started it, whose logs are written to a folder of their own in
+      O(log_dir). No module of this collection changes anything by it in the space.
+    type: str
+  log_dir:
+    description: Folder for O(logs_of) on the host on which the module runs.
+    type: path
+    default: ~/.local/state/zdm.landscape
 seealso:
   - module: zdm.landscape.mta_deploy
 """
@@ -120,6 +128,11 @@ leftovers:
   description: As in M(zdm.landscape.mta_deploy); empty without O(mta_id) and while an operation is under way.
   returned: success
   type: dict
+logs:
+  description: Files with the logs of O(logs_of).
+  returned: success
+  type: list
+  elements: str
 """
 
 from dataclasses import asdict
@@ -128,10 +141,15 @@ from typing import Any
 from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import read_info
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import keep_logs, read_info
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
-OWN: dict[str, Any] = {"mta_id": {"type": "str"}, "namespace": {"type": "str"}}
+OWN: dict[str, Any] = {
+    "mta_id": {"type": "str"},
+    "namespace": {"type": "str"},
+    "logs_of": {"type": "str"},
+    "log_dir": {"type": "path", "default": options.LOG_DIR},
+}
 
 
 def main() -> None:
@@ -139,9 +157,10 @@ def main() -> None:
     params = module.params
     with guarded(module):
         store = build_store(params)
-        info = read_info(
-            CloudFoundry(params["cloud_foundry"]), store, params["mta_id"] or "", params["namespace"] or ""
-        )
+        cloud = CloudFoundry(params["cloud_foundry"])
+        info = read_info(cloud, store, params["mta_id"] or "", params["namespace"] or "")
+        if params["logs_of"]:
+            info.logs = keep_logs(cloud, params["logs_of"], params["log_dir"])
         module.exit_json(changed=False, **asdict(info))
 
 

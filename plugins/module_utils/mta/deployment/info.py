@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     Leftover,
     leftovers_of,
+    live_versions,
     routes_by_module,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ACTIVE,
+    Deployed,
     DeployService,
     Operation,
     instant,
@@ -32,6 +36,28 @@ class Info:
     deployments: list[dict[str, Any]]
     routes: dict[str, Any] = field(default_factory=dict)
     leftovers: dict[str, Any] = field(default_factory=dict)
+    logs: list[str] = field(default_factory=list)
+
+
+def keep_logs(cloud: CloudFoundry, operation: str, folder: str) -> list[str]:
+    """Write the logs of any operation of the space into a folder of its own; returns the files.
+
+    :raises InputError: the service knows no such operation, or has no logs of it any more.
+    :raises Refused: the folder can't be written.
+    """
+    service = DeployService(cloud)
+    if not service.operation(operation).state:
+        raise InputError(
+            f"The deploy service knows no operation {operation} in {cloud.target.org}/{cloud.target.space}.",
+            "It forgets operations after some days; list those that it knows with mta_id alone.",
+        )
+    try:
+        files = service.save_logs(operation, Path(folder).expanduser())
+    except OSError as error:
+        raise Refused(f"{folder} can't be written: {error.strerror}.", "Correct log_dir.") from error
+    if not files:
+        raise InputError(f"Operation {operation} has no logs.", "They are deleted some days after its end.")
+    return files
 
 
 def read_info(cloud: CloudFoundry, store: Store, mta_id: str, namespace: str) -> Info:
@@ -53,7 +79,7 @@ def read_info(cloud: CloudFoundry, store: Store, mta_id: str, namespace: str) ->
     listed.sort(key=lambda operation: str(instant(operation.started_at)), reverse=True)
     info = Info(
         operations=[_facts(service, operation, ours) for operation in listed],
-        mtas=[asdict(mta) for mta in service.deployed(mta_id, namespace if mta_id else None)],
+        mtas=[_mta(cloud, mta) for mta in service.deployed(mta_id, namespace if mta_id else None)],
         deployments=[{key: value for key, value in body.items() if key != "format"} for body in documents],
     )
     if mta_id:
@@ -73,6 +99,12 @@ def leftover_facts(leftovers: list[Leftover]) -> dict[str, Any]:
         "apps": apps,
         "routes": sorted({route.url for entry in leftovers if entry.app.is_idle for route in entry.app.routes}),
     }
+
+
+def _mta(cloud: CloudFoundry, mta: Deployed) -> dict[str, Any]:
+    """The service names no version as soon as applications and services differ in it; those that are live tell."""
+    version = mta.version or ", ".join(live_versions(cloud.apps(mta.id, mta.namespace)))
+    return {**asdict(mta), "version": version}
 
 
 def _facts(service: DeployService, operation: Operation, ours: set[str]) -> dict[str, Any]:
