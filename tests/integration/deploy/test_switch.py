@@ -1,0 +1,177 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The moment of the switch: idle applications are stopped before it, and nothing is aborted in it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
+from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
+
+RESUME = r"actionId=resume"
+STOP = r"/actions/stop"
+
+
+class Killed(BaseException):
+    """The run ends here."""
+
+
+@pytest.fixture(name="live")
+def _live(bench: Bench) -> Bench:
+    """Version 1.0.0 is live."""
+    bench.standing()
+    return bench
+
+
+@pytest.fixture(name="testing")
+def _testing(live: Bench) -> Bench:
+    """Version 1.1.0 is in its testing phase."""
+    assert live.run("testing", "1.1.0").outcome == "testing"
+    return live
+
+
+def idle(bench: Bench) -> dict[str, str]:
+    return {app.name: app.state for app in bench.cloud.space.apps.values() if app.name.endswith("-idle")}
+
+
+def kill_before(bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """A run that dies right before it asks for *action*."""
+    deployment, stack = bench.deployment("deployed", "1.1.0")
+
+    def die(_operation: str, asked: str) -> bool:
+        assert asked == action
+        raise Killed
+
+    with stack, monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(deployment._service, "act", die)
+        deployment.run()
+
+
+def test_idle_applications_are_stopped_before_the_resume(testing: Bench) -> None:
+    assert set(idle(testing).values()) == {"STARTED"}
+    assert testing.run("deployed", "1.1.0").outcome == "deployed"
+    asked = [request.target for request in testing.cloud.requests if request.method == "POST"]
+    stops = [number for number, target in enumerate(asked) if "/actions/stop" in target]
+    (resume,) = [number for number, target in enumerate(asked) if "actionId=resume" in target]
+    assert len(stops) == 2
+    assert max(stops) < resume
+    assert testing.live_version() == "1.1.0"
+    assert {app.state for app in testing.cloud.space.apps.values()} == {"STARTED"}
+
+
+def test_a_stop_without_a_resume_is_taken_back_where_the_test_goes_on(
+    testing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment, stack = testing.deployment("deployed", "1.1.0")
+
+    def die(_decision: Any, _own: Any) -> None:
+        raise Killed
+
+    with stack, monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(deployment, "_act", die)
+        deployment.run()
+    assert set(idle(testing).values()) == {"STOPPED"}
+    assert len(testing.document()["attempt"]["stopped"]) == 2
+    assert testing.run("testing", "1.1.0").outcome == "testing"
+    assert set(idle(testing).values()) == {"STARTED"}
+    assert testing.document()["attempt"]["stopped"] == []
+    assert testing.run("deployed", "1.1.0").outcome == "deployed"
+
+
+def test_a_stop_is_taken_back_after_an_abort(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment, stack = testing.deployment("deployed", "1.1.0")
+
+    def die(_decision: Any, _own: Any) -> None:
+        raise Killed
+
+    with stack, monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(deployment, "_act", die)
+        deployment.run()
+    assert testing.run("aborted", mta_id=MTA).outcome == "aborted"
+    assert set(idle(testing).values()) == {"STARTED"}
+
+
+def test_what_somebody_has_stopped_stays_so_until_the_resume(testing: Bench) -> None:
+    space = testing.cloud.space
+    name = next(iter(idle(testing)))
+    space.stop(name)
+    before = testing.sent("POST", STOP)
+    assert testing.run("deployed", "1.1.0").outcome == "deployed"
+    assert testing.sent("POST", STOP) == before + 1
+
+
+def test_no_application_is_stopped_while_an_upgrade_is_open(testing: Bench) -> None:
+    testing.run("testing", "1.1.0", upgrade="begun")
+    with pytest.raises(Refused, match="has begun and is not known to be done"):
+        testing.run("deployed", "1.1.0")
+    assert testing.sent("POST", STOP) == 0
+    assert testing.run("deployed", "1.1.0", upgrade="done").outcome == "deployed"
+
+
+def test_an_abort_waits_for_the_end_of_a_resume_that_was_sent(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service executes it before it tells so: an abort now would leave two versions behind one route."""
+    kill_before(testing, monkeypatch, "resume")
+    operation = testing.document()["attempt"]["operation"]
+    testing.cloud.controller.act(operation, "resume", "ci@example.com")
+    with pytest.raises(Refused, match=r"has ended meanwhile: incidents_1.1.0.mtar is live"):
+        testing.run("aborted", mta_id=MTA)
+    assert testing.live_version() == "1.1.0"
+
+
+def test_a_resume_that_never_arrived_can_be_aborted(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_before(testing, monkeypatch, "resume")
+    assert testing.run("aborted", mta_id=MTA).outcome == "aborted"
+    assert testing.live_version() == "1.0.0"
+
+
+def test_an_interrupted_switch_is_aborted_only_when_told(testing: Bench) -> None:
+    testing.cloud.faults.fail("switch approuter", "No space left", times=9)
+    with pytest.raises(DeploymentFailed, match=r"No space left\."):
+        testing.run("deployed", "1.1.0")
+    with pytest.raises(Refused, match="has stopped while routes were being switched") as refused:
+        testing.run("aborted", mta_id=MTA)
+    assert "abort_switched" in refused.value.advice
+    result = testing.run("aborted", mta_id=MTA, abort_switched=True)
+    assert (result.outcome, result.mta["version"]) == ("aborted", "1.1.0")
+    assert result.split
+    assert all(testing.cloud.space.domain in url for url in result.split)
+
+
+@pytest.mark.parametrize("on_error", ["fail", "abort"])
+def test_an_error_of_infrastructure_is_retried_before_anything_is_aborted(live: Bench, on_error: str) -> None:
+    live.cloud.faults.fail("approuter-idle", "502 Bad Gateway", "INFRASTRUCTURE", times=3)
+    assert live.run("testing", "1.1.0", on_error=on_error).outcome == "testing"
+    assert live.sent("POST", "actionId=retry") == 3
+    assert live.texts().count("Retrying, ") == 3
+
+
+def test_an_error_of_content_is_not_retried(live: Bench) -> None:
+    live.cloud.faults.fail("approuter-idle", "No such buildpack", "CONTENT", times=1)
+    with pytest.raises(DeploymentFailed, match=r"No such buildpack\. The live version was not touched"):
+        live.run("testing", "1.1.0", on_error="abort")
+    assert live.sent("POST", "actionId=retry") == 0
+
+
+def test_what_is_live_is_recognised_after_an_abort(live: Bench) -> None:
+    """The service names no version then."""
+    assert live.run("deployed", "1.1.0").outcome == "deployed"
+    live.run("testing", "1.2.0")
+    live.run("aborted", mta_id=MTA)
+    assert live.run("deployed", "1.1.0").outcome == "unchanged"
+    assert live.run("deployed", "1.2.0").version_before == "1.1.0"
+
+
+def test_of_two_runs_each_loser_is_told_of_the_other(live: Bench) -> None:
+    first, stack = live.deployment("testing", "1.1.0")
+    with stack:
+        first._begin()
+        assert live.run("testing", "1.1.0").outcome == "testing"
+        with pytest.raises(Conflict, match=r"Another run \(.+@.+:\d+\) is at work on the MTA incidents") as lost:
+            first._refuse(first._decide())
+    assert lost.value.advice == "Let it end; the same command goes on from where it is."
+    assert live.run("testing", "1.1.0").outcome == "testing"
