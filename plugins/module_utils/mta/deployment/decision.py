@@ -165,9 +165,11 @@ def _without_operation(goal: Goal, attempt: Attempt | None, operations: Sequence
     foreign = [operation for operation in operations if operation.holds]
     if foreign:
         other = foreign[0]
-        advice = (
-            f"Ask {other.user or 'its user'} to finish it, or end it yourself with the cf CLI: "
-            f"{', '.join(f'cf deploy -i {other.id} -a {action}' for action in _possible(other))}."
+        advice = "\n".join(
+            [
+                f"Ask {other.user or 'its user'} to finish it, or end it yourself with the cf CLI:",
+                *(f"- cf deploy -i {other.id} -a {action}" for action in _possible(other)),
+            ]
         )
         return Decision(
             REFUSE, other, f"The {other.shown} holds the MTA {other.mta_id} and is not ours; it is not touched.", advice
