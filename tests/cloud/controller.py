@@ -1,17 +1,15 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The deploy service's operations as a model: states, locks, and what a blue-green deployment does to a space, in its
-order.
+"""The deploy service's operations: their states, actions, locks and messages. What they do to a space is in
+:mod:`.process`.
 """
 
 from __future__ import annotations
 
-import io
 import threading
 import uuid
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,73 +17,18 @@ from typing import Any
 import yaml
 
 from ..landscape.processes import PATIENCE_S
-from .deploy_steps import Deploy, Stopped
+from .archive import Archive, ContentError, joined
 from .faults import Faults
-from .resolve import ContentError
+from .parameters import BadRequest, checked
+from .process.common import Stopped
+from .process.steps import steps_of
 from .space import Space
+from .uploads import File
 
 RUNNING, FINISHED, ERROR, ABORTED, TESTING = "RUNNING", "FINISHED", "ERROR", "ABORTED", "ACTION_REQUIRED"
+STATES = (RUNNING, FINISHED, ERROR, ABORTED, TESTING)
 ACTIONS = {RUNNING: ["abort"], ERROR: ["abort", "retry"], TESTING: ["abort", "resume"]}
-PARAMETERS = {
-    "appArchiveId",
-    "mtaId",
-    "deleteServices",
-    "noStart",
-    "keepFiles",
-    "versionRule",
-    "mtaExtDescriptorId",
-    "modulesForDeployment",
-    "resourcesForDeployment",
-    "keepOriginalAppNamesAfterDeploy",
-    "noConfirm",
-    "skipIdleStart",
-    "shouldApplyIncrementalInstancesUpdate",
-    "startTimeout",
-    "appsStageTimeout",
-    "appsUploadTimeout",
-    "appsTaskExecutionTimeout",
-    "noRestartSubscribedApps",
-    "noFailOnMissingPermissions",
-    "abortOnError",
-    "deleteServiceKeys",
-    "deleteServiceBrokers",
-    "verifyArchiveSignature",
-    "shouldBackupPreviousVersion",
-    "isSecurityEnabled",
-    "namespace",
-    "applyNamespaceAppNames",
-    "applyNamespaceServiceNames",
-    "applyNamespaceAppRoutes",
-    "applyNamespaceAsSuffix",
-    "dependencyAwareStopOrder",
-    "retries",
-}
-"""What an operation of these types takes; whatever else is sent is refused."""
-VERSION_RULES = ("HIGHER", "SAME_HIGHER", "ALL")
-
-
-class BadRequest(Exception):
-    """The request is refused; nothing was started."""
-
-
-@dataclass
-class File:
-    name: str
-    content: bytes
-    digest: str
-    namespace: str = ""
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    def view(self, space: str) -> dict[str, Any]:
-        about = {
-            "id": self.id,
-            "name": self.name,
-            "size": len(self.content),
-            "digest": self.digest,
-            "digestAlgorithm": "MD5",
-            "space": space,
-        }
-        return {**about, **({"namespace": self.namespace} if self.namespace else {})}
+LOG = "OPERATION.log"
 
 
 @dataclass
@@ -99,7 +42,10 @@ class Operation:
     error_type: str = ""
     locked: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    """The lines of every log."""
     action: str = ""
+    """The last one that was executed."""
     started_at: str = ""
     ended_at: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid1()))
@@ -114,35 +60,35 @@ class Operation:
     def __post_init__(self) -> None:
         self.states = [RUNNING]
 
-    def view(self, space: str, *, messages: bool) -> dict[str, Any]:
+    def view(self, space: str, *, messages: bool, error_type: bool) -> dict[str, Any]:
         """As the service tells it; the parameters are not told."""
-        facts = {
+        return {
             "processId": self.id,
             "processType": self.type,
             "startedAt": self.started_at,
-            "endedAt": self.ended_at,
+            "endedAt": self.ended_at or None,
             "spaceId": space,
-            "mtaId": self.mta_id,
-            "namespace": self.namespace,
+            "mtaId": self.mta_id or None,
+            "namespace": self.namespace or None,
             "user": self.user,
             "acquiredLock": self.locked,
             "state": self.state,
-            "errorType": self.error_type if self.state == ERROR else "",
-            "messages": self.messages if messages else [],
+            "errorType": (self.error_type or None) if error_type and self.state == ERROR else None,
+            "messages": list(self.messages) if messages else [],
         }
-        return {key: value for key, value in facts.items() if value not in ("", None)}
 
 
 class Controller:
-    """Runs operations on a space, each in a thread of its own.
+    """Runs operations on a space, each in a thread of its own; ``backups`` are the descriptors of versions that were
+    deployed, by MTA, namespace and checksum.
 
-    :param messages_end: how the service's texts are; they are those of the real one where a client reads them.
+    :param files: those that were uploaded, by id.
     """
 
-    def __init__(self, space: Space, faults: Faults) -> None:
-        self.space, self.faults = space, faults
-        self.files: dict[str, File] = {}
+    def __init__(self, space: Space, faults: Faults, files: dict[str, File]) -> None:
+        self.space, self.faults, self.files = space, faults, files
         self.operations: dict[str, Operation] = {}
+        self.backups: dict[tuple[str, str, str], dict[str, Any]] = {}
         self.changed = threading.Condition()
         self.closing = False
         self._last = datetime.now(UTC)
@@ -154,12 +100,9 @@ class Controller:
 
         :raises BadRequest: it is none that the service takes.
         """
-        parameters = self._checked(body)
-        if body["processType"] not in ("DEPLOY", "BLUE_GREEN_DEPLOY"):
-            raise BadRequest(f'Unsupported process type "{body["processType"]}"')
-        operation = Operation(
-            body["processType"], user, parameters, str(body.get("namespace") or ""), parameters.get("mtaId", "")
-        )
+        kind, parameters = checked(body)
+        namespace = str(body.get("namespace") or parameters.get("namespace") or "")
+        operation = Operation(kind, user, parameters, namespace, parameters.get("mtaId", ""))
         with self.changed:
             self._last = max(datetime.now(UTC), self._last + timedelta(milliseconds=1))
             operation.started_at = _stamp(self._last)
@@ -175,7 +118,8 @@ class Controller:
         return any(thread.is_alive() for thread in self._threads)
 
     def act(self, identity: str, action: str) -> None:
-        """Abort, resume or retry.
+        """Abort, resume or retry. A resume goes on at once, while for some time the state is still ACTION_REQUIRED, in
+        which an abort is taken.
 
         :raises KeyError: there is no such operation.
         :raises BadRequest: its state does not allow it.
@@ -187,13 +131,29 @@ class Controller:
                     f'Action "{action}" cannot be executed over operation "{identity}" in state "{operation.state}"'
                 )
             if action == "abort":
-                self._end(operation, ABORTED)
-                self.say(operation, f'Process was aborted by user "{operation.user}"')
-            else:
-                if action == "retry":
-                    operation.messages = [message for message in operation.messages if message["type"] != "ERROR"]
+                self._abort(operation)
+            elif action == "retry":
+                operation.messages = [message for message in operation.messages if message["type"] != "ERROR"]
                 operation.action, operation.state, operation.error_type = action, RUNNING, ""
+            else:
+                operation.action = action
+                if self.space.pace.resume_s:
+                    late = threading.Timer(self.space.pace.resume_s, self._resumed, (operation,))
+                    late.daemon = True
+                    late.start()
+                else:
+                    operation.state = RUNNING
             self.changed.notify_all()
+
+    def _resumed(self, operation: Operation) -> None:
+        with self.changed:
+            if operation.state == TESTING:
+                operation.state = RUNNING
+                self.changed.notify_all()
+
+    def _abort(self, operation: Operation) -> None:
+        self._end(operation, ABORTED)
+        self.say(operation, f'Process was aborted by user "{operation.user}"')
 
     def forget(self, identity: str) -> None:
         """What happens to an operation some days after its end."""
@@ -219,17 +179,29 @@ class Controller:
             self.changed.notify_all()
         self.faults.release()
 
-    def say(self, operation: Operation, text: str, kind: str = "INFO") -> None:
+    def say(self, operation: Operation, text: str, kind: str = "INFO", log: str = LOG) -> None:
         with self.changed:
             self._message += 1
-            operation.messages.append(
-                {"id": self._message, "text": text, "type": kind, "timestamp": _stamp(datetime.now(UTC))}
-            )
+            stamp = _stamp(datetime.now(UTC))
+            operation.messages.append({"id": self._message, "text": text, "type": kind, "timestamp": stamp})
+            for name in dict.fromkeys((LOG, log)):
+                operation.logs.setdefault(name, []).append(f"#2.0#{stamp}#{kind}#{text}\n")
 
     def checkpoint(self, operation: Operation, step: str) -> None:
-        """Between two steps: a step that the test holds waits, and an operation that was aborted goes no further."""
+        """Between two steps: a step that the test holds waits, and an operation that was aborted goes no further.
+
+        :raises Stopped: it was aborted.
+        """
         self.faults.hold(step)
+        self.pause(operation, 0.0)
+
+    def pause(self, operation: Operation, seconds: float) -> None:
+        """Let a step take so long.
+
+        :raises Stopped: it was aborted.
+        """
         with self.changed:
+            self.changed.wait_for(lambda: self.closing or operation.state == ABORTED, seconds)
             if self.closing or operation.state == ABORTED:
                 raise Stopped
 
@@ -239,9 +211,11 @@ class Controller:
         :raises Stopped: it was aborted.
         """
         with self.changed:
-            operation.state = TESTING
+            operation.action, operation.state = "", TESTING
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self.closing or operation.state != TESTING)
+            self.changed.wait_for(
+                lambda: self.closing or operation.state == ABORTED or operation.action == "resume",
+            )
             if self.closing or operation.state == ABORTED:
                 raise Stopped
 
@@ -260,53 +234,32 @@ class Controller:
                     raise ContentError(f'Conflicting process "{other.id}" found for MTA "{operation.mta_id}"')
             operation.locked = True
 
-    def archive(self, operation: Operation) -> tuple[dict[str, Any], dict[str, bytes], list[dict[str, Any]]]:
-        """Descriptor, modules' contents and extension descriptors of the uploaded files.
+    def archive(self, operation: Operation) -> tuple[Archive, list[dict[str, Any]]]:
+        """The uploaded archive, whose parts may be listed in any order, and the extension descriptors.
 
-        :raises ContentError: the archive is none.
+        :raises ContentError: a file is missing or is none of these.
         """
-        parts = [self.files[identity].content for identity in operation.parameters["appArchiveId"].split(",")]
+        archive = Archive.read(joined(self._given(operation, "appArchiveId")))
         try:
-            with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as zipped:
-                descriptor = yaml.safe_load(zipped.read("META-INF/mtad.yaml"))
-                contents = {
-                    name.partition("/")[0]: zipped.read(name)
-                    for name in zipped.namelist()
-                    if name.endswith("/data.zip")
-                }
-        except (zipfile.BadZipFile, KeyError, yaml.YAMLError) as error:
-            raise ContentError(f"Error processing MTA archive: {error}") from error
-        given = filter(None, operation.parameters.get("mtaExtDescriptorId", "").split(","))
-        return descriptor, contents, [yaml.safe_load(self.files[identity].content) for identity in given]
+            extensions = [yaml.safe_load(file.content) for file in self._given(operation, "mtaExtDescriptorId")]
+        except yaml.YAMLError as error:
+            raise ContentError(f"Error parsing extension descriptor: {error}") from error
+        return archive, extensions
 
-    def _checked(self, body: dict[str, Any]) -> dict[str, str]:
-        parameters = body.get("parameters")
-        if not isinstance(parameters, dict) or not isinstance(body.get("processType"), str):
-            raise BadRequest("processType and parameters are required")
-        unknown = set(parameters) - PARAMETERS
-        if unknown:
-            raise BadRequest(f"Unknown parameters: {sorted(unknown)}")
-        wrong = [key for key, value in parameters.items() if not isinstance(value, str)]
-        if wrong:
-            raise BadRequest(f"Parameters that are no strings: {wrong}")
-        if parameters.get("versionRule", "SAME_HIGHER") not in VERSION_RULES:
-            raise BadRequest(f'Invalid value "{parameters["versionRule"]}" for parameter "versionRule"')
-        files = [
-            *parameters.get("appArchiveId", "").split(","),
-            *filter(None, parameters.get("mtaExtDescriptorId", "").split(",")),
-        ]
-        missing = [identity for identity in files if identity not in self.files]
-        if missing:
-            raise BadRequest(
-                f'There is no file associated with the specified file id "{missing[0]}" in space "{self.space.guid}"'
-            )
-        return dict(parameters)
+    def _given(self, operation: Operation, parameter: str) -> list[File]:
+        found: list[File] = []
+        for identity in filter(None, operation.parameters.get(parameter, "").split(",")):
+            file = self.files.get(identity)
+            if file is None:
+                raise ContentError(
+                    f'There is no file associated with the specified file id "{identity}" in space "{self.space.guid}"'
+                )
+            found.append(file)
+        return found
 
     def _run(self, operation: Operation) -> None:
-        deploy = Deploy(self, operation)
-        steps: Sequence[Callable[[], None]] = deploy.steps()
         try:
-            for step in steps:
+            for step in steps_of(self, operation):
                 while not self._did(operation, step):
                     pass
             with self.changed:
@@ -315,7 +268,7 @@ class Controller:
             return
 
     def _did(self, operation: Operation, step: Callable[[], None]) -> bool:
-        """Do a step; one that fails waits for retry or abort."""
+        """Do a step; one that fails waits for retry or abort, or ends the operation when that is wanted."""
         try:
             step()
         except Stopped:
@@ -325,6 +278,9 @@ class Controller:
             self.say(operation, str(error), "ERROR")
             with self.changed:
                 if operation.state == ABORTED:
+                    raise Stopped from error
+                if operation.parameters.get("abortOnError") == "true":
+                    self._abort(operation)
                     raise Stopped from error
                 operation.state, operation.error_type = ERROR, kind
                 self.changed.notify_all()
@@ -337,11 +293,9 @@ class Controller:
     def _end(self, operation: Operation, state: str) -> None:
         operation.locked, operation.ended_at, operation.state = False, _stamp(datetime.now(UTC)), state
         if operation.parameters.get("keepFiles") != "true":
-            for identity in [
-                *operation.parameters["appArchiveId"].split(","),
-                *operation.parameters.get("mtaExtDescriptorId", "").split(","),
-            ]:
-                self.files.pop(identity, None)
+            for parameter in ("appArchiveId", "mtaExtDescriptorId"):
+                for identity in operation.parameters.get(parameter, "").split(","):
+                    self.files.pop(identity, None)
         self.changed.notify_all()
 
 

@@ -128,17 +128,11 @@ class Gorouter:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "").lower()
-        ports = self._table.get(host)
-        if ports is None:
-            ports = self._table.get(host.partition(":")[0])
-        if ports is None:
-            return self._own(
-                404, "unknown_route", f"404 Not Found: Requested route ('{host.partition(':')[0]}') does not exist.\n"
-            )
-        sticky = request.cookies.get(_STICKY, "")
-        turn = next(self._turn) % len(ports) if ports else 0
-        for port in sorted(ports[turn:] + ports[:turn], key=lambda port: str(port) != sticky):
-            self._flying[port] += 1  # before anything is awaited: a switch never comes between
+        name, sticky, turn = host.partition(":")[0], request.cookies.get(_STICKY, ""), next(self._turn)
+        tried: set[int] = set()
+        while (port := self._next(host, sticky, turn, tried)) is not None:
+            tried.add(port)
+            self._flying[port] += 1  # nothing was awaited since the table was read: a switch never comes between
             try:
                 return await self._forward(request, port)
             except ClientConnectorError:
@@ -153,10 +147,23 @@ class Gorouter:
                 self._flying[port] -= 1
                 async with self._changed:
                     self._changed.notify_all()
-        name = host.partition(":")[0]
+        if self._ports(host) is None:
+            return self._own(404, "unknown_route", f"404 Not Found: Requested route ('{name}') does not exist.\n")
         return self._own(
             503, "no_endpoints", f"503 Service Unavailable: Requested route ('{name}') has no available endpoints.\n"
         )
+
+    def _ports(self, host: str) -> list[int] | None:
+        """What is behind the host now; ``None`` when there is no such route."""
+        found = self._table.get(host)
+        return self._table.get(host.partition(":")[0]) if found is None else found
+
+    def _next(self, host: str, sticky: str, turn: int, tried: set[int]) -> int | None:
+        """The application whose turn it is, of those that are behind the host now and were not tried."""
+        ports = self._ports(host) or []
+        first = turn % len(ports) if ports else 0
+        left = [port for port in ports[first:] + ports[:first] if port not in tried]
+        return next((port for port in left if str(port) == sticky), left[0] if left else None)
 
     def _own(self, status: int, error: str, text: str) -> web.Response:
         self.answers[status] += 1

@@ -37,8 +37,9 @@ from .gorouter import Gorouter
 from .incidents import APPROUTER, AUTH, MTX, OLD, REGISTRY, SRV, Incidents
 from .mtar import write_mtar
 from .redis import Redis
+from .runners import MainThread
 from .sidecar import Sidecar
-from .space import MainThread, Space
+from .space import Space
 from .standin import Answer, Request, StandIn
 from .xsuaa import Client, Xsuaa
 

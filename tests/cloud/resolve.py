@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .archive import SECURE, ContentError
+
 IDLE = "-idle"
-_PARAMETER = re.compile(r"\$\{([^}]+)\}")
-_PROPERTY = re.compile(r"~\{([^}]+)\}")
+_REFERENCE = re.compile(r"(\\?)([$~])\{([^}]+)\}")
 _DEPTH = 20
-
-
-class ContentError(Exception):
-    """The archive or its descriptors are wrong; the operation stops with the error type CONTENT."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,12 @@ class Surroundings:
 
 
 def merged(descriptor: Mapping[str, Any], extensions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The descriptor with its extension descriptors, in the order of their chain.
+    """The descriptor with its extension descriptors, in the order of their chain; secure parameters come last.
 
     :raises ContentError: one extends something else, or a module or resource that is not there.
     """
     result = copy.deepcopy(dict(descriptor))
-    end, waiting = str(descriptor["ID"]), list(extensions)
+    end, waiting = str(descriptor["ID"]), [entry for entry in extensions if entry.get("ID") != SECURE]
     while waiting:
         extension = next((entry for entry in waiting if entry.get("extends") == end), None)
         if extension is None:
@@ -50,12 +47,16 @@ def merged(descriptor: Mapping[str, Any], extensions: Sequence[Mapping[str, Any]
             )
         waiting.remove(extension)
         end = str(extension["ID"])
-        _merge(
-            result,
-            {key: value for key, value in extension.items() if key not in ("ID", "extends", "_schema-version")},
-            end,
-        )
+        _extend(result, extension)
+    for extension in extensions:
+        if extension.get("ID") == SECURE:
+            _extend(result, extension)
     return result
+
+
+def _extend(result: dict[str, Any], extension: Mapping[str, Any]) -> None:
+    body = {key: value for key, value in extension.items() if key not in ("ID", "extends", "_schema-version")}
+    _merge(result, body, str(extension["ID"]))
 
 
 def _merge(target: dict[str, Any], source: Mapping[str, Any], where: str) -> None:
@@ -99,9 +100,14 @@ class Resolved:
         if parameters.get("routes"):
             written = [str(self.value(entry["route"], module, live=True)) for entry in parameters["routes"]]
             return [f"{host}{suffix}.{rest}" for host, _dot, rest in (route.partition(".") for route in written)]
-        if parameters.get("host"):
-            return [f"{self.value(parameters['host'], module, live=True)}{suffix}.{around.domain}"]
-        return [f"{self._default_host(module, idle=around.idle)}.{around.domain}"]
+        named = [str(self.value(host, module, live=True)) for host in _listed(parameters, "host", "hosts")]
+        hosts = [f"{host}{suffix}" for host in named] or [self._default_host(module, idle=around.idle)]
+        return [f"{host}.{domain}" for host in hosts for domain in self._domains(module)]
+
+    def _domains(self, module: str) -> list[str]:
+        """The module's own domains, else the space's."""
+        own = _listed(self._modules[module].get("parameters") or {}, "domain", "domains")
+        return [str(self.value(domain, module, live=True)) for domain in own] or [self._around.domain]
 
     def environment(self, module: str) -> dict[str, Any]:
         """The module's properties, and those of its requirements: with a group as a list, else by their names."""
@@ -133,22 +139,43 @@ class Resolved:
         found = self.value((self._resources[resource].get("parameters") or {}).get("config") or {}, resource)
         return dict(found)
 
-    def value(self, value: Any, owner: str, requirement: str = "", *, live: bool = False, depth: int = 0) -> Any:
-        """A value with everything in it resolved.
+    def value(
+        self,
+        value: Any,
+        owner: str,
+        requirement: str = "",
+        *,
+        live: bool = False,
+        live_routes: bool = False,
+        depth: int = 0,
+    ) -> Any:
+        """A value with everything in it resolved; ``\\${…}`` and ``\\~{…}`` are text.
 
         :param requirement: whose properties ``~{property}`` without a provider means.
         :param live: as if there were no idle routes.
+        :param live_routes: the same for ``${routes/N/route}`` alone.
         """
         if depth > _DEPTH:
             raise ContentError(f'Circular reference in "{owner}"')
+
+        def again(entry: Any) -> Any:
+            return self.value(entry, owner, requirement, live=live, live_routes=live_routes, depth=depth)
+
+        def resolved(match: re.Match[str]) -> Any:
+            if match[1]:
+                return match[0][1:]
+            if match[2] == "~":
+                return self._property(match[3], owner, requirement, depth + 1)
+            return self._parameter(match[3], owner, live=live, live_routes=live_routes, depth=depth + 1)
+
         if isinstance(value, Mapping):
-            return {key: self.value(entry, owner, requirement, live=live, depth=depth) for key, entry in value.items()}
+            return {key: again(entry) for key, entry in value.items()}
         if isinstance(value, list):
-            return [self.value(entry, owner, requirement, live=live, depth=depth) for entry in value]
+            return [again(entry) for entry in value]
         if not isinstance(value, str):
             return value
-        text = _PROPERTY.sub(lambda match: str(self._property(match[1], owner, requirement, depth + 1)), value)
-        return _PARAMETER.sub(lambda match: str(self._parameter(match[1], owner, live=live, depth=depth + 1)), text)
+        whole = _REFERENCE.fullmatch(value)
+        return resolved(whole) if whole else _REFERENCE.sub(lambda match: str(resolved(match)), value)
 
     def _property(self, reference: str, owner: str, requirement: str, depth: int) -> Any:
         provider, slash, name = reference.partition("/")
@@ -164,18 +191,19 @@ class Resolved:
         if name not in (entry.get("properties") or {}):
             raise ContentError(f'Unable to resolve "{owner}#{reference}"')
         live = bool((entry.get("parameters") or {}).get("use-live-routes"))
-        return self.value(entry["properties"][name], module, live=live, depth=depth)
+        return self.value(entry["properties"][name], module, live_routes=live, depth=depth)
 
-    def _parameter(self, name: str, owner: str, *, live: bool, depth: int) -> Any:
+    def _parameter(self, name: str, owner: str, *, live: bool, live_routes: bool, depth: int) -> Any:
+        """The owner's own parameters come first, then those that the service sets, then those of the descriptor."""
+        own = (self._modules.get(owner) or self._resources.get(owner) or {}).get("parameters") or {}
+        match = re.fullmatch(r"routes/(\d+)/route", name)
+        if match and owner in self._modules:
+            return self.hosts(owner, idle=False if live or live_routes else None)[int(match[1])]
+        if name in own:
+            return self.value(own[name], owner, live=live, depth=depth)
         system = self._system(owner, idle=self._around.idle and not live)
         if name in system:
             return system[name]
-        match = re.fullmatch(r"routes/(\d+)/route", name)
-        if match and owner in self._modules:
-            return self.hosts(owner, idle=False if live else None)[int(match[1])]
-        own = (self._modules.get(owner) or self._resources.get(owner) or {}).get("parameters") or {}
-        if name in own:
-            return self.value(own[name], owner, live=live, depth=depth)
         if name in (self.descriptor.get("parameters") or {}):
             return self.value(self.descriptor["parameters"][name], owner, live=live, depth=depth)
         raise ContentError(f'Unable to resolve "{owner}#{name}"')
@@ -196,6 +224,7 @@ class Resolved:
         }
         if owner not in self._modules:
             return {**result, "service-name": owner}
+        result["domain"] = self._domains(owner)[0]
         result |= self._urls("default", owner, idle=idle) | {"default-app-name": f"{owner}{IDLE if idle else ''}"}
         result |= self._urls("default-live", owner, idle=False) | {
             "default-live-app-name": owner,
@@ -203,13 +232,19 @@ class Resolved:
         }
         if idle:
             result |= self._urls("default-idle", owner, idle=True) | {"default-idle-domain": around.domain}
-        parameters = self._modules[owner].get("parameters") or {}
-        return result if "host" in parameters else {**result, "host": result["default-host"]}
+            result |= {"idle-host": result["default-idle-host"], "idle-domain": around.domain}
+        return {**result, "host": result["default-host"]}
 
     def _urls(self, prefix: str, module: str, *, idle: bool) -> dict[str, str]:
+        """They follow the module's own domain and its route-path, not its own hosts and routes."""
         host = self._default_host(module, idle=idle)
-        uri = f"{host}.{self._around.domain}"
+        path = str((self._modules[module].get("parameters") or {}).get("route-path") or "")
+        uri = f"{host}.{self._domains(module)[0]}{path}"
         return {f"{prefix}-host": host, f"{prefix}-uri": uri, f"{prefix}-url": f"{self._around.protocol}://{uri}"}
 
     def _default_host(self, module: str, *, idle: bool) -> str:
         return f"{self._around.org}-{self._around.space}-{module}{IDLE if idle else ''}".lower()
+
+
+def _listed(parameters: Mapping[str, Any], one: str, many: str) -> list[Any]:
+    return list(parameters.get(many) or ([parameters[one]] if parameters.get(one) else []))

@@ -9,87 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
+
+from .pace import Pace
+from .runners import AppRunner, NoRunner
 
 DRAIN_S = 10.0
 """As long as Cloud Foundry waits between SIGTERM and SIGKILL."""
-
-
-class AppRunner(Protocol):
-    """Runs applications. It is called from the deploy service's thread; see :class:`MainThread`."""
-
-    def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
-        """Start an application, return when it is healthy, with the port on which it listens.
-
-        :param content: the module's ``data.zip``.
-        :raises Exception: it does not start; the text becomes the operation's message.
-        """
-
-    def stop(self, app_name: str) -> None:
-        """Stop it; what is not running is no error. No route leads to it any more, and no request is in flight."""
-
-    def rename(self, old: str, new: str) -> None:
-        """The application has another name from now on."""
-
-
-class NoRunner:
-    """Starts nothing; ``running`` says what would run, with its environment."""
-
-    def __init__(self) -> None:
-        self.running: dict[str, dict[str, str]] = {}
-
-    def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
-        self.running[app_name] = dict(env)
-        return 0
-
-    def stop(self, app_name: str) -> None:
-        self.running.pop(app_name, None)
-
-    def rename(self, old: str, new: str) -> None:
-        if old in self.running:
-            self.running[new] = self.running.pop(old)
-
-
-class MainThread:
-    """Hands the calls for *runner* to the thread that calls :meth:`work`: processes must be started from the main
-    thread.
-    """
-
-    def __init__(self, runner: AppRunner) -> None:
-        self._runner = runner
-        self._calls: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue()
-
-    def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
-        return int(self._hand(lambda: self._runner.start(app_name, module_name, env, content)))
-
-    def stop(self, app_name: str) -> None:
-        self._hand(lambda: self._runner.stop(app_name))
-
-    def rename(self, old: str, new: str) -> None:
-        self._hand(lambda: self._runner.rename(old, new))
-
-    def work(self, until: Callable[[], object], pause_s: float = 0.05) -> None:
-        """Do what is handed over until *until* is true."""
-        while not until():
-            try:
-                call, future = self._calls.get(timeout=pause_s)
-            except queue.Empty:
-                continue
-            try:
-                future.set_result(call())
-            except Exception as error:  # it belongs to the caller's thread
-                future.set_exception(error)
-
-    def _hand(self, call: Callable[[], Any]) -> Any:
-        future: Future[Any] = Future()
-        self._calls.put((call, future))
-        return future.result()
+STARTED, STOPPED = "STARTED", "STOPPED"
+STARTING, RUNNING, STOPPING, DOWN, CRASHED = "STARTING", "RUNNING", "STOPPING", "DOWN", "CRASHED"
 
 
 class Router(Protocol):
@@ -99,9 +33,31 @@ class Router(Protocol):
 
     def drain(self, port: int, timeout_s: float) -> bool: ...
 
+    def in_flight(self, port: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An application was stopped while it worked on requests."""
+
+    app: str
+    requests: int
+
+
+@dataclass
+class Task:
+    """A one-off task of an application."""
+
+    name: str
+    command: str
+    state: str = "SUCCEEDED"
+    guid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
 
 @dataclass
 class App:
+    """``state`` is what is wanted of it, ``instance`` what its instance does."""
+
     name: str
     module: str
     mta_id: str
@@ -110,23 +66,32 @@ class App:
     env: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
     services: list[str] = field(default_factory=list)
-    state: str = "STOPPED"
+    provides: list[str] = field(default_factory=list)
+    checksum: str = ""
+    tasks: list[Task] = field(default_factory=list)
+    state: str = STOPPED
+    instance: str = DOWN
     port: int = 0
     guid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_at: str = field(default_factory=lambda: now())
+    lock: Any = field(default_factory=threading.RLock, repr=False)
 
     def metadata(self) -> dict[str, Any]:
-        labels = {"mta_id": md5(self.mta_id), **({"mta_namespace": md5(self.namespace)} if self.namespace else {})}
-        annotations = {
-            "mta_id": self.mta_id,
-            "mta_version": self.version,
+        """Labels and annotations as the deploy service writes them."""
+        found = mta_metadata(self.mta_id, self.namespace, self.version)
+        if self.checksum:
+            found["labels"]["mta_descriptor_checksum"] = self.checksum
+        found["annotations"] |= {
             "mta_module": json.dumps({"name": self.module}),
+            "mta_module_public_provided_dependencies": json.dumps(self.provides),
+            "mta_module_bound_services": json.dumps(self.services),
         }
-        return {"labels": labels, "annotations": annotations}
+        return found
 
 
 @dataclass
 class Route:
-    """``apps`` are the names' guids behind it."""
+    """``apps`` are the guids of the applications behind it."""
 
     url: str
     apps: list[str] = field(default_factory=list)
@@ -139,7 +104,9 @@ class Route:
 
 @dataclass
 class Service:
-    """A service instance; ``config`` is what it was created or updated with, ``writes`` how often."""
+    """A service instance; ``config`` is what it was created or updated with, ``writes`` how often. Without an MTA's id
+    it belongs to none.
+    """
 
     name: str
     offering: str
@@ -148,6 +115,13 @@ class Service:
     credentials: dict[str, Any]
     tags: list[str] = field(default_factory=list)
     writes: int = 1
+    managed: bool = True
+    resource: str = ""
+    mta_id: str = ""
+    namespace: str = ""
+    version: str = ""
+    guid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_at: str = field(default_factory=lambda: now())
 
     def binding(self) -> dict[str, Any]:
         about = {
@@ -159,13 +133,20 @@ class Service:
         }
         return {**about, "credentials": self.credentials}
 
+    def metadata(self) -> dict[str, Any]:
+        if not self.mta_id:
+            return {"labels": {}, "annotations": {}}
+        found = mta_metadata(self.mta_id, self.namespace, self.version)
+        found["annotations"]["mta_resource"] = json.dumps({"name": self.resource})
+        return found
+
 
 class Space:
     """Applications, routes and services of one space.
 
     :param domain: of its routes, for example ``apps.localhost:8443``.
     :param credentials: by service name: what a binding brings.
-    :param drain_s: how long requests may still take at an application that is stopped.
+    :param drain_s: how long requests may still take at an application that is stopped; ``cuts`` tells who took longer.
     """
 
     def __init__(
@@ -177,8 +158,9 @@ class Space:
         router: Router | None = None,
         credentials: Mapping[str, Mapping[str, Any]] | None = None,
         drain_s: float = DRAIN_S,
+        pace: Pace | None = None,
     ) -> None:
-        self.drain_s = drain_s
+        self.drain_s, self.pace = drain_s, pace or Pace()
         self.org, self.name, self.domain = org, name, domain
         self.guid, self.org_guid = str(uuid.uuid4()), str(uuid.uuid4())
         self.runner: AppRunner = runner or NoRunner()
@@ -187,6 +169,9 @@ class Space:
         self.apps: dict[str, App] = {}
         self.routes: dict[str, Route] = {}
         self.services: dict[str, Service] = {}
+        self.contents: dict[str, Any] = {}
+        """The parameters that modules which are no applications were deployed with."""
+        self.cuts: list[Cut] = []
         self.lock = threading.RLock()
 
     def clear(self) -> None:
@@ -195,11 +180,26 @@ class Space:
             self.apps.clear()
             self.routes.clear()
             self.services.clear()
+            self.contents.clear()
+            self.cuts.clear()
         self.publish()
 
     def apps_of(self, mta_id: str, namespace: str = "") -> list[App]:
         with self.lock:
             return [app for app in self.apps.values() if (app.mta_id, app.namespace) == (mta_id, namespace)]
+
+    def services_of(self, mta_id: str, namespace: str = "") -> list[Service]:
+        with self.lock:
+            return [one for one in self.services.values() if (one.mta_id, one.namespace) == (mta_id, namespace)]
+
+    def versions(self, mta_id: str, namespace: str = "") -> set[str]:
+        """The versions that applications and services of the MTA carry; empty when there is none of them."""
+        parts: list[App | Service] = [*self.apps_of(mta_id, namespace), *self.services_of(mta_id, namespace)]
+        return {part.version for part in parts}
+
+    def by_guid(self, guid: str) -> App | None:
+        with self.lock:
+            return next((app for app in self.apps.values() if app.guid == guid), None)
 
     def create(self, app: App) -> App:
         """Create an application, or replace the one of the same name with its routes."""
@@ -210,28 +210,61 @@ class Space:
         return app
 
     def rename(self, old: str, new: str) -> None:
-        with self.lock:
-            app = self.apps.pop(old)
-            app.name = new
-            self.apps[new] = app
-        self.runner.rename(old, new)
+        """Give it another name, whether it runs or not."""
+        app = self.apps[old]
+        with app.lock:
+            with self.lock:
+                app.name = new
+                self.apps[new] = self.apps.pop(old)
+            self.runner.rename(old, new)
 
     def start(self, name: str) -> None:
-        app = self.apps[name]
-        app.port = self.runner.start(name, app.module, {**app.env, **self._platform(app)}, app.content)
-        app.state = "STARTED"
-        self.publish()
+        """Start it and wait until it is healthy; what runs is left alone.
+
+        :raises Exception: it does not start: its state is STARTED, its instance has crashed.
+        """
+        self.settle(self.apps[name], STARTED)
 
     def stop(self, name: str) -> None:
         """Take it out of the router, wait for its requests, and stop it."""
-        app = self.apps[name]
-        if app.state != "STARTED":
+        self.settle(self.apps[name], STOPPED)
+
+    def settle(self, app: App, state: str = "") -> None:
+        """Bring the instance to the state that is wanted, and wait for it.
+
+        :param state: what is wanted from now on; empty when it is known.
+        """
+        app.state = state or app.state
+        with app.lock:
+            if app.state == STARTED:
+                self._launch(app)
+            else:
+                self._halt(app)
+
+    def _launch(self, app: App) -> None:
+        if app.instance == RUNNING:
             return
-        app.state = "STOPPED"
+        app.instance = STARTING
+        try:
+            app.port = self.runner.start(app.name, app.module, {**app.env, **self._platform(app)}, app.content)
+        except Exception:
+            app.instance = CRASHED
+            raise
+        app.instance = RUNNING
         self.publish()
-        if self.router:
-            self.router.drain(app.port, self.drain_s)
-        self.runner.stop(name)
+
+    def _halt(self, app: App) -> None:
+        if app.instance != RUNNING:
+            app.instance = DOWN
+            return
+        app.instance = STOPPING
+        self.publish()
+        gone = time.monotonic() + self.pace.stop_s
+        if self.router and not self.router.drain(app.port, self.drain_s):
+            self.cuts.append(Cut(app.name, self.router.in_flight(app.port)))
+        time.sleep(max(0.0, gone - time.monotonic()))
+        self.runner.stop(app.name)
+        app.instance = DOWN
 
     def delete(self, name: str) -> None:
         """Delete it and the routes that lead to nothing else."""
@@ -259,6 +292,12 @@ class Space:
                 del self.routes[url]
         self.publish()
 
+    def delete_route(self, url: str) -> None:
+        """Delete a route, whatever is behind it and whoever uses it."""
+        with self.lock:
+            self.routes.pop(url, None)
+        self.publish()
+
     def routes_of(self, name: str) -> list[Route]:
         with self.lock:
             return [route for route in self.routes.values() if self.apps[name].guid in route.apps]
@@ -267,15 +306,15 @@ class Space:
         """Whether a request to this URL reaches an application; else the router says 404 ``unknown_route``."""
         host = url.partition("://")[2].partition("/")[0] or url
         with self.lock:
-            started = {app.guid for app in self.apps.values() if app.state == "STARTED"}
-            return host in self.routes and bool(started & set(self.routes[host].apps))
+            running = {app.guid for app in self.apps.values() if app.instance == RUNNING}
+            return host in self.routes and bool(running & set(self.routes[host].apps))
 
     def publish(self) -> None:
         """Tell the router which host leads where, in one step."""
         if self.router is None:
             return
         with self.lock:
-            ports = {app.guid: app.port for app in self.apps.values() if app.state == "STARTED" and app.port}
+            ports = {app.guid: app.port for app in self.apps.values() if app.instance == RUNNING and app.port}
             table = {route.url: [ports[guid] for guid in route.apps if guid in ports] for route in self.routes.values()}
             self.router.switch(table)
 
@@ -294,6 +333,19 @@ class Space:
         return {"VCAP_SERVICES": json.dumps(bound), "VCAP_APPLICATION": json.dumps(about)}
 
 
+def mta_metadata(mta_id: str, namespace: str, version: str) -> dict[str, Any]:
+    """What tells that an application or a service belongs to an MTA."""
+    labels, annotations = {"mta_id": md5(mta_id)}, {"mta_id": mta_id, "mta_version": version}
+    if namespace:
+        labels["mta_namespace"], annotations["mta_namespace"] = md5(namespace), namespace
+    return {"labels": labels, "annotations": annotations}
+
+
 def md5(value: str) -> str:
     """How labels hold an MTA's id."""
     return hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()
+
+
+def now() -> str:
+    """The time as the API v3 writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

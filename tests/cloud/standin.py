@@ -18,6 +18,9 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 HOST = "127.0.0.1"
+_LIMIT = 8 << 30
+_SWALLOWED = 2 << 20
+"""So much of a body that is too large is read, as web servers do: a client that is still sending sees no answer."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -80,7 +83,7 @@ class StandIn(ABC):
 
     def __init__(self, certificate: str = "", authority: str = "") -> None:
         self.requests: list[Request] = []
-        self._server = _Server((HOST, 0), _handler(self._answer_and_note))
+        self._server = _Server((HOST, 0), _handler(self._answer_and_note, self.limit))
         if certificate:
             self._server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._server.tls.load_cert_chain(certificate)
@@ -93,6 +96,10 @@ class StandIn(ABC):
     @abstractmethod
     def answer(self, request: Request) -> Answer:
         """What this service says to the request."""
+
+    def limit(self, _method: str, _target: str) -> int:
+        """How many bytes the body of a request may have; one with more is answered with 413."""
+        return _LIMIT
 
     def _answer_and_note(self, request: Request) -> Answer:
         self.requests.append(request)
@@ -127,7 +134,7 @@ class _Server(ThreadingHTTPServer):
         """A client that goes away, or that trusts no certificate of ours, is no event."""
 
 
-def _handler(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHandler]:
+def _handler(answer: Callable[[Request], Answer], limit: Callable[[str, str], int]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -137,9 +144,13 @@ def _handler(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHandler
         def _any(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            given = answer(
-                Request(self.command, self.path, headers, self.rfile.read(length), _peer_name(self.connection))
-            )
+            if length > limit(self.command, self.path):
+                self.rfile.read(min(length, _SWALLOWED))
+                given = Answer(413, "Payload Too Large", {"connection": "close"})
+            else:
+                given = answer(
+                    Request(self.command, self.path, headers, self.rfile.read(length), _peer_name(self.connection))
+                )
             body, kind = _encoded(given.body)
             self.send_response(given.status)
             for name, value in {

@@ -7,22 +7,19 @@ does.
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
-import ssl
 import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.tests.cloud.archive import ContentError
 from ansible_collections.zdm.landscape.tests.cloud.gorouter import Gorouter
-from ansible_collections.zdm.landscape.tests.cloud.resolve import ContentError, Resolved, Surroundings, merged
-from ansible_collections.zdm.landscape.tests.cloud.space import App, MainThread, NoRunner, Space
-from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
-from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S, wait_until
+from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
+from ansible_collections.zdm.landscape.tests.cloud.runners import MainThread, NoRunner
+from ansible_collections.zdm.landscape.tests.cloud.space import App, Space
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
 
 DESCRIPTOR: dict[str, Any] = {
     "ID": "shop",
@@ -94,97 +91,6 @@ def test_extension_descriptors_are_merged_in_the_order_of_their_chain() -> None:
         merged(DESCRIPTOR, [second])
     with pytest.raises(ContentError):
         merged(DESCRIPTOR, [{"ID": "x", "extends": "shop", "modules": [{"name": "none"}]}])
-
-
-def test_the_deploy_service_as_the_cli_plugin_uses_it(bench: Bench) -> None:
-    """It asks for the token against cross-site requests twice, the second time with the cookie, and follows
-    Location.
-    """
-    cloud, space = bench.cloud, bench.cloud.space.guid
-    token = cloud.uaa.tokens("ci@example.com")["access_token"]
-
-    def call(method: str, path: str, body: Any = None, **headers: str) -> tuple[int, http.client.HTTPMessage, Any]:
-        context = ssl.create_default_context(cafile=cloud.ca_file)
-        connection = http.client.HTTPSConnection("localhost", cloud.port, context=context, timeout=30)
-        data = json.dumps(body) if body is not None else None
-        connection.request(
-            method,
-            path,
-            data,
-            {"Authorization": f"bearer {token}", **{name.replace("_", "-"): value for name, value in headers.items()}},
-        )
-        answer = connection.getresponse()
-        raw = answer.read()
-        connection.close()
-        return answer.status, answer.headers, json.loads(raw) if raw[:1] in (b"{", b"[") else raw.decode()
-
-    base = f"/api/v1/spaces/{space}"
-    status, headers, _body = call("POST", f"{base}/operations", {})
-    assert (status, headers["X-CSRF-TOKEN"]) == (403, "Required")
-    status, headers, _body = call("GET", "/api/v1/csrf-token", X_CSRF_TOKEN="Fetch")
-    cookie, csrf = headers["Set-Cookie"].partition(";")[0], headers["X-CSRF-TOKEN"]
-    status, headers, _body = call("GET", "/api/v1/csrf-token", X_CSRF_TOKEN="Fetch", Cookie=cookie)
-    assert (status, headers["Set-Cookie"], headers["X-CSRF-HEADER"], headers["X-CSRF-TOKEN"]) == (
-        204,
-        None,
-        "X-CSRF-TOKEN",
-        csrf,
-    )
-    assert call("POST", f"{base}/operations", {}, X_CSRF_TOKEN=csrf)[0] == 403
-    both = {"X_CSRF_TOKEN": csrf, "Cookie": cookie}
-    bench.archive("1.0.0")
-    files = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(bench.folder)))
-    threading.Thread(target=files.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    url = f"http://127.0.0.1:{files.server_address[1]}/incidents_1.0.0.mtar"
-    status, headers, _body = call(
-        "POST", f"{base}/files/async", {"file_url": base64.urlsafe_b64encode(url.encode()).decode()}, **both
-    )
-    assert status == 202
-    job = headers["Location"]
-    wait_until(lambda: call("GET", job)[2]["status"] == "FINISHED", "the file is fetched")
-    files.shutdown()
-    files.server_close()
-    file = call("GET", job)[2]["file"]
-    assert call("GET", f"{base}/files")[2] == [file]
-    assert (file["digestAlgorithm"], file["digest"]) == ("MD5", file["digest"].upper())
-    parameters = {"appArchiveId": file["id"], "mtaId": MTA, "noConfirm": "false"}
-    wrong = {"processType": "BLUE_GREEN_DEPLOY", "parameters": {**parameters, "noConfirm": False}}
-    assert call("POST", f"{base}/operations", wrong, **both)[0] == 400
-    status, headers, _body = call(
-        "POST", f"{base}/operations", {"processType": "BLUE_GREEN_DEPLOY", "parameters": parameters}, **both
-    )
-    assert (
-        status,
-        headers["Location"].startswith(f"spaces/{space}/operations/"),
-        headers["Location"].endswith("?embed=messages"),
-    ) == (202, True, True)
-    operation = f"/api/v1/{headers['Location']}"
-    wait_until(lambda: call("GET", operation)[2]["state"] == "FINISHED", "the operation ends")
-    found = call("GET", operation)[2]
-    assert set(found) == {
-        "processId",
-        "processType",
-        "startedAt",
-        "endedAt",
-        "spaceId",
-        "mtaId",
-        "user",
-        "acquiredLock",
-        "state",
-        "messages",
-    }
-    assert set(found["messages"][0]) == {"id", "text", "timestamp", "type"}
-    path = operation.partition("?")[0]
-    assert call("GET", f"{path}/actions")[2] == []
-    assert call("POST", f"{path}?actionId=resume", **both)[0] == 400
-    assert call("POST", f"{base}/operations/none?actionId=abort", **both)[0] == 404
-    log = call("GET", f"{path}/logs")[2][0]["id"]
-    assert "Starting application" in call("GET", f"{path}/logs/{log}/content")[2]
-    assert call("GET", f"{base}/operations?mtaId={MTA}&state=FINISHED&state=ERROR&last=1")[2][0]["messages"] == []
-    assert call("GET", f"/api/v2/spaces/{space}/mtas?name={MTA}")[2][0]["modules"][0] == {
-        "moduleName": "mtx",
-        "appName": "mtx",
-    }
 
 
 class Backend(BaseHTTPRequestHandler):
