@@ -457,14 +457,8 @@ def deploy(module: Any, stack: ExitStack) -> dict[str, Any]:
     """Check everything that is given, then do it, or say what would be done."""
     params = module.params
     store = build_store(params)
-    download = Download(
-        params["archive_headers"] or {},
-        params["archive_username"] or "",
-        params["archive_password"] or "",
-        params["archive_checksum"] or "",
-        params["archive_source"] or "",
-    )
-    archive = stack.enter_context(opened_archive(params["archive"], download)) if params["archive"] else None
+    given = params["archive"]
+    archive = stack.enter_context(opened_archive(given, Download.of(params))) if given else None
     extensions = read_extensions(params["extensions"], archive.mta_id) if archive else []
     request = wanted(params, archive, extensions)
     cloud = CloudFoundry(params["cloud_foundry"])

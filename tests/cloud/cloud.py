@@ -60,7 +60,7 @@ class Cloud(StandIn):
         """The option ``cloud_foundry`` for this cloud and the user ``ci@example.com``."""
         user = (
             {"username": "ci@example.com", "password": "password of ci@example.com"}
-            if not {"token", "client_id", "cf_home"} & set(changes)
+            if not {"token", "client_id", "cf_home", "passcode", "assertion"} & set(changes)
             else {}
         )
         place = {

@@ -87,6 +87,14 @@ class Download:
     checksum: str = ""
     source: str = ""
 
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Download:
+        """By the options of the module mta_deploy."""
+        return cls(
+            params["archive_headers"] or {},
+            *(params[f"archive_{name}"] or "" for name in ("username", "password", "checksum", "source")),
+        )
+
 
 @contextmanager
 def opened_archive(location: str, download: Download | None = None) -> Iterator[Archive]:

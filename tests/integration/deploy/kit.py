@@ -20,9 +20,9 @@ from typing import Any
 from unittest.mock import patch
 
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive, read_extensions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Download, opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import deployment as engine
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import watch
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.deployment import Deployment
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import Result
@@ -118,7 +118,7 @@ class Bench:
     def run_out_of_time(self, there: threading.Event, state: str, version: str) -> Result:
         """Run the engine with a timeout that ends when the run waits for an operation that is *there*."""
         clock = Clock(there)
-        with patch.object(engine, "time", clock):
+        with patch.object(watch, "time", clock):
             deployment, stack = self.deployment(state, version, sleep=clock.sleep)
             with stack:
                 return deployment.run()
@@ -136,7 +136,8 @@ class Bench:
         if version:
             given["archive"] = self.archive(version)
         with ExitStack() as stack:
-            archive = stack.enter_context(opened_archive(given["archive"])) if given["archive"] else None
+            location = given["archive"]
+            archive = stack.enter_context(opened_archive(location, Download.of(given))) if location else None
             request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
             web = Web(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
             cloud = CloudFoundry(options or self.cloud.options(), web)

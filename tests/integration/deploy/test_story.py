@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import read_info
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
@@ -130,7 +131,9 @@ def test_an_idle_application_with_a_live_route_is_never_removed(bench: Bench) ->
     bench.standing()
     bench.run("testing", "1.1.0")
     bench.cloud.space.map("my-org-dev-approuter.apps.localhost", "approuter-idle")
-    kept = bench.run("aborted", mta_id=MTA, remove_leftovers=True).leftovers
+    with pytest.raises(Refused, match="Two versions are behind https://my-org-dev-approuter.apps.localhost"):
+        bench.run("aborted", mta_id=MTA, remove_leftovers=True)
+    kept = bench.run("aborted", mta_id=MTA, remove_leftovers=True, abort_switched=True).leftovers
     assert kept["removed"] == ["mtx-idle"]
     assert "it serves https://my-org-dev-approuter.apps.localhost" in [entry["kept"] for entry in kept["apps"]]
 

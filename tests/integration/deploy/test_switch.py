@@ -117,7 +117,7 @@ def test_an_abort_waits_for_the_end_of_a_resume_that_was_sent(testing: Bench, mo
     """The service executes it before it tells so: an abort now would leave two versions behind one route."""
     kill_before(testing, monkeypatch, "resume")
     operation = testing.document()["attempt"]["operation"]
-    testing.cloud.controller.act(operation, "resume", "ci@example.com")
+    testing.cloud.controller.act(operation, "resume")
     with pytest.raises(Refused, match=r"has ended meanwhile: incidents_1.1.0.mtar is live"):
         testing.run("aborted", mta_id=MTA)
     assert testing.live_version() == "1.1.0"

@@ -37,7 +37,8 @@ CI = "ci@example.com"
         ({"api": "https://localhost:1"}, Unreachable, "GET https://localhost:1/ gets no answer"),
         ({"api": "http://localhost"}, InputError, "cloud_foundry.api http://localhost is not a URL of https"),
         ({"deploy_service": None}, InputError, "The deploy service's URL does not follow"),
-        ({"client_id": "x"}, InputError, "cloud_foundry has client_id and username"),
+        ({"passcode": "x"}, InputError, "cloud_foundry has username and passcode"),
+        ({"client_id": "x"}, InputError, "client_id and cloud_foundry.client_secret belong together"),
     ],
 )
 def test_a_wrong_cloud_foundry(bench: Bench, changes: dict[str, Any], error: type[ZdmError], message: str) -> None:

@@ -306,7 +306,7 @@ class Deployment:
                 self._changed = True
                 outcome = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}.get(attempt.type, "deployed")
                 return self._result("first_deployment" if attempt.first and outcome == "deployed" else outcome, own)
-            if self._goal.state == to.AS_ABORTED and self._joined:
+            if self._goal.state == to.AS_ABORTED and attempt.resumed:
                 raise Refused(
                     f"The {own.shown} has ended meanwhile: {attempt.archive.get('name')} is live.",
                     "Test it; to go back, deploy the archive that was live before.",
