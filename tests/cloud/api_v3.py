@@ -113,11 +113,7 @@ class Api:
 
         def settle() -> None:
             with suppress(Exception):  # an application that does not start has crashed, which its statistics tell
-                if action == "restart":
-                    with app.lock:
-                        self._space.settle(app, STOPPED)
-                        self._space.settle(app, STARTED)
-                self._space.settle(app)
+                self._space.settle(app, anew=action == "restart")
 
         threading.Thread(target=settle, name=f"{action} {app.name}", daemon=True).start()
         return Answer(200, self._app_view(app))

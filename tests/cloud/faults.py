@@ -68,10 +68,10 @@ class Faults:
         self._held[step], self._reached[step] = threading.Event(), threading.Event()
         return self._reached[step]
 
-    def release(self) -> None:
-        for event in self._held.values():
-            event.set()
-        self._held.clear()
+    def release(self, step: str = "") -> None:
+        """Let operations go on before this step, or before all that are held."""
+        for name in [step] if step else list(self._held):
+            self._held.pop(name).set()
 
     def kill_after(self, requests: int, pid: int) -> None:
         """The process gets SIGKILL when so many requests were executed, before the last one is answered."""

@@ -229,13 +229,16 @@ class Space:
         """Take it out of the router, wait for its requests, and stop it."""
         self.settle(self.apps[name], STOPPED)
 
-    def settle(self, app: App, state: str = "") -> None:
+    def settle(self, app: App, state: str = "", *, anew: bool = False) -> None:
         """Bring the instance to the state that is wanted, and wait for it.
 
         :param state: what is wanted from now on; empty when it is known.
+        :param anew: whether the instance that runs ends in any case.
         """
         app.state = state or app.state
         with app.lock:
+            if anew:
+                self._halt(app)
             if app.state == STARTED:
                 self._launch(app)
             else:
