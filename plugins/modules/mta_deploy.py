@@ -60,6 +60,9 @@ options:
   archive_password:
     description: Password of O(archive_username).
     type: str
+  archive_ca_file:
+    description: PEM file with the certificate authority of O(archive) when it is a URL; the host's own by default.
+    type: path
   upload:
     description:
       - How the archive gets to the deploy service.
@@ -392,6 +395,7 @@ OWN: dict[str, Any] = {
     "archive_headers": {"type": "dict", "no_log": True},
     "archive_username": {"type": "str"},
     "archive_password": {"type": "str", "no_log": True},
+    "archive_ca_file": {"type": "path"},
     "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},

@@ -79,6 +79,7 @@ class Download:
 
     :param checksum: algorithm and digest in hexadecimal, as in ``sha256:0a1b…``.
     :param source: where the caller has the archive, when it is a copy.
+    :param ca_file: PEM file of the authority that the URL's server is trusted by, where it is none of the host's.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -86,13 +87,14 @@ class Download:
     password: str = field(default="", repr=False)
     checksum: str = ""
     source: str = ""
+    ca_file: str = ""
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Download:
         """By the options of the module mta_deploy."""
         return cls(
             params["archive_headers"] or {},
-            *(params[f"archive_{name}"] or "" for name in ("username", "password", "checksum", "source")),
+            *(params[f"archive_{name}"] or "" for name in ("username", "password", "checksum", "source", "ca_file")),
         )
 
 
@@ -259,6 +261,7 @@ def _download(url: str, path: Path, download: Download) -> None:
                 url_username=download.username or None,
                 url_password=download.password or None,
                 force_basic_auth=bool(download.username),
+                ca_path=download.ca_file or None,
             ) as answer,
             path.open("wb") as file,
         ):

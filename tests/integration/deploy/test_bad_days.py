@@ -196,7 +196,7 @@ def test_a_token_that_expires_is_renewed_once(live: Bench) -> None:
     thread.start()
     assert live.run("testing", "1.1.0").outcome == "testing"
     thread.join()
-    assert live.cloud.uaa.grants == ["password", "password"]
+    assert live.cloud.uaa.grants == ["password", "refresh_token"]
 
 
 def test_a_given_token_that_expires_is_told(live: Bench) -> None:
@@ -280,7 +280,7 @@ def test_an_error_is_told_with_the_services_words_and_its_logs(live: Bench, kind
 def test_on_error_retry_retries_and_then_fails(live: Bench) -> None:
     live.cloud.faults.fail("mtx-idle", "no start", times=3)
     assert live.run("testing", "1.1.0", on_error="retry").outcome == "testing"
-    live.run("aborted", mta_id=MTA)
+    live.run("aborted", mta_id=MTA, remove_leftovers=True)
     live.cloud.faults.fail("mtx-idle", "no start", times=9)
     with pytest.raises(DeploymentFailed, match="no start"):
         live.run("testing", "1.1.0", on_error="retry")

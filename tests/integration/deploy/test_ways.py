@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import base64
 from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer as WebAnswer
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud import files
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import keep_logs
+from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
 UPLOAD = r"/files$"
@@ -30,23 +27,17 @@ def _live(bench: Bench) -> Bench:
     return bench
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_words: object) -> None:
-        """Nobody reads it."""
+class FileServer(StandIn):
+    """Serves one archive to whoever knows the password."""
 
+    def __init__(self, certificate: str, archive: str) -> None:
+        super().__init__(certificate)
+        self.content = Path(archive).read_bytes()
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A web server for the files of a folder."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    def answer(self, request: Request) -> Answer:
+        known = "Basic " + base64.b64encode(b"me:secret").decode()
+        there = request.headers.get("authorization") == known
+        return Answer(200, self.content) if there else Answer(401, "who are you")
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -74,7 +65,7 @@ def test_a_run_that_died_in_its_upload_goes_on_with_the_part_that_is_missing(
     parts = -(-Path(live.archive("1.1.0")).stat().st_size // 200)
     send = files.Files._upload
 
-    def dying(self: files.Files, piece: files.Piece) -> Answer:
+    def dying(self: files.Files, piece: files.Piece) -> WebAnswer:
         if piece.name.endswith(".part.3"):
             raise Unreachable("The network is gone.", "")
         return send(self, piece)
@@ -92,12 +83,16 @@ def test_a_run_that_died_in_its_upload_goes_on_with_the_part_that_is_missing(
 
 
 def test_the_service_fetches_an_archive_itself(live: Bench) -> None:
-    live.archive("1.1.0")
-    with served(live.folder) as url:
-        archive = f"{url}/incidents_1.1.0.mtar"
-        assert live.run("testing", archive=archive, upload="service").outcome == "testing"
-    assert live.sent("POST", "/files/async") == 1
-    assert live.document()["attempt"]["archive"]["path"] == archive
+    with FileServer(str(live.cloud.certificates.router), live.archive("1.1.0")) as server:
+        archive = f"{server.url}/incidents_1.1.0.mtar"
+        login = {"archive_username": "me", "archive_password": "secret", "archive_ca_file": live.cloud.ca_file}
+        assert live.run("testing", archive=archive, upload="service", **login).outcome == "testing"
+        assert live.sent("POST", "/files/async") == 1
+        assert live.document()["attempt"]["archive"]["path"] == archive
+        assert "secret" not in live.texts()
+        login["archive_password"] = "wrong"
+        with pytest.raises(InputError, match="answers with status 401"):
+            live.run("testing", archive=archive, upload="service", **login)
 
 
 def test_an_archive_that_is_not_the_one_that_was_meant_is_refused(live: Bench) -> None:
