@@ -20,7 +20,7 @@ from ..landscape.terminal import FOLDER, clear, shown, step
 from .demo_report import BAD, FIRST, NEXT, Outcome, summary
 from .incidents import SRV
 from .node import ensure_node
-from .platform import PAGE, TENANTS, USERS, Platform, Played
+from .platform import PAGE, TENANTS, USERS, VISITOR, Platform, Played
 from .playbook_output import showing
 from .users import Users
 
@@ -52,7 +52,7 @@ class Demo:
         with step(f"Subscribe the tenants {', '.join(TENANTS)}"):
             there.subscribe()
         browsers = [there.browser(user) for user in USERS[:-1] for _session in range(SESSIONS)]
-        with Users(browsers, PAGE) as users:
+        with Users(browsers, PAGE, [there.browser(VISITOR)]) as users:
             with step(f"{len(browsers)} users log in, then read and change all the time"):
                 users.wait_answers(FIRST, ANSWERS)
             with step(f"ansible-playbook zdm.landscape.deploy: version {NEXT}, while they work"):

@@ -12,7 +12,6 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,7 +37,7 @@ _MAX_HEADER = 65_536
 class Gorouter:
     """Runs in a thread of its own, as a context manager.
 
-    A route without an application is unknown; several applications behind a route take turns, and a session that has
+    A host without a route is unknown; several applications behind a route take turns, and a session that has
     the cookie JSESSIONID stays with its application as long as that is behind the route.
 
     :param certificate: PEM file with certificate and key; with it the router speaks TLS.
@@ -55,7 +54,7 @@ class Gorouter:
         """How often each status was answered."""
         self._table: dict[str, list[int]] = {}
         self._flying: Counter[int] = Counter()
-        self._turn = count()
+        self._turns: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gorouter", daemon=True)
 
@@ -128,7 +127,9 @@ class Gorouter:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "").lower()
-        name, sticky, turn = host.partition(":")[0], request.cookies.get(_STICKY, ""), next(self._turn)
+        name, sticky = host.partition(":")[0], request.cookies.get(_STICKY, "")
+        turn = self._turns[host]
+        self._turns[host] += 1
         tried: set[int] = set()
         while (port := self._next(host, sticky, turn, tried)) is not None:
             tried.add(port)

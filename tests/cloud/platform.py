@@ -36,6 +36,7 @@ from .controller import ACTIONS
 from .gorouter import Gorouter
 from .incidents import APPROUTER, AUTH, MTX, OLD, REGISTRY, SRV, Incidents
 from .mtar import write_mtar
+from .pace import REAL, Pace
 from .redis import Redis
 from .runners import MainThread
 from .sidecar import Sidecar
@@ -49,7 +50,10 @@ TENANTS = ("t1", "t2", "t3")
 CANARY = "t1"
 ROBOT = "robot@example.com"
 USERS = ("alice@example.com", "bob@example.com", ROBOT)
+VISITOR = "a visitor"
 PLAYBOOK = "playbook-"
+PACE = REAL.scaled(0.1)
+"""Slow enough that users meet whatever lies between two steps of the deploy service."""
 _DOMAIN = "apps.localhost"
 _SECRETS = 32
 
@@ -75,10 +79,13 @@ class Callbacks(StandIn):
 
 
 class Platform:
-    """As a context manager everything is started and stopped."""
+    """As a context manager everything is started and stopped.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    :param pace: of the space.
+    """
+
+    def __init__(self, folder: Path, pace: Pace = PACE) -> None:
+        self.folder, self._pace = folder, pace
         self.session_secret = secrets.token_hex(_SECRETS)
         self.password = secrets.token_urlsafe(12)
         self._runs = count(1)
@@ -125,6 +132,7 @@ class Platform:
             router=self.gorouter,
             credentials=credentials,
             drain_s=PATIENCE_S,
+            pace=self._pace,
         )
         cloud = self.folder / "cloud"
         cloud.mkdir()

@@ -20,6 +20,8 @@ from .browser import Browser, LoginFailed, Page, Worker
 
 WAIT_MS = 500
 """How long the application works on each request: at any time every user has one in flight."""
+PUBLIC, PUBLIC_WAIT_MS = "/public/health", 50
+"""What visitors ask for, and how long the application works on it."""
 
 
 class User:
@@ -58,11 +60,31 @@ class User:
         return page
 
 
-class Users:
-    """As a context manager they log in and work until the block ends. Nobody repeats a request."""
+class Visitor(User):
+    """Somebody without a session. A session stays with its application as long as that is behind the route, so only
+    those who have none meet the new version as soon as it gets live traffic.
+    """
 
-    def __init__(self, browsers: Sequence[Browser], path: str) -> None:
-        self.users = [User(browser, path) for browser in browsers]
+    def log_in(self) -> None:
+        """There is nothing to log in to."""
+
+    def work(self, browser: Browser) -> Page:
+        self.requests += 1
+        browser.cookies.clear()
+        page = browser.get(f"{PUBLIC}?wait_ms={PUBLIC_WAIT_MS}")
+        if page.status == 200:
+            self.answered[_version(page)] += 1
+        return page
+
+
+class Users:
+    """As a context manager they log in and work until the block ends. Nobody repeats a request.
+
+    :param visitors: those of them who do not log in.
+    """
+
+    def __init__(self, browsers: Sequence[Browser], path: str, visitors: Sequence[Browser] = ()) -> None:
+        self.users = [User(browser, path) for browser in browsers] + [Visitor(browser, path) for browser in visitors]
         self._workers: list[Worker] = []
         self._stack = ExitStack()
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.zdm.landscape.tests.cloud.incidents import OLD, SRV
-from ansible_collections.zdm.landscape.tests.cloud.platform import PAGE, ROBOT, TENANTS, USERS, Platform
+from ansible_collections.zdm.landscape.tests.cloud.platform import PAGE, ROBOT, TENANTS, USERS, VISITOR, Platform
 from ansible_collections.zdm.landscape.tests.cloud.users import Users
 from ansible_collections.zdm.landscape.tests.landscape.processes import temporary_folder
 
@@ -58,7 +58,8 @@ def standing(platform: Platform, version: str = "") -> Platform:
 
 @contextmanager
 def users_at_work(platform: Platform) -> Iterator[Users]:
-    with Users([platform.browser(user) for user in USERS if user != ROBOT], PAGE) as users:
+    browsers = [platform.browser(user) for user in USERS if user != ROBOT]
+    with Users(browsers, PAGE, [platform.browser(VISITOR)]) as users:
         yield users
 
 
