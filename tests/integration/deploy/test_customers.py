@@ -8,10 +8,11 @@ its service by the address in its environment, which it reads when it starts.
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,16 +21,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Timeout, Unreachable
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.idle import IdleStop
 from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
 from ansible_collections.zdm.landscape.tests.cloud.gorouter import Gorouter
 from ansible_collections.zdm.landscape.tests.cloud.pace import REAL
 from ansible_collections.zdm.landscape.tests.cloud.space import Space
+from ansible_collections.zdm.landscape.tests.integration.deploy.cutting import CuttingProxy
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import Bench
+from ansible_collections.zdm.landscape.tests.integration.deploy.runs import LOGIN, killable
 from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S, wait_until
 
 HOST = "127.0.0.1"
 CUSTOMERS = 4
+KILLS, KILL_SEED, CUT_SEED = 150, 20261201, 7
 
 
 def get(port: int, host: str) -> tuple[int, str]:
@@ -169,6 +174,52 @@ def test_without_the_stop_they_are_led_to_what_is_gone(tmp_path: Path, monkeypat
     with at_work(tmp_path) as (bench, customers):
         switches(bench, customers, 2, 50)
     assert any(text.startswith("404") and "-idle" in text for text in customers.failures), customers.failures[:3]
+
+
+def one_operation_each(bench: Bench, before: int, versions: int) -> None:
+    assert len(bench.operations()) - before == versions
+    assert all(operation.state == "FINISHED" for operation in bench.operations())
+
+
+@pytest.mark.thorough
+def test_a_hundred_and_fifty_random_kills(tmp_path: Path) -> None:
+    """One operation for each version, whatever was killed, and nobody notices."""
+    dice, kills, number = random.Random(KILL_SEED), 0, 0
+    with at_work(tmp_path) as (bench, customers), killable(bench) as runs:
+        before = len(bench.operations())
+        while kills < KILLS:
+            number += 1
+            archive = bench.archive(f"1.{number}.0", bound)
+            for _again in range(3):
+                kills += runs.killed_after(dice.randint(1, LOGIN + 40), dice.choice(("testing", "deployed")), archive)
+            assert bench.run("deployed", archive=archive).outcome in ("deployed", "unchanged")
+            assert bench.live_version() == f"1.{number}.0"
+        one_operation_each(bench, before, number)
+        customers.wait_for(50)
+    assert customers.failures == []
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_fifteen_runs_through_a_proxy_that_cuts_connections(tmp_path: Path, share: float) -> None:
+    with at_work(tmp_path) as (bench, customers):
+        before, port = len(bench.operations()), urlsplit(bench.cloud.url).port
+        assert port
+        with CuttingProxy(port, share, 6000, CUT_SEED) as proxy:
+            url = bench.cloud.url.replace(f":{port}", f":{proxy.port}")
+            options = {**bench.cloud.options(), "api": url, "deploy_service": url}
+            for number in range(1, 16):
+                archive = bench.archive(f"1.{number}.0", bound)
+                reached = False
+                while not reached:  # as a person does who is told to run the same command again
+                    with suppress(Unreachable, OutcomeUnknown, Timeout):
+                        bench.run("deployed", archive=archive, options=options, attempts=12)
+                        reached = True
+                assert bench.live_version() == f"1.{number}.0"
+        one_operation_each(bench, before, 15)
+        customers.wait_for(50)
+    assert proxy.cuts > 100 * share
+    assert customers.failures == []
 
 
 @pytest.mark.thorough
