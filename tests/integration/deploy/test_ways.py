@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer as WebAnswer
+from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud import files
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import keep_logs
-from ansible_collections.zdm.landscape.tests.cloud.standin import Answer, Request, StandIn
+from ansible_collections.zdm.landscape.tests.integration.deploy.files import FileServer
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
 UPLOAD = r"/files$"
@@ -25,19 +24,6 @@ def _live(bench: Bench) -> Bench:
     """Version 1.0.0 is live."""
     bench.standing()
     return bench
-
-
-class FileServer(StandIn):
-    """Serves one archive to whoever knows the password."""
-
-    def __init__(self, certificate: str, archive: str) -> None:
-        super().__init__(certificate)
-        self.content = Path(archive).read_bytes()
-
-    def answer(self, request: Request) -> Answer:
-        known = "Basic " + base64.b64encode(b"me:secret").decode()
-        there = request.headers.get("authorization") == known
-        return Answer(200, self.content) if there else Answer(401, "who are you")
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -65,7 +51,7 @@ def test_a_run_that_died_in_its_upload_goes_on_with_the_part_that_is_missing(
     parts = -(-Path(live.archive("1.1.0")).stat().st_size // 200)
     send = files.Files._upload
 
-    def dying(self: files.Files, piece: files.Piece) -> WebAnswer:
+    def dying(self: files.Files, piece: files.Piece) -> Answer:
         if piece.name.endswith(".part.3"):
             raise Unreachable("The network is gone.", "")
         return send(self, piece)

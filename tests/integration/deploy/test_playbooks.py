@@ -1,0 +1,140 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks of deployments, with nothing that runs: archives from URLs, rollback, undeploy, wrong input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.zdm.landscape.tests.integration.deploy.files import FileServer
+from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
+from ansible_collections.zdm.landscape.tests.landscape.routers import ansible_environment, ansible_playbook
+
+Play = Callable[..., tuple[int, str]]
+PASSWORD = "password of ci@example.com"
+
+
+@pytest.fixture(name="play")
+def _play(bench: Bench) -> Play:
+    """Run a playbook; *deploy* are keys of the section of the description."""
+
+    def call(
+        playbook: str, *variables: str, deploy: dict[str, Any] | None = None, check: bool = False
+    ) -> tuple[int, str]:
+        section = {"cloud_foundry": bench.cloud.options(), "poll_interval": "20ms", **(deploy or {})}
+        landscape = {
+            "name": "us10",
+            "store": {"path": str(bench.folder / "store")},
+            "log_dir": str(bench.folder / "logs"),
+            "deploy": section,
+        }
+        host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        inventory = bench.folder / "inventory.json"
+        inventory.write_text(
+            json.dumps(
+                {"all": {"vars": {"zdm_landscape": landscape}}, "zdm_controller": {"hosts": {"localhost": host}}}
+            )
+        )
+        rules = json.dumps({"mta_blue_green_ignore_rules": ["session-store-missing", "tenant-routes-not-kept"]})
+        arguments = [part for variable in (rules, *variables) for part in ("-e", variable)]
+        ended = subprocess.run(
+            [str(ansible_playbook()), "-i", str(inventory), f"zdm.landscape.{playbook}", *arguments]
+            + (["--check"] if check else []),
+            env={**ansible_environment(bench.folder), "SSL_CERT_FILE": bench.cloud.ca_file},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        output = ended.stdout + ended.stderr
+        assert PASSWORD not in output
+        assert "wrong or secret" not in output
+        return ended.returncode, output
+
+    return call
+
+
+def test_an_archive_from_a_url_is_fetched_once_and_pinned(bench: Bench, play: Play) -> None:
+    bench.standing()
+    with FileServer(str(bench.cloud.certificates.router), bench.archive("1.1.0")) as server:
+        url = f"{server.url}/incidents_1.1.0.mtar"
+        login = {"archive": {"username": "me", "password": "secret"}}
+        code, output = play("deploy", f"mta_archive={url}", deploy=login)
+        assert code == 0, output
+        assert bench.live_version() == "1.1.0"
+        assert server.sent == 1
+        assert bench.document()["live"]["archive"]["path"] == url
+        assert not list((bench.folder / "logs" / "downloads").iterdir())
+        code, output = play("deploy", f"mta_archive={url}", f"mta_checksum=sha256:{'0' * 64}", deploy=login)
+        assert code == 2
+        code, output = play(
+            "deploy", f"mta_archive={url}", deploy={"archive": {"username": "me", "password": "wrong or secret"}}
+        )
+        assert code == 2
+    assert len(bench.operations()) == 2
+
+
+def test_there_and_back_and_away(bench: Bench, play: Play) -> None:
+    bench.standing()
+    kept = {"keep_previous": True}
+    code, output = play("deploy", f"mta_archive={bench.archive('1.1.0')}", deploy=kept)
+    assert code == 0, output
+    assert f"{MTA} 1.1.0: deployed" in output
+    code, output = play("rollback", f"mta_id={MTA}", check=True)
+    assert code == 0, output
+    assert bench.live_version() == "1.1.0"
+    code, output = play("rollback", f"mta_id={MTA}")
+    assert code == 0, output
+    assert bench.live_version() == "1.0.0"
+    code, output = play("undeploy", f"mta_id={MTA}")
+    assert code == 2
+    assert f"Confirm it with -e mta_undeploy_confirm={MTA}" in output
+    assert bench.live_version() == "1.0.0"
+    code, output = play("undeploy", f"mta_id={MTA}", f"mta_undeploy_confirm={MTA}")
+    assert code == 0, output
+    assert not bench.cloud.space.apps
+    assert bench.cloud.space.services
+    code, output = play("undeploy", f"mta_id={MTA}", f"mta_undeploy_confirm={MTA}")
+    assert (code, "changed=0" in output) == (0, True), output
+
+
+@pytest.mark.parametrize(
+    ("playbook", "variables", "message"),
+    [
+        ("deploy", (), "Name the archive: -e mta_archive=FILE"),
+        ("deploy", ("mta_archive=/nowhere.mtar",), "There is no archive /nowhere.mtar"),
+        ("undeploy", (), "Name the MTA: -e mta_id=ID"),
+        ("rollback", ("mta_id=unknown",), "Tenants may have been upgraded"),
+    ],
+)
+def test_wrong_input(bench: Bench, play: Play, playbook: str, variables: tuple[str, ...], message: str) -> None:
+    code, output = play(playbook, *variables)
+    assert code == 2
+    assert message in output
+    assert bench.operations() == []
+
+
+def test_a_description_with_what_the_service_does_not_know(bench: Bench, play: Play) -> None:
+    archive = f"mta_archive={bench.archive('1.0.0')}"
+    code, output = play("deploy", archive, deploy={"parameters": {"noRestartSubscribedApp": True}})
+    assert code == 2
+    assert "Did you mean noRestartSubscribedApps?" in output
+    code, output = play("deploy", archive, deploy={"keep_previous": "perhaps"})
+    assert code == 2
+    assert "zdm_landscape.deploy.keep_previous" in output
+    assert Path(bench.folder / "logs").exists() or bench.operations() == []
+
+
+def test_an_error_is_told_in_sentences(bench: Bench, play: Play) -> None:
+    bench.standing()
+    bench.cloud.faults.fail("mtx-idle", "No space left on the disk", times=9)
+    code, output = play("deploy", f"mta_archive={bench.archive('1.1.0')}")
+    assert code == 2
+    assert "No space left on the disk. The live version was not touched" in output
+    assert "The MTA :" not in output
+    assert f"{MTA} 1.0.0: aborted" not in output
