@@ -103,6 +103,20 @@ def test_there_and_back_and_away(bench: Bench, play: Play) -> None:
     assert (code, "changed=0" in output) == (0, True), output
 
 
+def test_the_session_secret_is_a_secure_parameter_where_that_is_wanted(bench: Bench, play: Play) -> None:
+    secret = "wrong or secret" * 5
+    sessions = {"modules": ["approuter"], "secret": secret, "secure": True}
+    code, output = play("deploy", f"mta_archive={bench.archive('1.0.0')}", deploy={"sessions": sessions})
+    assert code == 0, output
+    (started,) = [request.body for request in bench.cloud.requests if b"isSecurityEnabled" in request.body]
+    assert b'"isSecurityEnabled": "true"' in started
+    assert f"__mta-secure-{MTA}" in bench.cloud.space.services
+    files = [request.body for request in bench.cloud.requests if request.target.endswith("/files")]
+    (secure,) = [body for body in files if secret.encode() in body]
+    assert b'filename="__mta.secure.mtaext"' in secure
+    assert not list(bench.folder.rglob("session.mtaext"))
+
+
 @pytest.mark.parametrize(
     ("playbook", "variables", "message"),
     [

@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import request
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
+from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
+from ansible_collections.zdm.landscape.tests.cloud.pace import Pace
+from ansible_collections.zdm.landscape.tests.cloud.space import Space
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
 RESUME = r"actionId=resume"
@@ -125,8 +130,26 @@ def test_an_abort_waits_for_the_end_of_a_resume_that_was_sent(testing: Bench, mo
 
 def test_a_resume_that_never_arrived_can_be_aborted(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_before(testing, monkeypatch, "resume")
+    monkeypatch.setattr(request, "RESUME_SETTLE_MS", 0)
     assert testing.run("aborted", mta_id=MTA).outcome == "aborted"
     assert testing.live_version() == "1.0.0"
+
+
+def test_no_abort_while_the_service_executes_a_resume_and_does_not_tell_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cloud(tmp_path, Space(pace=Pace(resume_s=1.0))) as cloud:
+        bench = Bench(cloud, tmp_path)
+        bench.standing()
+        bench.run("testing", "1.1.0")
+        kill_before(bench, monkeypatch, "resume")
+        operation = bench.operations()[-1]
+        cloud.controller.act(operation.id, "resume")
+        assert operation.state == "ACTION_REQUIRED"
+        with pytest.raises(Refused, match="has ended meanwhile"):
+            bench.run("aborted", mta_id=MTA)
+        assert bench.live_version() == "1.1.0"
+        assert bench.sent("POST", "actionId=abort") == 0
 
 
 def test_an_interrupted_switch_is_aborted_only_when_told(testing: Bench) -> None:

@@ -65,6 +65,8 @@ class Goal:
     settle_ms: int = 20_000
     """How long an operation may take to be seen after its start request was sent, or after the answer to it was lost.
     """
+    resume_settle_ms: int = 20_000
+    """How long an operation may still be in its testing phase after its resume was sent, which then never arrived."""
     upgrade: str = ""
     """What the caller knows of the upgrade of the tenants."""
     operation: str = ""
@@ -232,7 +234,9 @@ def _aborting(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> De
     if attempt.resumed and not goal.abort_switched:
         if own.state == RUNNING:
             return Decision(WAIT, own)
-        if own.state == TESTING and now - (attempt.asked_at or attempt.at) < timedelta(milliseconds=goal.settle_ms):
+        if own.state == TESTING and now - (attempt.asked_at or attempt.at) < timedelta(
+            milliseconds=goal.resume_settle_ms
+        ):
             return Decision(LOOK, own)
         if own.state == ERROR:
             return Decision(REFUSE, own, f"The {own.shown} has stopped while routes were being switched.", SWITCHED)

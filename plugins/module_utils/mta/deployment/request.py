@@ -35,6 +35,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decis
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.parameters import of_operation
 
+RESUME_SETTLE_MS = 20_000
+"""The service executes a resume before it tells so; seen is less than a second."""
 SETTLE_POLLS = 10
 """After a lost answer to a start request its operation is looked for so often before a new one is started."""
 PREVIOUS, ABSENT = "previous", "absent"
@@ -121,6 +123,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
         abort_upgraded=bool(params.get("abort_upgraded")),
         abort_switched=bool(params.get("abort_switched")),
         settle_ms=SETTLE_POLLS * poll_ms,
+        resume_settle_ms=max(RESUME_SETTLE_MS, SETTLE_POLLS * poll_ms),
         upgrade=params.get("upgrade") or "",
         operation=params.get("operation") or "",
     )
