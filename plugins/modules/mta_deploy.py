@@ -89,7 +89,8 @@ options:
     choices: [blue-green, incremental-blue-green, default]
     default: blue-green
   skip_testing_phase:
-    description: Whether to switch the routes without a testing phase.
+    description: Whether to switch the routes without a testing phase. Requests may fail for some seconds then, as idle
+      applications can't be stopped before the switch.
     type: bool
     default: false
   skip_idle_start:

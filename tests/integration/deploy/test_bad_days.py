@@ -70,6 +70,7 @@ def test_a_busy_gateway_at_the_start(live: Bench, status: int, executed: bool) -
 def test_a_start_whose_operation_has_ended_before_it_is_looked_for(live: Bench) -> None:
     live.cloud.faults.lose("POST", START)
     assert live.run("deployed", "1.1.0", skip_testing_phase=True).outcome == "deployed"
+    assert "can't be stopped before the switch" in live.texts()
     assert started(live) == 1
 
 

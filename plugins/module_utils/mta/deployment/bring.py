@@ -45,6 +45,12 @@ class Bring:
         if archive is None:
             self.there = ("", [])
             return
+        if wanted.switches_at_once:
+            self.watch.say(
+                "Without a testing phase the idle applications can't be stopped before the switch: requests may fail for"
+                " some seconds.",
+                "WARNING",
+            )
         parts = self._archive(archive)
         extensions = [self.files.ensure(each.path, each.md5) for each in wanted.extensions]
         if wanted.params.get("secure_parameters"):

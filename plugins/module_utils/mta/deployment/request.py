@@ -84,6 +84,12 @@ class Wanted:
         return DEPLOY if self.params.get("strategy") == "default" else BLUE_GREEN
 
     @property
+    def switches_at_once(self) -> bool:
+        """Whether it is blue-green without a testing phase."""
+        skips = self.params.get("skip_testing_phase") or self.params.get("skip_idle_start")
+        return self.process_type == BLUE_GREEN and bool(skips)
+
+    @property
     def settle_ms(self) -> int:
         return self.goal.settle_ms
 
