@@ -47,8 +47,8 @@ class Bring:
             return
         if wanted.switches_at_once:
             self.watch.say(
-                "Without a testing phase the idle applications can't be stopped before the switch: requests may fail for"
-                " some seconds.",
+                "Without a testing phase the idle applications can't be stopped before the switch: requests may fail"
+                " for some seconds.",
                 "WARNING",
             )
         parts = self._archive(archive)
