@@ -82,6 +82,38 @@ def test_what_can_not_be_resolved_is_an_error(text: str) -> None:
         resolved(descriptor, idle=False).environment("bad")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "text", "idle", "live"),
+    [
+        ({}, r"\${tenant}.\~{x} ${default-host}", "${tenant}.~{x} org-dev-m-idle", "${tenant}.~{x} org-dev-m"),
+        ({"domain": "my.org"}, "${default-uri} ${default-live-uri} ${domain} ${default-domain}",
+         "org-dev-m-idle.my.org org-dev-m.my.org my.org cf.example.com",
+         "org-dev-m.my.org org-dev-m.my.org my.org cf.example.com"),
+        ({"route-path": "/x"}, "${default-url} ${default-live-url}",
+         "https://org-dev-m-idle.cf.example.com/x https://org-dev-m.cf.example.com/x",
+         "https://org-dev-m.cf.example.com/x https://org-dev-m.cf.example.com/x"),
+        ({"host": "own"}, "${host} ${default-live-host}", "own org-dev-m", "own org-dev-m"),
+        ({"secret": {"a": [1]}}, "${secret}", {"a": [1]}, {"a": [1]}),
+    ],
+)  # fmt: skip
+def test_values_of_parameters(parameters: dict[str, Any], text: str, idle: Any, live: Any) -> None:
+    descriptor = {**DESCRIPTOR, "modules": [{"name": "m", "parameters": parameters, "properties": {"X": text}}]}
+    assert resolved(descriptor, idle=True).environment("m")["X"] == idle
+    assert resolved(descriptor, idle=False).environment("m")["X"] == live
+
+
+def test_live_routes_are_those_of_routes_alone() -> None:
+    provided = {"name": "p", "parameters": {"use-live-routes": True}, "properties": {"url": "${default-url}"}}
+    descriptor = {**DESCRIPTOR, "modules": [{"name": "m", "provides": [provided], "requires": [{"name": "p"}]}]}
+    assert resolved(descriptor, idle=True).value("~{p/url}", "m") == "https://org-dev-m-idle.cf.example.com"
+
+
+def test_secure_parameters_come_after_every_extension_descriptor() -> None:
+    secure = {"ID": "__mta.secure", "extends": "shop", "parameters": {"a": "secret"}}
+    other = {"ID": "one", "extends": "shop", "parameters": {"a": "plain", "b": 1}}
+    assert merged(DESCRIPTOR, [secure, other])["parameters"] == {"a": "secret", "b": 1}
+
+
 def test_extension_descriptors_are_merged_in_the_order_of_their_chain() -> None:
     first = {"ID": "one", "extends": "shop", "modules": [{"name": "job", "properties": {"N": 4, "M": 1}}]}
     second = {"ID": "two", "extends": "one", "modules": [{"name": "job", "properties": {"N": 5}}]}
