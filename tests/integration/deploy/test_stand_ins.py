@@ -10,10 +10,12 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from aiohttp import web
 from ansible_collections.zdm.landscape.tests.cloud.archive import ContentError
 from ansible_collections.zdm.landscape.tests.cloud.gorouter import Gorouter
 from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
@@ -151,14 +153,20 @@ for _method in ("GET", "POST"):
     setattr(Backend, f"do_{_method}", Backend._any)
 
 
-@pytest.fixture(name="backend")
-def _backend() -> Iterator[int]:
+@contextmanager
+def serving() -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield int(server.server_address[1])
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(name="backend")
+def _backend() -> Iterator[int]:
+    with serving() as port:
+        yield port
 
 
 def ask(
@@ -188,6 +196,29 @@ def test_the_router_leads_hosts_to_ports(backend: int) -> None:
         assert ask(router, host="b.apps.localhost")[1]["X-Cf-Routererror"] == "no_endpoints"
         router.switch({"a.apps.localhost": [1, backend]})
         assert {ask(router)[0] for _number in range(4)} == {200}
+
+
+def test_applications_take_turns_by_route(backend: int) -> None:
+    """A request that leads to another one, at another route, does not change whose turn it is at the first."""
+    with serving() as other, Gorouter() as router:
+        router.switch({f"{name}.apps.localhost": [backend, other] for name in "ab"})
+        hosts = [f"{name}.apps.localhost" for name in "abababab"]
+        found = [(host, str(ask(router, host=host)[1].get_all("Set-Cookie"))) for host in hosts]
+        for host in hosts[:2]:
+            turns = [f"__VCAP_ID__={backend};" in cookies for name, cookies in found if name == host]
+            assert turns == [True, False, True, False]
+
+
+def test_a_request_goes_to_no_application_that_was_taken_away_meanwhile(backend: int) -> None:
+    class Switching(Gorouter):
+        async def _forward(self, request: web.Request, port: int) -> web.StreamResponse:
+            if port == 1:
+                self._table = {"a.apps.localhost": []}
+            return await super()._forward(request, port)
+
+    with Switching() as router:
+        router.switch({"a.apps.localhost": [1, backend]})
+        assert ask(router)[1]["X-Cf-Routererror"] == "no_endpoints"
 
 
 def test_requests_in_flight_are_waited_for(backend: int) -> None:
