@@ -134,6 +134,12 @@ class Resolved:
             if entry["name"] in self._resources
         ]
 
+    def binding(self, module: str, resource: str) -> dict[str, Any]:
+        """The configuration of the module's binding to a service."""
+        bodies = (entry for entry in self._modules[module].get("requires") or () if entry["name"] == resource)
+        found = self.value((next(bodies).get("parameters") or {}).get("config") or {}, module)
+        return dict(found)
+
     def config(self, resource: str) -> dict[str, Any]:
         """The configuration of a service."""
         found = self.value((self._resources[resource].get("parameters") or {}).get("config") or {}, resource)

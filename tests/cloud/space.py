@@ -66,6 +66,8 @@ class App:
     env: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
     services: list[str] = field(default_factory=list)
+    bindings: dict[str, Any] = field(default_factory=dict)
+    """What it was bound with, by service."""
     provides: list[str] = field(default_factory=list)
     checksum: str = ""
     tasks: list[Task] = field(default_factory=list)

@@ -110,14 +110,6 @@ class BlueGreen(Deploy):
             routes += [route.url for route in self._space.routes_of(name + LIVE)]
         return list(dict.fromkeys(routes))
 
-    def _keeps_routes(self, module: str) -> bool:
-        """Three places count: two in the module's parameters and body, and the descriptor's root."""
-        places = (self._parameters(module), self._body(module), self._descriptor.get("parameters") or {})
-        return any(
-            place.get("keep-existing-routes") is True or (place.get("keep-existing") or {}).get("routes") is True
-            for place in places
-        )
-
     def _stop_dependents(self, module: str) -> None:
         """Before a provider is switched, those that need it are stopped, when the order was asked for."""
         root = self._descriptor.get("parameters") or {}

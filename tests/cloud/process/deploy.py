@@ -114,7 +114,7 @@ class Deploy(OfDescriptor):
             plan = str(parameters.get("service-plan") or "")
             known = Service(name, offering, plan, config, credentials, tags, managed=managed, resource=resource)
             self._space.services[name] = known
-        elif known.config != config and not (body.get("skip-service-updates") or {}).get("parameters"):
+        elif known.config != config and not (parameters.get("skip-service-updates") or {}).get("parameters"):
             self._say(f'Updating service "{name}"...')
             known.config, known.writes = config, known.writes + 1
         known.resource, known.mta_id = resource, self._operation.mta_id

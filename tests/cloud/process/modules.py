@@ -14,8 +14,15 @@ from typing import Any
 from ..archive import ContentError, checksum
 from ..resolve import Resolved, Surroundings
 from ..space import RUNNING, STARTED, App, Task
-from .common import Process
+from .common import Process, StepError
 
+_HOOKS_SINCE = 3
+_PHASES = ("before-stop", "after-stop", "before-unmap-routes", "before-start")
+_HOOK_PHASES = {
+    *_PHASES,
+    *(f"deploy.application.{phase}" for phase in _PHASES),
+    *(f"blue-green.application.{phase}.{state}" for phase in _PHASES for state in ("idle", "live")),
+}
 _NO_APPS = ("com.sap.application.content", "com.sap.html5.application-content", "com.sap.portal.content")
 
 
@@ -98,16 +105,19 @@ class OfDescriptor(Process):
         content = self._contents.get(module, b"")
         verb = "Creating" if app is None else "Updating"
         self._say(f'{verb} application "{name}" from MTA module "{module}"...', app=name)
+        self._expect_hooks(module)
         if app is None:
             app = self._space.create(App(name, module, self._operation.mta_id, self._operation.namespace))
             changed = True
         else:
             changed = (app.env, app.services, app.content) != (env, services, content)
             changed = changed or self._flag("skipAppDigestCalculation")
-        for url in resolved.hosts(module):
-            self._space.map(url, name)
+        self._map(module, app, resolved.hosts(module))
         app.env, app.services, app.content = env, services, content
         self._bind(app)
+        app.bindings = {
+            self._service_name(resource): resolved.binding(module, resource) for resource in resolved.services(module)
+        }
         app.version, app.checksum = str(self._descriptor["version"]), checksum(self._descriptor)
         app.provides = [str(entry["name"]) for entry in self._body(module).get("provides") or ()]
         if changed and app.state == STARTED:
@@ -116,6 +126,34 @@ class OfDescriptor(Process):
             self._start(name)
         if start:
             self._tasks(module, app)
+
+    def _map(self, module: str, app: App, urls: list[str]) -> None:
+        """Map these routes, and no others unless existing ones are kept."""
+        for url in urls:
+            self._space.map(url, app.name)
+        for route in self._space.routes_of(app.name):
+            if route.url not in urls and not self._keeps_routes(module):
+                self._space.unmap(route.url, app.name)
+
+    def _keeps_routes(self, module: str) -> bool:
+        """Three places count: two in the module's parameters and body, and the descriptor's root."""
+        places = (self._parameters(module), self._body(module), self._descriptor.get("parameters") or {})
+        return any(
+            place.get("keep-existing-routes") is True or (place.get("keep-existing") or {}).get("routes") is True
+            for place in places
+        )
+
+    def _expect_hooks(self, module: str) -> None:
+        """Hooks are not executed, but one of a phase that there is not stops the deployment.
+
+        :raises StepError: there is such a hook.
+        """
+        if int(str(self._descriptor.get("_schema-version", "3")).partition(".")[0]) < _HOOKS_SINCE:
+            return
+        for hook in self._body(module).get("hooks") or ():
+            for phase in hook.get("phases") or ():
+                if phase not in _HOOK_PHASES:
+                    raise StepError(f'Unsupported hook phase "{phase}"')
 
     def _bound(self, resolved: Resolved, module: str) -> list[str]:
         return [self._service_name(resource) for resource in resolved.services(module)]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from aiohttp import web
 from ansible_collections.zdm.landscape.tests.cloud.archive import ContentError
 from ansible_collections.zdm.landscape.tests.cloud.gorouter import Gorouter
 from ansible_collections.zdm.landscape.tests.cloud.resolve import Resolved, Surroundings, merged
@@ -82,6 +84,38 @@ def test_what_can_not_be_resolved_is_an_error(text: str) -> None:
         resolved(descriptor, idle=False).environment("bad")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "text", "idle", "live"),
+    [
+        ({}, r"\${tenant}.\~{x} ${default-host}", "${tenant}.~{x} org-dev-m-idle", "${tenant}.~{x} org-dev-m"),
+        ({"domain": "my.org"}, "${default-uri} ${default-live-uri} ${domain} ${default-domain}",
+         "org-dev-m-idle.my.org org-dev-m.my.org my.org cf.example.com",
+         "org-dev-m.my.org org-dev-m.my.org my.org cf.example.com"),
+        ({"route-path": "/x"}, "${default-url} ${default-live-url}",
+         "https://org-dev-m-idle.cf.example.com/x https://org-dev-m.cf.example.com/x",
+         "https://org-dev-m.cf.example.com/x https://org-dev-m.cf.example.com/x"),
+        ({"host": "own"}, "${host} ${default-live-host}", "own org-dev-m", "own org-dev-m"),
+        ({"secret": {"a": [1]}}, "${secret}", {"a": [1]}, {"a": [1]}),
+    ],
+)  # fmt: skip
+def test_values_of_parameters(parameters: dict[str, Any], text: str, idle: Any, live: Any) -> None:
+    descriptor = {**DESCRIPTOR, "modules": [{"name": "m", "parameters": parameters, "properties": {"X": text}}]}
+    assert resolved(descriptor, idle=True).environment("m")["X"] == idle
+    assert resolved(descriptor, idle=False).environment("m")["X"] == live
+
+
+def test_live_routes_are_those_of_routes_alone() -> None:
+    provided = {"name": "p", "parameters": {"use-live-routes": True}, "properties": {"url": "${default-url}"}}
+    descriptor = {**DESCRIPTOR, "modules": [{"name": "m", "provides": [provided], "requires": [{"name": "p"}]}]}
+    assert resolved(descriptor, idle=True).value("~{p/url}", "m") == "https://org-dev-m-idle.cf.example.com"
+
+
+def test_secure_parameters_come_after_every_extension_descriptor() -> None:
+    secure = {"ID": "__mta.secure", "extends": "shop", "parameters": {"a": "secret"}}
+    other = {"ID": "one", "extends": "shop", "parameters": {"a": "plain", "b": 1}}
+    assert merged(DESCRIPTOR, [secure, other])["parameters"] == {"a": "secret", "b": 1}
+
+
 def test_extension_descriptors_are_merged_in_the_order_of_their_chain() -> None:
     first = {"ID": "one", "extends": "shop", "modules": [{"name": "job", "properties": {"N": 4, "M": 1}}]}
     second = {"ID": "two", "extends": "one", "modules": [{"name": "job", "properties": {"N": 5}}]}
@@ -119,14 +153,20 @@ for _method in ("GET", "POST"):
     setattr(Backend, f"do_{_method}", Backend._any)
 
 
-@pytest.fixture(name="backend")
-def _backend() -> Iterator[int]:
+@contextmanager
+def serving() -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield int(server.server_address[1])
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(name="backend")
+def _backend() -> Iterator[int]:
+    with serving() as port:
+        yield port
 
 
 def ask(
@@ -156,6 +196,29 @@ def test_the_router_leads_hosts_to_ports(backend: int) -> None:
         assert ask(router, host="b.apps.localhost")[1]["X-Cf-Routererror"] == "no_endpoints"
         router.switch({"a.apps.localhost": [1, backend]})
         assert {ask(router)[0] for _number in range(4)} == {200}
+
+
+def test_applications_take_turns_by_route(backend: int) -> None:
+    """A request that leads to another one, at another route, does not change whose turn it is at the first."""
+    with serving() as other, Gorouter() as router:
+        router.switch({f"{name}.apps.localhost": [backend, other] for name in "ab"})
+        hosts = [f"{name}.apps.localhost" for name in "abababab"]
+        found = [(host, str(ask(router, host=host)[1].get_all("Set-Cookie"))) for host in hosts]
+        for host in hosts[:2]:
+            turns = [f"__VCAP_ID__={backend};" in cookies for name, cookies in found if name == host]
+            assert turns == [True, False, True, False]
+
+
+def test_a_request_goes_to_no_application_that_was_taken_away_meanwhile(backend: int) -> None:
+    class Switching(Gorouter):
+        async def _forward(self, request: web.Request, port: int) -> web.StreamResponse:
+            if port == 1:
+                self._table = {"a.apps.localhost": []}
+            return await super()._forward(request, port)
+
+    with Switching() as router:
+        router.switch({"a.apps.localhost": [1, backend]})
+        assert ask(router)[1]["X-Cf-Routererror"] == "no_endpoints"
 
 
 def test_requests_in_flight_are_waited_for(backend: int) -> None:

@@ -288,6 +288,61 @@ def test_routes_of_tenants_are_kept_when_one_of_three_places_says_so(rest: Rest,
     assert behind(rest, "t1-web.apps.localhost") == (["2.0.0"] if change else [])
 
 
+def test_bindings_and_services_keep_what_the_idle_phase_has_made(rest: Rest, shop: Shop) -> None:
+    def change(descriptor: dict[str, Any]) -> None:
+        descriptor["modules"][0]["requires"][1]["parameters"] = {"config": {"url": "~{api/url}"}}
+
+    shop.change = change
+    shop.deploy("1.0.0")
+    idle = f"https://{IDLE['srv']}"
+    assert rest.cloud.space.apps["web"].bindings == {"auth": {"url": idle}}
+    assert rest.cloud.space.services["auth"].config == {"url": idle}
+    assert not rest.cloud.space.answers(idle)
+    shop.deploy("2.0.0", "DEPLOY")
+    assert rest.cloud.space.apps["web"].bindings == {"auth": {"url": f"https://{LIVE['srv']}"}}
+
+
+def test_service_updates_may_be_skipped(rest: Rest, shop: Shop) -> None:
+    def change(descriptor: dict[str, Any]) -> None:
+        descriptor["resources"][0]["parameters"]["skip-service-updates"] = {"parameters": True}
+
+    shop.deploy("1.0.0")
+    shop.change = change
+    shop.deploy("2.0.0", "DEPLOY")
+    assert "srv-idle" in rest.cloud.space.services["auth"].config["url"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "schema", "state"),
+    [
+        ("blue-green.application.before-stop.live", "3.3", "FINISHED"),
+        ("deploy.application.before-start", "3.3", "FINISHED"),
+        ("before-stop", "3.3", "FINISHED"),
+        ("application.before-stop.live", "3.3", "ERROR"),
+        ("application.before-stop.live", "2.1", "FINISHED"),
+    ],
+)
+def test_hooks_of_a_phase_that_there_is_not(rest: Rest, shop: Shop, phase: str, schema: str, state: str) -> None:
+    def change(descriptor: dict[str, Any]) -> None:
+        descriptor["_schema-version"] = schema
+        descriptor["modules"][1]["hooks"] = [{"name": "bye", "type": "task", "phases": [phase]}]
+
+    shop.change = change
+    assert shop.deploy("1.0.0")["state"] == state
+
+
+def test_routes_that_the_descriptor_no_longer_names_go(rest: Rest, shop: Shop) -> None:
+    def change(descriptor: dict[str, Any]) -> None:
+        descriptor["modules"][1]["parameters"] = {"hosts": ["a", "b"], "domain": "example.com"}
+
+    plain, shop.change = shop.change, change
+    shop.deploy("1.0.0", "DEPLOY")
+    assert [route.url for route in rest.cloud.space.routes_of("srv")] == ["a.example.com", "b.example.com"]
+    shop.change = plain
+    shop.deploy("2.0.0", "DEPLOY")
+    assert [route.url for route in rest.cloud.space.routes_of("srv")] == [LIVE["srv"]]
+
+
 def test_versions_that_are_kept_and_come_back(rest: Rest, shop: Shop) -> None:
     def kept() -> list[App]:
         return rest.cloud.space.apps_of(MTA, "mta-backup")
