@@ -57,6 +57,18 @@ def kill_before(bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str) -> N
         deployment.run()
 
 
+def kill_after_the_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies when the idle applications are stopped."""
+    deployment, stack = bench.deployment("deployed", "1.1.0")
+
+    def die(_decision: Any, _own: Any) -> None:
+        raise Killed
+
+    with stack, monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(deployment, "_act", die)
+        deployment.run()
+
+
 def test_idle_applications_are_stopped_before_the_resume(testing: Bench) -> None:
     assert set(idle(testing).values()) == {"STARTED"}
     assert testing.run("deployed", "1.1.0").outcome == "deployed"
@@ -72,14 +84,7 @@ def test_idle_applications_are_stopped_before_the_resume(testing: Bench) -> None
 def test_a_stop_without_a_resume_is_taken_back_where_the_test_goes_on(
     testing: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment, stack = testing.deployment("deployed", "1.1.0")
-
-    def die(_decision: Any, _own: Any) -> None:
-        raise Killed
-
-    with stack, monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(deployment, "_act", die)
-        deployment.run()
+    kill_after_the_stop(testing, monkeypatch)
     assert set(idle(testing).values()) == {"STOPPED"}
     assert len(testing.document()["attempt"]["stopped"]) == 2
     assert testing.run("testing", "1.1.0").outcome == "testing"
@@ -89,14 +94,7 @@ def test_a_stop_without_a_resume_is_taken_back_where_the_test_goes_on(
 
 
 def test_a_stop_is_taken_back_after_an_abort(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    deployment, stack = testing.deployment("deployed", "1.1.0")
-
-    def die(_decision: Any, _own: Any) -> None:
-        raise Killed
-
-    with stack, monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(deployment, "_act", die)
-        deployment.run()
+    kill_after_the_stop(testing, monkeypatch)
     assert testing.run("aborted", mta_id=MTA).outcome == "aborted"
     assert set(idle(testing).values()) == {"STARTED"}
 
