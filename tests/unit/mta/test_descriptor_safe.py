@@ -108,7 +108,7 @@ EXPECTED = {
     "windows lines": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "byte order mark": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "hooks": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
-    "directly": "      url: ${default-live-url}/callback",
+    "directly": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "no newline at the end": (
         "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}"
     ),
@@ -190,14 +190,13 @@ def test_settings_that_are_right_stay_and_what_stops_the_approuter_goes() -> Non
         "instanceName",
         "rejectUnauthorized",
         "defaultRetryTimeout",
-        "storageType",
         "sessionSecret",
-        "backOffMultiplier",
+        "storageType",
     ]
     assert (environment["instanceName"], environment["rejectUnauthorized"], environment["defaultRetryTimeout"]) == (
         "blue-my-redis",
         True,
-        2000,
+        9,
     )
     assert "incident-management-session-management" not in result.resources
 
@@ -279,7 +278,7 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(sessions=Sessions(modules=("nobody",))),
         "has no module nobody. There are incident-management-mtx, ",
     ),
-    "no approuter": (HEAD + MODULE, Wanted(sessions=Sessions()), "has no application router"),
+    "no approuter": (HEAD + MODULE, Wanted(sessions=Sessions()), "No module is known as an application router"),
     "bad name": (GUIDE, Wanted(sessions=Sessions(resource="a b")), "sessions.resource 'a b' is not a name"),
     "bad number": (
         GUIDE,
@@ -292,9 +291,7 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         "leads to an idle URL by way of srv-api",
     ),
     "no live form": (
-        HEAD
-        + MODULE.replace("  provides", "  parameters: {no-hostname: true, domain: d.example}\n  provides")
-        + SERVICE,
+        HEAD + MODULE.replace("  provides", "  parameters: {routes: [{route: '*.d.example'}]}\n  provides") + SERVICE,
         Wanted(),
         "has no live form of",
     ),
@@ -322,12 +319,10 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(),
         "is not written in one piece",
     ),
-    "a variable that is a mapping": (
-        GUIDE.replace(
-            "      TENANT_HOST_PATTERN", "      EXT_SESSION_MGT: {instanceName: a}\n      TENANT_HOST_PATTERN"
-        ),
+    "a variable that is a mapping and has a key too many": (
+        GUIDE.replace("      TENANT_HOST_PATTERN", "      EXT_SESSION_MGT: {keepAlive: 1}\n      TENANT_HOST_PATTERN"),
         Wanted(sessions=Sessions()),
-        "EXT_SESSION_MGT is a mapping",
+        "keepAlive in EXT_SESSION_MGT stop it. Remove them",
     ),
     "an extension alone": (
         HEAD.replace("version: 1.0.0\n", "extends: app\n"),

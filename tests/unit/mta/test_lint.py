@@ -11,20 +11,27 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import HINT, RULES, Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import RULES, lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
 
 SECRET = "s3cret" * 11
 DOCUMENTATION = Path(__file__).resolve().parents[3] / "docs" / "descriptor.md"
 
 
+def problems(linted: Descriptor, longest: int = 0, namespace: str = "") -> list[Finding]:
+    """Errors and warnings."""
+    return [one for one in lint(linted, longest, namespace) if one.severity != HINT]
+
+
 def found(text: str, longest: int = 0, namespace: str = "") -> list[str]:
-    """Rules and lines."""
-    return [f"{finding.rule}:{finding.line}" for finding in lint(descriptor(text), longest, namespace)]
+    """Their rules and lines."""
+    return [f"{one.rule}:{one.line}" for one in problems(descriptor(text), longest, namespace)]
 
 
 def router(variable: str, more: str = "", requires: str = "[{name: redis}]") -> str:
@@ -189,6 +196,157 @@ CASES: dict[str, tuple[str, list[str]]] = {
 }
 
 
+CONTENT = """\
+- name: dest-content
+  type: com.sap.application.content
+  requires:
+  - name: srv-api
+  - name: dest
+    parameters: {content-target: true}
+  parameters: {content: {instance: {destinations: [{Name: srv, URL: '~{srv-api/srv-url}'}]}}}
+"""
+DESTINATION = "resources:\n- {name: dest, type: org.cloudfoundry.managed-service, parameters: {service: destination}}\n"
+BINDING = """\
+  requires:
+  - name: dest
+    parameters: {config: {url: '${default-url}/x', text: '\\${default-url}'}}
+"""
+LIVE = MODULE.replace("default-url", "default-live-url")
+APPCALLBACKS = """\
+      appCallbacks:
+        subscriptionCallbacks:
+          url: https://x
+          async: {subscribeEnable: true, unSubscribeEnable: false, timeoutInMillis: 5}
+"""
+MANAGER = SERVICE.replace("xsuaa", "subscription-manager").replace(
+    "      url: ~{srv-api/srv-url}/callback\n", APPCALLBACKS
+)
+
+CASES |= {
+    "content": (HEAD + MODULE + CONTENT + DESTINATION, ["live-property-missing:10", "idle-url-in-content:17"]),
+    "content calls live": (HEAD + LIVE + CONTENT + DESTINATION, []),
+    "content without a URL of its own": (
+        HEAD + LIVE + CONTENT.replace("~{srv-api/srv-url}", "${default-url}") + DESTINATION,
+        ["idle-url-in-content:17"],
+    ),
+    "binding": (HEAD + MODULE + BINDING + DESTINATION, ["idle-url-in-binding:13"]),
+    "binding with the live URL": (
+        HEAD + MODULE + BINDING.replace("'${default-url}", "'${default-live-url}") + DESTINATION,
+        [],
+    ),
+    "a parameter for an application is no binding": (HEAD + MODULE + BINDING.replace("dest", "srv-api"), []),
+    "a URL in a resource": (
+        HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${default-live-uri}"),
+        ["idle-url-in-service:19"],
+    ),
+    "a URL in a resource by a parameter": (
+        HEAD + "parameters: {app: 'https://${host}.x'}\n" + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${app}"),
+        ["idle-url-in-service:20"],
+    ),
+    "a parameter of a resource that is called so": (
+        HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${host}") + "    host: h.example\n",
+        [],
+    ),
+    "a skipped update": (
+        HEAD + LIVE + SERVICE + "    skip-service-updates: {parameters: true}\n",
+        ["service-update-skipped:20"],
+    ),
+    "another skipped update": (HEAD + LIVE + SERVICE + "    skip-service-updates: {plan: true}\n", []),
+    "slashes": (HEAD + "modules:\n- name: srv // Added\n  type: nodejs\n", ["comment-in-value:5"]),
+    "slashes that are text": (HEAD + "description: either // or\nx: 'srv // Added'\ny: https://a # // b\n", []),
+    "slashes after a URL": (HEAD + "x: https://a.example // b\n", ["comment-in-value:4"]),
+    "routes of tenants kept by all": (
+        HEAD
+        + "parameters: {keep-existing: {routes: true}}\n"
+        + CASES["routes of tenants"][0].replace(HEAD, "").replace("    keep-existing-routes: false", "    memory: 1G"),
+        ["session-store-missing:6"],
+    ),
+    "a wildcard serves all tenants": (
+        HEAD
+        + "modules:\n- name: r\n  parameters: {routes: [{route: '*.x.y'}]}\n  properties: {TENANT_HOST_PATTERN: x}\n",
+        ["session-store-missing:5"],
+    ),
+    "a variable from elsewhere": (router("${sessions}"), []),
+    "a variable from a parameter": (
+        router("${sessions}", "sessions: '{}'"),
+        ["session-key-missing:7", "session-key-missing:7", "session-key-missing:7"],
+    ),
+    "a secret in JSON with comments": (
+        router(variable(sessionSecret=SECRET).replace("{", "{ // mine\n        ", 1)),
+        ["session-not-json:9", "session-secret-in-descriptor:9"],
+    ),
+    "subscription manager": (HEAD + MODULE + MANAGER, ["callback-not-async:22"]),
+    "subscription manager without a time": (
+        HEAD + MODULE + MANAGER.replace(", timeoutInMillis: 5", "").replace("false", "true"),
+        ["callback-timeout-missing:21"],
+    ),
+    "a phase that is not known": (
+        HEAD + MODULE + HOOK.format(", application.before-stop.live, blue-green.application.before-stop"),
+        ["hook-phase-unknown:14", "hook-phase-unknown:14"],
+    ),
+    "phases that are no list": (
+        HEAD + MODULE + HOOK.format("").replace("[deploy.application.before-stop]", "before-stop"),
+        ["hook-phase-unknown:14"],
+    ),
+    "phases that never run": (
+        HEAD + MODULE + HOOK.format(", before-start, blue-green.application.before-unmap-routes.idle"),
+        ["hook-never-runs:14", "hook-never-runs:14"],
+    ),
+    "hooks of an old schema": (
+        HEAD.replace("3.3.0", '"2.1"') + MODULE + HOOK.format(", blue-green.application.before-stop.live"),
+        ["hook-never-runs:12"],
+    ),
+    "a reference that goes too deep": (
+        HEAD + MODULE.replace("srv-url: ${default-url}", "urls: {main: x}") + SERVICE.replace("srv-url", "urls/main"),
+        ["unknown-reference:19"],
+    ),
+    "references that are text": (HEAD + MODULE + SERVICE.replace("~{", "\\~{"), []),
+}
+_CALLER = "- name: ui\n  type: nodejs\n  requires: [{name: srv-api, properties: {A: '~{srv-url}'}}]\n"
+_HTML5 = CONTENT.replace("~{srv-api/srv-url}", "x") + DESTINATION.replace("destination", "html5-apps-repo")
+_TASKS = MODULE + "  parameters: {tasks: [{name: t, command: c}]}\n"
+_ROUTER = "- name: r\n  type: approuter.nodejs\n  requires: [{name: dest}]\n  parameters: {instances: 2}\n"
+HINTS: dict[str, tuple[str, list[str]]] = {
+    "nobody calls": (HEAD + MODULE, []),
+    "one calls the other": (HEAD + MODULE + _CALLER, ["stop-order-not-set:1", "resume-loses-requests:13"]),
+    "in order": (
+        HEAD + "parameters: {bg-dependency-aware-stop-order: true}\n" + MODULE + _CALLER,
+        ["resume-loses-requests:14"],
+    ),
+    "one calls the live other": (HEAD + LIVE + _CALLER, []),
+    "one instance": (HEAD + MODULE + "  parameters: {instances: 1}\n", ["single-instance:11"]),
+    "one by a parameter": (
+        HEAD + "parameters: {n: 1}\n" + MODULE + "  parameters: {instances: '${n}'}\n",
+        ["single-instance:12"],
+    ),
+    "some by an extension": (HEAD + MODULE + "  parameters: {instances: '${n}'}\n", []),
+    "one router": (HEAD + "modules:\n- {name: r, type: approuter.nodejs}\n", ["single-instance:5"]),
+    "two routers": (HEAD + "modules:\n- {name: r, type: approuter.nodejs, parameters: {instances: 2}}\n", []),
+    "one without traffic": (HEAD + MODULE + "  parameters: {instances: 1, no-route: true}\n", []),
+    "html5 content": (HEAD + MODULE + _HTML5, ["content-live-before-switch:11"]),
+    "destinations are no user interface": (HEAD + MODULE + CONTENT + DESTINATION, []),
+    "content of old": (
+        HEAD + "modules:\n- {name: c, type: com.sap.portal.content}\n",
+        ["content-live-before-switch:5"],
+    ),
+    "a deployer": (HEAD + "modules:\n- {name: db, type: hdb}\n", ["database-in-idle-phase:5"]),
+    "tasks": (HEAD + _TASKS, ["database-in-idle-phase:11"]),
+    "no tasks": (HEAD + _TASKS.replace("[{name: t, command: c}]", "[]"), []),
+    "a router by destinations": (HEAD + LIVE + CONTENT + _ROUTER + DESTINATION, ["idle-tests-live:20"]),
+    "a router by destinations of a service": (
+        HEAD + LIVE + _ROUTER + SERVICE.replace("xsuaa", "destination").replace("name: registry", "name: dest"),
+        ["idle-tests-live:13"],
+    ),
+    "a router by other destinations": (HEAD + LIVE + _ROUTER + DESTINATION, []),
+}
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_a_hint_is_given_where_it_holds_and_only_there(name: str) -> None:
+    text, expected = HINTS[name]
+    assert [f"{one.rule}:{one.line}" for one in lint(descriptor(text)) if one.severity == HINT] == expected
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_finds_what_it_is_for_and_only_that(name: str) -> None:
     text, expected = CASES[name]
@@ -196,12 +354,12 @@ def test_a_rule_finds_what_it_is_for_and_only_that(name: str) -> None:
 
 
 def test_every_rule_is_tested_and_documented() -> None:
-    tested = {rule.partition(":")[0] for _text, rules in CASES.values() for rule in rules}
+    tested = {rule.partition(":")[0] for _text, rules in [*CASES.values(), *HINTS.values()] for rule in rules}
     assert (
         set(RULES) - tested
         == {"idle-url-in-service", "live-property-missing", "session-store-missing", "callback-timeout-short"} - tested
     )
-    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \|", DOCUMENTATION.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning|hint) \|", DOCUMENTATION.read_text(), re.MULTILINE)
     assert dict(rows) == RULES
 
 
@@ -211,7 +369,7 @@ def test_a_timeout_is_compared_with_the_longest_upgrade() -> None:
     (finding,) = lint(descriptor(text), 60_001)
     assert (
         str(finding)
-        == "mta.yaml:22:32: error callback-timeout-short: The registry waits 1m for a callback of registry, the longest"
+        == "mta.yaml:22:32: error callback-timeout-short: An answer to a callback of registry may take 1m, the longest"
         " upgrade takes 60001ms. Set callbackTimeoutMillis: 60001."
     )
 
@@ -252,8 +410,8 @@ def test_extensions_count_with_their_own_places() -> None:
         f" {SECRET}\n"
     )
     base = descriptor(router(variable()))
-    assert lint(base.extended([descriptor(extension, "x.mtaext")])) == []
-    (finding,) = lint(base.extended([descriptor(extension.replace(SECRET, "short"), "x.mtaext")]))
+    assert problems(base.extended([descriptor(extension, "x.mtaext")])) == []
+    (finding,) = problems(base.extended([descriptor(extension.replace(SECRET, "short"), "x.mtaext")]))
     assert (finding.rule, finding.file, finding.line, finding.column) == ("session-secret-short", "x.mtaext", 7, 21)
     wrong = (
         "_schema-version: 3.3.0\nID: x\nextends: app\nresources:\n- name: registry\n  parameters: {config: {more:"
@@ -263,8 +421,7 @@ def test_extensions_count_with_their_own_places() -> None:
         descriptor(make_safe(descriptor(HEAD + MODULE + SERVICE), Wanted())).extended([descriptor(wrong, "x.mtaext")])
     )
     assert [(one.rule, one.file, one.line) for one in findings] == [("idle-url-in-service", "x.mtaext", 6)]
-    with pytest.raises(InputError, match=r"x\.mtaext is an extension of app\. Give the descriptor as path"):
-        lint(descriptor(wrong, "x.mtaext"))
+    assert lint(descriptor(wrong, "x.mtaext")) == []
 
 
 def test_rules_can_be_ignored_if_they_exist() -> None:
