@@ -117,8 +117,11 @@ class Edits:
         if len(found) != len(pattern.findall(value.text)):
             raise Refused(f"{value.place}: {old} is not written in one piece.", f"Write {new} there by hand.")
         start = value.start + len(value.raw) - len(raw)
-        for match in found:
-            self._replace(start + match.start(), start + match.end(), new)
+        spans = [(start + match.start(), start + match.end()) for match in found]
+        if all(self._now.replaced.get(span) == new for span in spans):
+            return
+        for span in spans:
+            self._replace(*span, new)
         text = self._now.scalars.get(value.start, value.text)
         self._now.scalars[value.start] = pattern.sub(lambda _match: new, text)
 

@@ -85,7 +85,7 @@ class Urls:
             kind, live, route = self.idle(match[1]), _LIVE.fullmatch(match[1]), _ROUTE.fullmatch(match[1])
             if kind:
                 yield match[0], "idle", self.live(kind)
-            elif live and self.live(live[1]) != match[0]:
+            elif live and self.live(live[1]) != match[0] and not self._made_of(live[1]):
                 yield match[0], "live", self.live(live[1])
             elif route:
                 written = self.route(int(route[1]))
@@ -159,6 +159,10 @@ class Urls:
         return any(
             self.idle(match[1]) or _LIVE.fullmatch(match[1]) for text in texts for match in PLACEHOLDER.finditer(text)
         )
+
+    def _made_of(self, kind: str) -> bool:
+        """Whether the own host is made of the default host, which is right as a part of it then."""
+        return kind == "host" and "${default-" in (self._own_host() or "")
 
     def _has_idle(self, text: str) -> bool:
         return any(self.idle(match[1]) for match in PLACEHOLDER.finditer(self.expand(text)))

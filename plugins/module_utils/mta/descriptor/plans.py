@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
@@ -21,6 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.refer
     Provider,
     Providers,
     Wrong,
+    check_link,
     is_content,
     place,
 )
@@ -30,31 +33,73 @@ _OWN_ENTRY = f"Provide the live route under a name of its own, with {USE_LIVE_RO
 _SUFFIX = re.compile(r"(?i)[-_.]?(?:url|uri)$")
 
 
-class LivePlans:
-    """Mends what is written once; every provided property gets at most one live property.
+@dataclass(frozen=True)
+class Task:
+    """The mend of one reference or placeholder in one text, for all who use that text by its anchor.
 
-    :raises Refused: (all methods) it can't be mended alone; the message says why, and what to do by hand.
+    :ivar key: the text's place, and what is mended in it.
+    :ivar users: where it is used, and by which module or resource.
+    :ivar changes: what to do; all of it, or nothing.
     """
+
+    key: tuple[tuple[int, int], str]
+    users: tuple[tuple[Value, str], ...]
+    changes: tuple[Callable[[], None], ...]
+
+    def __call__(self) -> None:
+        """Do it.
+
+        :raises InputError: a reference names nothing.
+        :raises Refused: it can't be mended alone; the changes before it have to be taken back.
+        """
+        for change in self.changes:
+            change()
+
+
+class LivePlans:
+    """Mends what is written once; every provided property gets at most one live property."""
 
     def __init__(self, provided: Providers, edits: Edits) -> None:
         self.provided = provided
         self.edits = edits
         self._created: dict[tuple[str, str], str] = {}
         self._with_routes: set[str] = set()
+        self._required: set[tuple[str, str]] = set()
         self._idle = provided.idle_strings()
 
     def checkpoint(self) -> Callable[[], None]:
         """What takes back every change that is made after this call."""
-        created, with_routes, restore = dict(self._created), set(self._with_routes), self.edits.checkpoint()
+        created, restore = dict(self._created), self.edits.checkpoint()
+        with_routes, required_by = set(self._with_routes), set(self._required)
 
         def back() -> None:
-            self._created, self._with_routes = dict(created), set(with_routes)
+            self._created, self._with_routes, self._required = dict(created), set(with_routes), set(required_by)
             restore()
 
         return back
 
-    def mend(self, link: Link, consumer: Consumer) -> None:
+    def tasks(self) -> list[Task]:
+        """All that may have to be mended: placeholders first, since they add to what is required."""
+        found: dict[tuple[tuple[int, int], str], Task] = {}
+
+        def add(value: Value, written: str, consumer: Consumer, change: Callable[[], None]) -> None:
+            key, user = (place(value), written), (value, consumer.name)
+            known = found.get(key, Task(key, (), ()))
+            found[key] = Task(key, (*known.users, user), (*known.changes, change))
+
+        consumers = list(self.provided.consumers())
+        for consumer in consumers:
+            for value in consumer.strings:
+                for wrong in self.provided.own_wrong(value, consumer):
+                    add(value, wrong.placeholder, consumer, partial(self._own, value, wrong, consumer))
+        for consumer in consumers:
+            for link in consumer.links:
+                add(link.value, link.written, consumer, partial(self._link, link, consumer))
+        return list(found.values())
+
+    def _link(self, link: Link, consumer: Consumer) -> None:
         """Change what a reference needs to name a live URL; nothing when it does."""
+        check_link(replace(link, required=link.required or (consumer.name, link.name) in self._required), consumer.name)
         target, provider = link.target, link.provider
         if target is None or provider is None:
             return
@@ -79,17 +124,14 @@ class LivePlans:
         short = link.in_requires is not None and not link.written.startswith(f"~{{{link.name}/")
         self.edits.replace_in(self._unshared(link.value), link.written, f"~{{{'' if short else f'{name}/'}{key}}}")
 
-    def mend_own(self, value: Value, consumer: Consumer) -> None:
-        """Change the placeholders of a URL that a string holds itself: to live ones where a module is the owner, else
-        to a reference to a property of a module.
+    def _own(self, value: Value, wrong: Wrong, consumer: Consumer) -> None:
+        """Change a placeholder of a URL: to a live one where a module is the owner, else to a reference to a property
+        of a module.
         """
-        wrongs = self.provided.own_wrong(value, consumer)
         if consumer.kind == SERVICE_KIND:
-            for wrong in wrongs:
-                self._refer(value, wrong.placeholder, consumer)
-            return
-        _check_live(value, wrongs)
-        for wrong in wrongs:
+            self._refer(value, wrong.placeholder, consumer)
+        else:
+            _check_live(value, [wrong])
             self.edits.replace_in(self._unshared(value), wrong.placeholder, wrong.live or "")
 
     def _refer(self, value: Value, placeholder: str, consumer: Consumer) -> None:
@@ -172,8 +214,7 @@ class LivePlans:
             else:
                 self.edits.put(properties, key, text, after=properties.mapping.get(path))
         self._created[(name, text)] = key
-        if name not in required(consumer.owner):
-            self.edits.append(consumer.owner, "requires", {"name": name})
+        self._require(name, consumer)
         return name, key
 
     def _entry_of_its_own(self, path: str, text: str, provider: Provider, consumer: Consumer) -> tuple[str, str]:
@@ -191,8 +232,7 @@ class LivePlans:
                     f"{provider.entry.place}: {name} is provided already, without the live URL.",
                     f"Add the live URL to {name} and refer to it.",
                 )
-            if name not in required(consumer.owner):
-                self.edits.append(consumer.owner, "requires", {"name": name})
+            self._require(name, consumer)
         else:
             key = self._created.get((name, text)) or _free_name(path, set())
             self._new_entry(name, key, text, provider.owner, consumer)
@@ -208,8 +248,12 @@ class LivePlans:
                 raise Refused(f"{module.place}: {name} is provided already.", f"Add the live URL to {name}.")
             self.edits.append(module, "provides", entry)
             self._created[(name, text)] = key
+        self._require(name, consumer)
+
+    def _require(self, name: str, consumer: Consumer) -> None:
         if name not in required(consumer.owner):
             self.edits.append(consumer.owner, "requires", {"name": name})
+            self._required.add((consumer.name, name))
 
     def _existing(self, provider: Provider, text: str, target: Value | None) -> str | None:
         """A property that offers the live URL already, or will when its live placeholder is right."""

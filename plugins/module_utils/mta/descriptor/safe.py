@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.callbacks import callbacks
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, set_flag
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import Providers, check_link
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import Providers
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessions import SessionPlans
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.tenant_routes import (
@@ -156,20 +156,24 @@ class _Attempt:
             self._keep_routes()
         if self.wanted.longest_upgrade_ms:
             for found in callbacks(self.descriptor):
-                with self._step(found.urls, found.name, "time"):
-                    found.wait(self.descriptor, self.wanted.longest_upgrade_ms, self.edits)
+                wait = partial(found.wait, self.descriptor, self.wanted.longest_upgrade_ms, self.edits)
+                self._step([(found.urls, found.name)], "time", wait)
 
-    @contextmanager
-    def _step(self, value: Value, owner: str, what: str) -> Iterator[None]:
-        """Make the changes in the block, or list why they can't be made and take them back."""
-        back, key = self._plans.checkpoint(), (what, value.start)
+    def _step(self, users: Sequence[tuple[Value, str]], what: str, change: Callable[[], None]) -> None:
+        """Make changes that belong together, or list why they can't be made and take them back.
+
+        :param users: the places that they are for, and whose those are.
+        """
+        first = users[0][0]
+        back, key = self._plans.checkpoint(), (what, first.start)
         try:
             if key in self._broken:
-                raise Refused(f"{value.place}: more than this place would change.", "Mend it by hand.")
-            yield
+                raise Refused(f"{first.place}: more than this place would change.", "Mend it by hand.")
+            change()
         except (InputError, Refused) as error:
             back()
-            self._leave(value, owner, error)
+            for value, owner in users:
+                self._leave(value, owner, error)
         else:
             self.edits.end_step()
             self.steps.append(key)
@@ -181,16 +185,8 @@ class _Attempt:
         self.left.append(Unmended(name, int(line), int(column), owner, message, error.advice))
 
     def _live_urls(self) -> None:
-        for consumer in self._plans.provided.consumers():
-            for number, link in enumerate(consumer.links):
-                with self._step(link.value, consumer.name, f"link {number}"):
-                    check_link(link, consumer.name)
-                    self._plans.mend(link, consumer)
-            for value in consumer.strings:
-                if not self._plans.provided.own_wrong(value, consumer):
-                    continue
-                with self._step(value, consumer.name, "own"):
-                    self._plans.mend_own(value, consumer)
+        for task in self._plans.tasks():
+            self._step(task.users, task.key[1], task)
 
     def _sessions(self, sessions: Sessions) -> None:
         if not sessions.modules:
@@ -199,13 +195,11 @@ class _Attempt:
             self._leave(root, self.descriptor.id, Refused("No module is known as an application router.", advice))
         plans = SessionPlans(self.descriptor, sessions, self.wanted.namespace, self.edits)
         for name in sessions.modules:
-            with self._step(self.descriptor.modules[name], name, "sessions"):
-                plans.mend(name)
+            self._step([(self.descriptor.modules[name], name)], "sessions", partial(plans.mend, name))
 
     def _keep_routes(self) -> None:
         """Keep the routes of tenants when the live application is removed."""
         for name in routes_of_tenants(self.descriptor, self.wanted.known_approuters()):
             module = self.descriptor.modules[name]
             if not keeps_routes(self.descriptor, module):
-                with self._step(module, name, "routes"):
-                    set_flag(self.edits, module, KEEP_ROUTES)
+                self._step([(module, name)], "routes", partial(set_flag, self.edits, module, KEEP_ROUTES))

@@ -24,7 +24,10 @@ MASK = "********"
 _UNMISTAKABLE = 12
 """A secret of so many characters is masked wherever it occurs; a shorter one may be a part of other words."""
 _KEY = re.compile(r"""sessionSecret(?:\\?["']{1,2})?[ \t]*:\s*""")
-_QUOTED = re.compile(r"""(?P<quote>\\"|"|''|')(?P<text>(?:(?!(?P=quote))(?:\\[^"\n]|[^\n]))*)(?P<end>(?P=quote)?)""")
+_QUOTED = re.compile(
+    r"""(?P<quote>\\"|"|''|')(?P<text>(?:\\\\\\"|(?!(?P=quote))(?:\\[^\n]|[^\n]))*)(?P<end>(?P=quote)?)"""
+)
+"""A string in JSON inside YAML, quoted in any way, to its end or that of the line; with escaped quotes in it."""
 _REST = re.compile(r"[^\r\n]*")
 
 Span = tuple[int, int]

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import PLACEHOLDER
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, Task
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import (
     SERVICE_KIND,
     USE_LIVE_ROUTES,
@@ -20,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.refer
     Provider,
     Wrong,
     check_link,
+    place,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import Finding, Subject, finding
@@ -28,22 +28,21 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings im
 def once(subject: Subject) -> Iterator[Finding]:
     """Services, bindings and content that get a URL which dies at the end of the testing phase."""
     plans = LivePlans(subject.provided, Edits(subject.descriptor.source))
+    can = {task.key: _can(plans, task) for task in plans.tasks()}
     for consumer in subject.provided.consumers():
         rule = f"idle-url-in-{consumer.kind}"
         for link in consumer.links:
             yield from _reference(link, consumer.name)
             target, provider = link.target, link.provider
             wrongs = subject.provided.wrong_in(target, provider) if target is not None and provider else []
-            fixable = bool(wrongs) and _can(plans, partial(plans.mend, link, consumer))
             if target is not None and provider is not None:
+                fixable = can[place(link.value), link.written]
                 for wrong in wrongs:
                     yield from _wrong(subject, consumer, link, target, provider, wrong, fixable)
         for value in consumer.strings:
-            wrongs = subject.provided.own_wrong(value, consumer)
-            fixable = bool(wrongs) and _can(plans, partial(plans.mend_own, value, consumer))
-            for wrong in wrongs:
+            for wrong in subject.provided.own_wrong(value, consumer):
                 message, mend = _own_text(consumer, wrong)
-                yield finding(rule, value, consumer.name, message, mend, fixable)
+                yield finding(rule, value, consumer.name, message, mend, can[place(value), wrong.placeholder])
 
 
 def applications(subject: Subject) -> Iterator[Finding]:
@@ -66,11 +65,11 @@ def applications(subject: Subject) -> Iterator[Finding]:
                 yield finding("idle-calls-live", link.value, name, message, mend)
 
 
-def _can(plans: LivePlans, mend: Callable[[], None]) -> bool:
+def _can(plans: LivePlans, task: Task) -> bool:
     """Whether ``mta_descriptor`` can mend this: it is tried."""
     back = plans.checkpoint()
     try:
-        mend()
+        task()
     except ZdmError:
         return False
     finally:
