@@ -74,11 +74,21 @@ class SessionPlans:
         secret = now.get("sessionSecret")
         if self.sessions.parameter or not (isinstance(secret, str) and PLACEHOLDER.search(secret)):
             settings["sessionSecret"] = f"${{{self.sessions.parameter or PARAMETER}}}"
+        settings = {key: value for key, value in settings.items() if key not in CRASHING}
+        settings |= {key: _integer(now[key], default) for key, default in INTEGERS.items() if key in now}
+        if DRIVER in now:
+            missing = [
+                key for key in ("instanceName", "storageType") if not isinstance(now.get(key), str) or not now[key]
+            ]
+            if missing:
+                raise Refused(
+                    f"{environment.value.place}: {VARIABLE} has its own driver, and no {' and no '.join(missing)}.",
+                    "Add what the driver needs.",
+                )
+        else:
+            settings["storageType"] = "redis"
         if DRIVER not in now or self.sessions.resource:
-            settings = {key: value for key, value in settings.items() if key not in CRASHING}
             settings["instanceName"], resource = self._instance_for(module, now.get("instanceName"))
-            settings |= {} if DRIVER in now else {"storageType": "redis"}
-            settings |= {key: _integer(now[key], default) for key, default in INTEGERS.items() if key in now}
         settings |= self.sessions.numbers()
         if settings != now or not environment.is_json:
             self._write(environment, settings)

@@ -57,12 +57,13 @@ def sessions(subject: Subject) -> Iterator[Finding]:
 
 def _keys(name: str, value: Value, settings: Mapping[str, Any]) -> Iterator[Finding]:
     for key in MANDATORY:
+        known = DRIVER not in settings or key == "sessionSecret"
         if settings.get(key) in (None, ""):
             message = f"{VARIABLE} of {name} has no {key}: it stops at its start."
-            yield finding("session-key-missing", value, name, message, f"Add {key}.", True)
+            yield finding("session-key-missing", value, name, message, f"Add {key}.", known)
         elif not isinstance(settings[key], str):
             message = f"{key} in {VARIABLE} of {name} is not a string."
-            yield finding("session-value-wrong", value, name, message, "Write it in double quotes.", True)
+            yield finding("session-value-wrong", value, name, message, "Write it in double quotes.", known)
     storage = settings.get("storageType")
     if isinstance(storage, str) and storage not in ("", "redis") and DRIVER not in settings:
         message = f"storageType in {VARIABLE} of {name} is not redis: it stops at its start."
