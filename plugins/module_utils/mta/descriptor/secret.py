@@ -25,9 +25,10 @@ _UNMISTAKABLE = 12
 """A secret of so many characters is masked wherever it occurs; a shorter one may be a part of other words."""
 _KEY = re.compile(r"""sessionSecret(?:\\?["']{1,2})?[ \t]*:\s*""")
 _QUOTED = re.compile(
-    r"""(?P<quote>\\"|"|''|')(?P<text>(?:\\\\\\"|(?!(?P=quote))(?:\\[^\n]|[^\n]))*)(?P<end>(?P=quote)?)"""
+    r"""\\"(?P<escaped>(?:\\{4}|\\{3}"|(?!\\")[^\n])*)(?P<escaped_end>\\")?"""
+    r"""|(?P<quote>"|''|')(?P<plain>(?:(?!(?P=quote))(?:\\[^\n]|[^\n]))*)(?P<plain_end>(?P=quote))?"""
 )
-"""A string in JSON inside YAML, quoted in any way, to its end or that of the line; with escaped quotes in it."""
+"""A string in JSON inside YAML, to its end or that of the line: in quotes that YAML escapes, or in others."""
 _REST = re.compile(r"[^\r\n]*")
 
 Span = tuple[int, int]
@@ -171,8 +172,11 @@ def _in_variable(value: Value) -> list[Span]:
     found = list(_after_key(value.source.text, start, end))
     if all(closed for _span, closed in found) and _KEY.search(value.source.text, start, end):
         return [span for span, _closed in found]
-    is_harmless = "sessionSecret" not in value.text and value.text.strip() in ("", "{}", "[]")
-    return [] if is_harmless else [_inner(value, value.text)]
+    try:
+        settings = json.loads(value.text)
+    except ValueError:
+        settings = None
+    return [] if isinstance(settings, dict) and "sessionSecret" not in settings else [_inner(value, value.text)]
 
 
 def _after_key(text: str, start: int, end: int) -> Iterator[tuple[Span, bool]]:
@@ -181,10 +185,11 @@ def _after_key(text: str, start: int, end: int) -> Iterator[tuple[Span, bool]]:
     """
     for key in _KEY.finditer(text, start, end):
         quoted, rest = _QUOTED.match(text, key.end(), end), _REST.match(text, key.end(), end)
-        start, stop = quoted.span("text") if quoted else (key.end(), rest.end() if rest else key.end())
+        group = "escaped" if quoted and quoted["escaped"] is not None else "plain"
+        start, stop = quoted.span(group) if quoted else (key.end(), rest.end() if rest else key.end())
         secret = text[start:stop] if quoted else text[start:stop].rstrip(" \t,}") + "}" * text[start:stop].count("${")
         if secret.strip() and not PLACEHOLDER.fullmatch(secret):
-            yield (start, stop), bool(quoted and quoted["end"])
+            yield (start, stop), bool(quoted and quoted[f"{group}_end"])
 
 
 def _extent(value: Value) -> Span:
