@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
@@ -30,7 +31,7 @@ secrets = st.text(characters, min_size=1, max_size=80).filter(
     lambda text: text == text.strip() and "${" not in text and "  " not in text and "#" not in text
 )
 # How the variable is written, and how a secret is written in it.
-STYLES = {
+STYLES: dict[str, Callable[[str], str]] = {
     "single": lambda text: "'" + text.replace("'", "''") + "'",
     "double": json.dumps,
     "literal": lambda text: "|\n      " + text,

@@ -89,11 +89,12 @@ class Callbacks:
 
 
 def callbacks(descriptor: Descriptor) -> Iterator[Callbacks]:
-    """The services that call the application when a tenant subscribes."""
+    """The services that call the application when a tenant subscribes; in an extension alone, what looks like them."""
     for name, service in descriptor.services().items():
         kind = service.get("parameters", "service")
         urls = service.get("parameters", "config", "appUrls")
-        if urls is not None and urls.get("onSubscription") and (kind is None or kind.text == _REGISTRY):
+        complete = urls is not None and (urls.get("onSubscription") is not None or descriptor.extends)
+        if urls is not None and complete and (kind is None or kind.text == _REGISTRY):
             others = [key for key in ("onUnSubscription", "onUpdateDependencies") if key in urls.mapping]
             flags = [Flag(key, f"{key}Async", urls.get(f"{key}Async")) for key in ("onSubscription", *others)]
             yield Callbacks(name, urls, tuple(flags), "callbackTimeoutMillis")
