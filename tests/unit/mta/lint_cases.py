@@ -176,6 +176,10 @@ MANAGER = SERVICE.replace("xsuaa", "subscription-manager").replace(
 )
 
 CASES |= {
+    "the name of the idle application": (
+        HEAD + MODULE.replace("${default-url}", "https://${app-name}.x") + SERVICE,
+        ["live-property-missing:10", "idle-url-in-service:19"],
+    ),
     "content": (HEAD + MODULE + CONTENT + DESTINATION, ["live-property-missing:10", "idle-url-in-content:17"]),
     "content calls live": (HEAD + LIVE + CONTENT + DESTINATION, []),
     "content without a URL of its own": (

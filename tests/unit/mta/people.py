@@ -58,6 +58,7 @@ def _module(random: Random, name: str) -> dict[str, Any]:
             {"routes": [{"route": "*.example.com"}]},
             {"my-url": "${default-url}/${prefix}", "prefix": "v2"},
             {"keep-existing-routes": False, "instances": 1},
+            {"app-name": f"{name}-${{space}}", "space": "dev"},
         ]
     )
     if parameters is not None:
@@ -73,6 +74,7 @@ def _module(random: Random, name: str) -> dict[str, Any]:
             "https://${routes/0/route}",
             "${my-url}/z" if "my-url" in module.get("parameters", {}) else "plain",
             "${default-idle-url}",
+            "https://${app-name}.x.example",
             "\\${default-url} is text",
         ]
         names = random.sample(["url", "srv-url", "uri", "live", "srv-live"], random.randint(1, 3))

@@ -75,6 +75,9 @@ class Phase:
                 self.root.get("parameters") or {},
             ]
             scopes.append({"default-domain": DOMAIN, "protocol": "https"})
+            name = own.get("app-name", owner["name"])
+            if match[1] == "app-name" and self._is_module(owner):
+                return self._filled(f"{name}-idle" if self.idle else name, owner, near, depth + 1)
             route = re.fullmatch(r"routes/(\d+)/route", match[1])
             if route and int(route[1]) < len(own.get("routes") or []):
                 written = own["routes"][int(route[1])]["route"]
@@ -101,6 +104,8 @@ class Phase:
             "domain": "${default-domain}",
             "default-url": "${protocol}://${default-uri}",
             "default-uri": ("${idle-host}.${idle-domain}" if self.idle else "${host}.${domain}") + path,
+            "default-app-name": module["name"],
+            "default-live-app-name": module["name"],
             "default-live-host": host,
             "default-live-domain": DOMAIN,
             "default-live-uri": "${default-live-host}.${domain}" + path,

@@ -211,9 +211,9 @@ def test_what_can_not_be_mended_is_told_and_the_rest_is_mended(
     assert (made["changed"], "failed" in made) == (True, False)
     assert file.read_text() == mend_text(text)
     (left,) = made["not_mended"]
-    assert (left["line"], left["object"]) == (73, "incident-management-portal")
+    assert (left["line"], left["object"]) == (74, "incident-management-portal")
     assert left["message"] == "incident-management-portal refers to nobody, which nothing provides."
-    assert warnings == [f"Not mended: {file}:73:47: {left['message']} {left['mend']}"]
+    assert warnings == [f"Not mended: {file}:74:47: {left['message']} {left['mend']}"]
     assert not run(mta_descriptor)["changed"]
 
 

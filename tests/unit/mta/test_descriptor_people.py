@@ -28,6 +28,8 @@ from hypothesis import strategies as st
 WANTED = Wanted(sessions=Sessions(), longest_upgrade_ms=600_000)
 PLACE = re.compile(r"~\{|\$\{|[\[\]{}]|~|null|:\s*(?:#.*)?$|:\s*(?:&\w+ *)?(?:no|false)\b|\|-|>-|\*a\d")
 """What a line may hold that changes: a reference, a placeholder, a collection in brackets, or a value that is none."""
+OWN = {"host", "hosts", "routes", "app-name"}
+"""Parameters of modules whose default URL is none of their routes."""
 
 
 def check(seed: Random) -> Mended:
@@ -129,7 +131,7 @@ def _no_idle_left(before: Descriptor, after: Descriptor) -> None:
     root, body = after.root.plain(), before.root.plain()
     idle, live, was = Phase(root, idle=True), Phase(root, idle=False), Phase(body, idle=False)
     named = {one.line for one in lint(after) if one.severity != HINT and not one.fixable}
-    own = any({"host", "hosts", "routes"} & set(module.get("parameters") or {}) for module in root["modules"])
+    own = any(OWN & set(module.get("parameters") or {}) for module in root["modules"])
     earlier = _once(before.root)
     for path, (string, requirement, owner) in _once(after.root).items():
         if named & {string.line, *_lines_of(after, string.text, requirement)}:

@@ -5,7 +5,7 @@
 
 As the deploy service has it: ``default-uri`` is ``${host}.${domain}`` and the route path, with the idle host while a
 version is tested. ``default-live-host`` never follows an own host or own routes; ``default-live-uri`` and
-``default-live-url`` follow the own domain and the route path.
+``default-live-url`` follow the own domain and the route path. ``app-name`` gets ``-idle`` behind it, an own one, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ PLACEHOLDER = re.compile(r"(?<!\\)\$\{([^{}]+)\}")
 """With a backslash before them both are text."""
 _DEFAULT = re.compile(r"default-(?:idle-)?(url|uri|host)|idle-(host)|(?:default-)?idle-(domain)")
 _HOST = re.compile(r"hosts?(?:/(\d+))?")
-_LIVE = re.compile(r"default-live-(url|uri|host)")
+LIVE = re.compile(r"default-live-(url|uri|host)")
+"""The names of placeholders of the live URL."""
 _ROUTE = re.compile(r"routes/(\d+)/route")
 _DEPTH = 10
 _LONGEST = 10_000
@@ -29,7 +30,7 @@ _LONGEST = 10_000
 
 def is_module_url(name: str) -> bool:
     """Whether a placeholder names the idle or live URL, URI or host of a module; resources have none of them."""
-    return bool(_DEFAULT.fullmatch(name) or _LIVE.fullmatch(name) or _HOST.fullmatch(name))
+    return bool(_DEFAULT.fullmatch(name) or LIVE.fullmatch(name) or _HOST.fullmatch(name))
 
 
 class Urls:
@@ -47,19 +48,23 @@ class Urls:
         self._scopes = [scope for scope in scopes if scope is not None]
 
     def idle(self, name: str) -> str | None:
-        """Which part of the idle URL a placeholder names: ``url``, ``uri``, ``host`` or ``domain``; ``None`` for
-        another placeholder. An own host is the same in both phases.
+        """Which part of the idle URL a placeholder names: ``url``, ``uri``, ``host`` or ``domain``, or the idle
+        ``name``; ``None`` for another placeholder. An own host is the same in both phases.
         """
         match = _DEFAULT.fullmatch(name)
         if match:
             return match[1] or match[2] or match[3]
+        if name == "app-name":
+            return "name"
         return "host" if _HOST.fullmatch(name) and self._own_host() is None else None
 
     def live(self, kind: str) -> str | None:
         """What names the live URL, with placeholders; ``None`` when the deploy service offers nothing.
 
-        :param kind: ``url``, ``uri``, ``host`` or ``domain``.
+        :param kind: ``url``, ``uri``, ``host``, ``domain`` or ``name``.
         """
+        if kind == "name":
+            return self._own("app-name") or "${default-live-app-name}"
         if kind == "domain":
             return self._own("domain") or "${default-live-domain}"
         host = self._own_host()
@@ -82,7 +87,7 @@ class Urls:
         :param live_routes: whether ``use-live-routes`` holds for the text.
         """
         for match in PLACEHOLDER.finditer(text):
-            kind, live, route = self.idle(match[1]), _LIVE.fullmatch(match[1]), _ROUTE.fullmatch(match[1])
+            kind, live, route = self.idle(match[1]), LIVE.fullmatch(match[1]), _ROUTE.fullmatch(match[1])
             if kind:
                 yield match[0], "idle", self.live(kind)
             elif live and self.live(live[1]) != match[0] and not self._made_of(live[1]):
@@ -157,7 +162,7 @@ class Urls:
         """Whether own routes are made of the module's default URL: then its live form is theirs."""
         texts = [self.expand(self.route(number)) for number in range(len(self.routes()))]
         return any(
-            self.idle(match[1]) or _LIVE.fullmatch(match[1]) for text in texts for match in PLACEHOLDER.finditer(text)
+            self.idle(match[1]) or LIVE.fullmatch(match[1]) for text in texts for match in PLACEHOLDER.finditer(text)
         )
 
     def _made_of(self, kind: str) -> bool:
@@ -192,7 +197,7 @@ class Urls:
     def _value(self, match: re.Match[str]) -> str:
         name = match[1]
         hosts = _HOST.fullmatch(name)
-        if self.idle(name) or _LIVE.fullmatch(name):
+        if self.idle(name) or LIVE.fullmatch(name):
             return match[0]
         if hosts and name != "host":
             values = self.module.get("parameters", "hosts")

@@ -27,6 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.value
 
 _PLACE = re.compile(r"(.+?):(\d+):(\d+): (.*)", re.DOTALL)
 """How an error of the engine begins that has a place."""
+_PASSES = 5
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Unmended:
 
 @dataclass(frozen=True)
 class Mended:
-    """The descriptor's text, the same when it is safe already, and what is left."""
+    """The descriptor's text, the same when it is safe already, and what is left, with its places in that text."""
 
     text: str
     left: tuple[Unmended, ...]
@@ -88,6 +89,16 @@ def mend(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = None)
     :raises InputError: an option names what does not exist, or an extension comes without its descriptor.
     """
     _check(descriptor, wanted, base)
+    for _pass in range(_PASSES):
+        mended = _mended_once(descriptor, wanted, base)
+        if mended.text == descriptor.source.text:
+            break
+        descriptor = descriptor.rewritten(mended.text)
+    return mended
+
+
+def _mended_once(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None) -> Mended:
+    """One pass: what is provided by way of others may need another one."""
     merged = base.extended([descriptor]) if base else descriptor
     broken: set[tuple[str, int]] = set()
     while True:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import PLACEHOLDER
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import LIVE, PLACEHOLDER
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, Task
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import (
     SERVICE_KIND,
@@ -53,7 +53,7 @@ def applications(subject: Subject) -> Iterator[Finding]:
         target, provider = link.target, link.provider
         for string in target.strings() if target is not None and provider is not None else ():
             text = provided.urls(provider).expand(string.text) if provider else ""
-            live = [match[0] for match in PLACEHOLDER.finditer(text) if match[1].startswith("default-live-")]
+            live = [match[0] for match in PLACEHOLDER.finditer(text) if LIVE.fullmatch(match[1])]
             if provider and provider.uses_live_routes and "${routes/" in text:
                 live.append("a live route")
             if live:
@@ -115,9 +115,9 @@ def _wrong(
         mend = f"Set {USE_LIVE_ROUTES}: true in the parameters of {link.name}."
         yield finding("live-routes-not-used", target, link.name, message, mend, fixable)
     else:
+        what = "the idle name" if wrong.placeholder == "${app-name}" else "an idle URL"
         message = (
-            f"{consumer.title} with {link.written}, which is {wrong.placeholder}: an idle URL while a deployment is"
-            " tested."
+            f"{consumer.title} with {link.written}, which is {wrong.placeholder}: {what} while a deployment is tested."
         )
         mend = "Refer to a property with the live URL."
         yield finding(f"idle-url-in-{consumer.kind}", link.value, consumer.name, message, mend, fixable)
