@@ -124,17 +124,18 @@ def _strings(value: Value | None) -> Iterator[tuple[tuple[str, ...], Value]]:
             yield (str(key), *path), string
 
 
-def _no_idle_left(before: Descriptor, after: Descriptor) -> None:
+def _no_idle_left(before: Descriptor, after: Descriptor, file: str = "mta.yaml") -> None:
     """Every string that is written once resolves to the same in both phases, to no idle host, and to what it was after
     the switch, unless that was no route of the module; or its line is named.
     """
     root, body = after.root.plain(), before.root.plain()
     idle, live, was = Phase(root, idle=True), Phase(root, idle=False), Phase(body, idle=False)
-    named = {one.line for one in lint(after) if one.severity != HINT and not one.fixable}
+    named = {(one.file, one.line) for one in lint(after) if one.severity != HINT and not one.fixable}
     own = any(OWN & set(module.get("parameters") or {}) for module in root["modules"])
     earlier = _once(before.root)
     for path, (string, requirement, owner) in _once(after.root).items():
-        if named & {string.line, *_lines_of(after, string.text, requirement)}:
+        places = {(string.source.name, string.line), *_places_of(after, string.text, requirement)}
+        if string.source.name != file or named & places:
             continue
         written, later = (phase.resolve(string.text, owner, requirement) for phase in (idle, live))
         assert "-idle" not in written == later, string.text
@@ -146,14 +147,45 @@ def _no_idle_left(before: Descriptor, after: Descriptor) -> None:
                 assert body != root
 
 
-def _lines_of(descriptor: Descriptor, text: str, requirement: str) -> Iterator[int]:
+def _places_of(descriptor: Descriptor, text: str, requirement: str) -> Iterator[tuple[str, int]]:
     """The lines of the properties that a text refers to."""
     entries = [item for module in descriptor.modules.values() for item in names(module.get("provides")).items()]
     for match in re.finditer(r"(?<!\\)~\{(?:([^{}/]+)/)?([^{}]+)\}", text):
         for name, entry in entries:
             found = entry.get("properties", match[2])
             if name == (match[1] or requirement) and found is not None:
-                yield found.line
+                yield found.source.name, found.line
+
+
+def check_extension(seed: Random) -> None:
+    """An extension that says parts of the descriptor anew: it is mended in its own lines, beside a safe descriptor."""
+    body = data(seed)
+    base = Descriptor.parse(Source("mta.yaml", Writer(seed).text(body)))
+    base = base.rewritten(mend(base, WANTED).text)
+    parts = {
+        key: [{"name": one["name"], **_some(seed, one, keep)} for one in body.get(key) or [] if seed.random() < 0.7]
+        for key, keep in (("modules", ("parameters", "properties")), ("resources", ("parameters",)))
+    }
+    head = {"_schema-version": "3.3", "ID": "more", "extends": "shop"}
+    text = Writer(seed).text({**head, **{key: items for key, items in parts.items() if items}})
+    extension = Descriptor.parse(Source("a.mtaext", text))
+    want = Wanted(longest_upgrade_ms=600_000)
+    mended = mend(extension, want, base)
+    after = extension.rewritten(mended.text)
+    assert mend(after, want, base).text == mended.text
+    _same_lines(text, mended.text)
+    _same_data(extension.root.plain(), after.root.plain(), "")
+    _no_idle_left(base.extended([extension]), base.extended([after]), "a.mtaext")
+
+
+def _some(random: Random, part: Mapping[str, Any], keep: tuple[str, ...]) -> dict[str, Any]:
+    return {key: part[key] for key in keep if part.get(key) and random.random() < 0.7}
+
+
+@settings(max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_however_people_extend(random: Random) -> None:
+    check_extension(random)
 
 
 @settings(max_examples=60)
