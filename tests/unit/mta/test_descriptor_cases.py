@@ -18,13 +18,15 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessi
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 
-CASES = sorted(Path(__file__).with_name("cases").glob("*.descriptor"))
+CASES = sorted(Path(__file__).with_name("cases").glob("*.json"))
 LONGEST = 1_800_000
 
 
 def read(case: Path) -> tuple[Source, dict[str, Any]]:
-    expected: dict[str, Any] = json.loads(case.with_suffix(".json").read_text())
-    return Source("mta.yaml", case.read_bytes().decode()), expected
+    """The descriptor, in a file of its own unless its line ends are special, and what is expected."""
+    expected: dict[str, Any] = json.loads(case.read_text())
+    text = expected.get("text") or case.with_suffix(".descriptor").read_bytes().decode()
+    return Source("mta.yaml", text), expected
 
 
 def changes(before: str, after: str) -> tuple[list[str], list[str]]:

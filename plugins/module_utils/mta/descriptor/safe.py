@@ -179,7 +179,7 @@ class _Attempt:
         back, key = self._plans.checkpoint(), (what, first.start)
         try:
             if key in self._broken:
-                raise Refused(f"{first.place}: more than this place would change.", "Mend it by hand.")
+                raise Refused(f"{first.place}: the change would touch more than this place.", "Mend it by hand.")
             change()
         except (InputError, Refused) as error:
             back()
