@@ -65,7 +65,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import PARAMETER, extension
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.secret import extension
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import PARAMETER
 
 
 def run(

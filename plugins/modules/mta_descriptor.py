@@ -16,7 +16,8 @@ description:
     application routers keep their
     users' sessions in Redis and the routes of their tenants, and the SaaS registry waits long enough.
   - Changes only the lines that it must; all other lines keep their bytes, with comments, anchors, quotes and order.
-  - Refuses what it can't change alone, and says what to do by hand; nothing was changed then.
+  - What can't be mended without touching something else is left as it is and listed with its place and what to do by
+    hand, in RV(not_mended) and as a warning; all else is mended.
   - Modules keep C(${default-url}) in what they require, since the idle version has to call the idle version.
 requirements:
   - ruamel.yaml
@@ -41,9 +42,11 @@ options:
     type: path
   live_urls:
     description:
-      - Whether services get live URLs. A property of a module that is resolved to an idle URL and used by a service
+      - Whether services, bindings and content modules get live URLs.
+      - A property of a module that is resolved to an idle URL and used by a service
         gets a live one beside it
         (C(mtx-url) gets C(mtx-live)), and the service refers to that one. A live property that is there is used.
+      - A URL that a resource holds itself becomes such a property of the only module that can be meant.
       - A module with its own host gets a URL with that host. For a module with its own routes C(use-live-routes) is
         set, at an entry of its own
         in C(provides) when modules require the same.
@@ -61,6 +64,12 @@ options:
     description: Namespace of the deployment, which becomes part of the names of service instances.
     type: str
     default: ""
+  approuters:
+    description: Names of modules that are application routers although neither type, environment, name, path nor the
+      C(package.json) in their folder tells so.
+    type: list
+    elements: str
+    default: []
   sessions:
     description:
       - Application routers get an external session store. The resource, its binding and C(EXT_SESSION_MGT) as strict
@@ -68,18 +77,20 @@ options:
       - The secret does not get into the descriptor. C(EXT_SESSION_MGT) refers to a module parameter, which an extension
         descriptor sets, see
         P(zdm.landscape.session_extension#filter).
+      - A store that is configured stays as it is, with its service, driver, secret parameter and numbers. Only what is
+        missing, what would stop the application router, and what is given here is changed.
       - Without this option sessions are left alone.
     type: dict
     suboptions:
       modules:
-        description: Names of the application routers. By default those that are found by type, environment, name or
-          path.
+        description: Names of the application routers. By default those that are found by type, environment, name,
+          path or C(package.json), and those in O(approuters).
         type: list
         elements: str
         default: []
       resource:
-        description: Name of the resource. By default the one of O(sessions.service) that an application router
-          requires, else C(<ID>-session-management).
+        description: Name of the resource. By default the one that is in use, else one of O(sessions.service) that an
+          application router requires, else C(<ID>-session-management).
         type: str
         default: ""
       service:
@@ -92,17 +103,16 @@ options:
         default: development
       retry_timeout_ms:
         description: Longest time of automatic retries of a failed Redis operation in milliseconds,
-          C(defaultRetryTimeout).
+          C(defaultRetryTimeout). By default what is there, else 2000.
         type: int
-        default: 2000
       back_off_multiplier:
-        description: Multiplier of the pause between retries, C(backOffMultiplier).
+        description: Multiplier of the pause between retries, C(backOffMultiplier). By default what is there, else 50.
         type: int
-        default: 50
       parameter:
-        description: Name of the module parameter that carries the session secret.
+        description: Name of the module parameter that carries the session secret. By default the one that is in use,
+          else C(session-secret).
         type: str
-        default: session-secret
+        default: ""
   state:
     description: What is wanted is in the descriptor.
     type: str
@@ -156,6 +166,10 @@ mta:
       type: str
       returned: always
     extends:
+      description: The id that an extension given alone extends; empty for a descriptor.
+      type: str
+      returned: always
+    last:
       description: The id that a further extension descriptor extends. The last extension's, else the MTA's.
       type: str
       returned: always
@@ -175,7 +189,8 @@ mta:
       elements: str
       returned: always
 session_modules:
-  description: Modules that need the session secret in the parameter O(sessions.parameter); none without O(sessions).
+  description: Modules that take the session secret from the parameter O(sessions.parameter), C(session-secret) where
+    that is not given; none without O(sessions). A module with a parameter of its own is not among them.
   returned: success
   type: list
   elements: str
@@ -185,6 +200,36 @@ findings:
   returned: success
   type: list
   elements: dict
+not_mended:
+  description: Places that could not be mended without touching something else.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    file:
+      description: The file, as it was given.
+      type: str
+      returned: always
+    line:
+      description: The line, counted from 1.
+      type: int
+      returned: always
+    column:
+      description: The column, counted from 1.
+      type: int
+      returned: always
+    object:
+      description: The module or resource.
+      type: str
+      returned: always
+    message:
+      description: Why it could not be mended.
+      type: str
+      returned: always
+    mend:
+      description: What to do by hand.
+      type: str
+      returned: always
 """
 
 import os
@@ -196,9 +241,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
 from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions, masked
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, mend
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.secret import masked
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 
 SPEC: dict[str, Any] = {
@@ -208,6 +253,7 @@ SPEC: dict[str, Any] = {
     "keep_existing_routes": {"type": "bool", "default": True},
     "longest_upgrade": {"type": "str"},
     "namespace": {"type": "str", "default": ""},
+    "approuters": {"type": "list", "elements": "str", "default": []},
     "sessions": {
         "type": "dict",
         "options": {
@@ -215,9 +261,9 @@ SPEC: dict[str, Any] = {
             "resource": {"type": "str", "default": ""},
             "service": {"type": "str", "default": "redis-cache"},
             "plan": {"type": "str", "default": "development"},
-            "retry_timeout_ms": {"type": "int", "default": 2000},
-            "back_off_multiplier": {"type": "int", "default": 50},
-            "parameter": {"type": "str", "default": "session-secret"},
+            "retry_timeout_ms": {"type": "int"},
+            "back_off_multiplier": {"type": "int"},
+            "parameter": {"type": "str", "default": ""},
         },
     },
     "state": {"type": "str", "choices": ["present"], "default": "present"},
@@ -229,7 +275,14 @@ def wanted(params: dict[str, Any]) -> Wanted:
     longest = parse_ms(params["longest_upgrade"], "longest_upgrade") if params["longest_upgrade"] else 0
     given = params["sessions"]
     sessions = Sessions(**{**given, "modules": tuple(given["modules"])}) if given is not None else None
-    return Wanted(params["live_urls"], sessions, params["keep_existing_routes"], longest, params["namespace"])
+    return Wanted(
+        params["live_urls"],
+        sessions,
+        params["keep_existing_routes"],
+        longest,
+        params["namespace"],
+        tuple(params["approuters"]),
+    )
 
 
 def write(module: AnsibleModule, path: str, text: str) -> None:
@@ -247,21 +300,25 @@ def main() -> None:
         want = wanted(params)
         before = Descriptor.load(params["path"])
         base = Descriptor.load(params["base"]) if params["base"] else None
-        text = make_safe(before, want, base)
-        after = Descriptor.parse(Source(params["path"], text))
+        mended = mend(before, want, base)
+        after = before.rewritten(mended.text)
         whole = base.extended([after]) if base else after
         old = base.extended([before]) if base else before
-        changed = text != before.source.text
+        changed = mended.text != before.source.text
         if changed and not module.check_mode:
-            write(module, params["path"], text)
+            write(module, params["path"], mended.text)
+        for place in mended.left:
+            module.warn(f"Not mended: {place}")
+        findings = lint(whole, want.longest_upgrade_ms, want.namespace, approuters=want.known_approuters())
         module.exit_json(
             changed=changed,
-            mta=whole.summary(),
-            session_modules=list(want.sessions.checked(whole).modules) if want.sessions else [],
-            findings=[asdict(finding) for finding in lint(whole, want.longest_upgrade_ms, want.namespace)],
+            mta=whole.summary(want.known_approuters()),
+            session_modules=want.sessions.wanting(whole) if want.sessions else [],
+            findings=[asdict(finding) for finding in findings],
+            not_mended=[asdict(place) for place in mended.left],
             diff={
                 "before": masked(old, before.source.text),
-                "after": masked(old, text),
+                "after": masked(whole, mended.text),
                 "before_header": params["path"],
                 "after_header": params["path"],
             },

@@ -33,7 +33,8 @@ attributes:
     details: This module changes nothing but the report.
 options:
   path:
-    description: The descriptor. Either this or O(archive).
+    description: The descriptor, or an extension descriptor alone, for which only the rules hold that need nothing else.
+      Either this or O(archive).
     type: path
   archive:
     description: An MTA archive (C(.mtar)) by its path or URL; its deployment descriptor is read.
@@ -51,6 +52,12 @@ options:
     description: Namespace of the deployment, which becomes part of the names of service instances.
     type: str
     default: ""
+  approuters:
+    description: Names of modules that are application routers although neither type, environment, name, path nor their
+      C(package.json) tells so.
+    type: list
+    elements: str
+    default: []
   ignore:
     description: Rules that are not applied.
     type: list
@@ -65,14 +72,15 @@ options:
         type: path
         required: true
       format:
-        description: JSON, or JUnit XML as CI servers show it. There, errors are failures and warnings are passed tests
-          with an output.
+        description: JSON, or JUnit XML as CI servers show it. There, errors are failures, warnings and hints are
+          passed tests with an output.
         type: str
         choices: [json, junit]
         default: junit
   fail_on:
     description:
-      - When the task fails. V(error) when there is an error, V(warning) when there is any finding.
+      - When the task fails. V(error) when there is an error, V(warning) when there is an error or a warning. Hints name
+        what a descriptor alone can't mend, and never fail.
       - An info module gives facts, so the default is V(never); a CI job sets V(error). The report is written before the
         task fails.
     type: str
@@ -111,7 +119,7 @@ findings:
       type: str
       returned: always
     severity:
-      description: V(error) or V(warning).
+      description: V(error), V(warning) or V(hint).
       type: str
       returned: always
     file:
@@ -150,6 +158,10 @@ warning_count:
   description: Number of warnings.
   returned: always
   type: int
+hint_count:
+  description: Number of hints, which never fail the task.
+  returned: always
+  type: int
 mta:
   description: What the descriptor describes.
   returned: always
@@ -168,6 +180,10 @@ mta:
       type: str
       returned: always
     extends:
+      description: The id that an extension given alone extends; empty for a descriptor.
+      type: str
+      returned: always
+    last:
       description: The id that a further extension descriptor extends. The last extension's, else the MTA's.
       type: str
       returned: always
@@ -199,9 +215,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import cre
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import read_archived
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import ERROR, WARNING, Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import ERROR, Finding, lint
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import lint
 
 SPEC: dict[str, Any] = {
     "path": {"type": "path"},
@@ -209,6 +225,7 @@ SPEC: dict[str, Any] = {
     "extensions": {"type": "list", "elements": "path", "default": []},
     "longest_upgrade": {"type": "str"},
     "namespace": {"type": "str", "default": ""},
+    "approuters": {"type": "list", "elements": "str", "default": []},
     "ignore": {"type": "list", "elements": "str", "default": []},
     "report": {
         "type": "dict",
@@ -220,12 +237,14 @@ SPEC: dict[str, Any] = {
     "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "never"},
 }
 
+_FAILING = {"error": (ERROR,), "warning": (ERROR, WARNING), "never": ()}
+
 
 def load(params: dict[str, Any]) -> Descriptor:
     """The descriptor with its extensions."""
     if params["archive"]:
         with opened_archive(params["archive"]) as archive:
-            descriptor = Descriptor.parse(read_archived(archive))
+            descriptor = Descriptor.of_archive(archive)
     else:
         descriptor = Descriptor.load(params["path"])
     return descriptor.extended([Descriptor.load(path) for path in params["extensions"]])
@@ -253,19 +272,22 @@ def main() -> None:
     with guarded(module):
         longest = parse_ms(params["longest_upgrade"], "longest_upgrade") if params["longest_upgrade"] else 0
         descriptor = load(params)
-        findings = lint(descriptor, longest, params["namespace"], params["ignore"])
+        findings = lint(descriptor, longest, params["namespace"], params["ignore"], params["approuters"])
         if params["report"] and not module.check_mode:
             write_report(module, findings, descriptor.source.name)
-        errors = sum(finding.severity == ERROR for finding in findings)
+        severities = [finding.severity for finding in findings]
+        errors, warnings = severities.count(ERROR), severities.count(WARNING)
         result = {
             "changed": False,
             "findings": [asdict(finding) for finding in findings],
             "error_count": errors,
-            "warning_count": len(findings) - errors,
-            "mta": descriptor.summary(),
+            "warning_count": warnings,
+            "hint_count": len(findings) - errors - warnings,
+            "mta": descriptor.summary(params["approuters"]),
         }
-        if (errors and params["fail_on"] == "error") or (findings and params["fail_on"] == "warning"):
-            module.fail_json(msg="\n".join(map(str, findings)), **result)
+        if any(severity in _FAILING[params["fail_on"]] for severity in severities):
+            reasons = [str(finding) for finding in findings if finding.severity in _FAILING[params["fail_on"]]]
+            module.fail_json(msg="\n".join(reasons), **result)
         module.exit_json(**result)
 
 

@@ -82,4 +82,4 @@ def test_a_job_lints_mends_and_deploys_with_a_secret_that_is_never_shown(tmp_pat
     suites = [ElementTree.parse(tmp_path / name).getroot() for name in ("before.xml", "after.xml")]
     assert [suite.get("failures") for suite in suites] == ["4", "0"]
     assert not (tmp_path / "session.mtaext").exists()
-    assert lint(Descriptor.load(str(tmp_path / "mta.yaml")), 1_800_000) == []
+    assert {one.severity for one in lint(Descriptor.load(str(tmp_path / "mta.yaml")), 1_800_000)} == {"hint"}

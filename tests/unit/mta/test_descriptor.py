@@ -25,7 +25,8 @@ def test_what_the_guide_s_descriptor_describes() -> None:
         "id": "incident-management",
         "version": "1.0.0",
         "schema_version": "3.1",
-        "extends": "incident-management",
+        "extends": "",
+        "last": "incident-management",
         "modules": ["incident-management-mtx", "incident-management-srv", "approuter"],
         "resources": [
             "incident-management-auth",

@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import values as descriptor_values
 from ansible_collections.zdm.landscape.plugins.modules import mta_descriptor, mta_descriptor_info
@@ -60,12 +61,13 @@ def test_it_is_predicted_made_and_kept(run: Run, file: Path) -> None:
     predicted = run(mta_descriptor, check=True, **wanted)
     assert (predicted["changed"], file.read_text()) == (True, GUIDE)
     made = run(mta_descriptor, **wanted)
-    assert (made["changed"], made["session_modules"], made["findings"], made["diff"]) == (
+    assert (made["changed"], made["session_modules"], made["not_mended"], made["diff"]) == (
         True,
         ["approuter"],
         [],
         predicted["diff"],
     )
+    assert {finding["severity"] for finding in made["findings"]} == {"hint"}
     assert file.read_text() == made["diff"]["after"] != made["diff"]["before"] == GUIDE
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert made["mta"]["id"] == "incident-management"
@@ -151,11 +153,6 @@ def test_a_secret_in_the_descriptor_is_in_no_result(run: Run, file: Path) -> Non
         ("_schema-version: 3\nversion: 1\n", {}, "has no ID"),
         (GUIDE, {"sessions": {"modules": ["x"]}}, "has no module x"),
         (GUIDE, {"longest_upgrade": "30"}, "longest_upgrade '30' is not a duration"),
-        (
-            GUIDE.replace("      - name: mtx-api\n        properties", "      - name: other\n        properties"),
-            {},
-            "refers to mtx-api, which nothing provides",
-        ),
         (GUIDE, {"base": "/nowhere"}, "/nowhere can't be read"),
     ],
 )
@@ -195,9 +192,131 @@ def test_an_archive_is_linted_by_its_deployment_descriptor(run: Run, tmp_path: P
     extension.write_text('_schema-version: "3.1"\nID: a\nextends: incident-management\n')
     found = run(mta_descriptor_info, path=None, archive=str(archive), extensions=[str(extension)])
     assert found["findings"][0]["file"] == f"{archive}/META-INF/mtad.yaml"
-    assert (found["error_count"], found["mta"]["id"], found["mta"]["extends"]) == (4, "incident-management", "a")
+    assert (found["error_count"], found["mta"]["id"], found["mta"]["last"]) == (4, "incident-management", "a")
     assert "is no MTA archive" in run(mta_descriptor_info, path=None, archive=str(extension))["msg"]
     assert "mutually exclusive" in run(mta_descriptor_info, archive=str(archive))["msg"]
+
+
+def test_what_can_not_be_mended_is_told_and_the_rest_is_mended(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, warning: warnings.append(warning))
+    text = GUIDE.replace(
+        "    parameters: {service: portal, service-plan: standard}",
+        "    parameters: {service: portal, config: {u: '~{nobody/u}'}}",
+    )
+    file.write_text(text)
+    made = run(mta_descriptor)
+    assert (made["changed"], "failed" in made) == (True, False)
+    assert file.read_text() == mend_text(text)
+    (left,) = made["not_mended"]
+    assert (left["line"], left["object"]) == (74, "incident-management-portal")
+    assert left["message"] == "incident-management-portal refers to nobody, which nothing provides."
+    assert warnings == [f"Not mended: {file}:74:47: {left['message']} {left['mend']}"]
+    assert not run(mta_descriptor)["changed"]
+
+
+def mend_text(text: str) -> str:
+    """The guide's application with its live URL."""
+    text = text.replace(
+        "          mtx-url: ${default-url}\n",
+        "          mtx-url: ${default-url}\n          mtx-live: ${default-live-url}\n",
+    )
+    return text.replace("~{mtx-api/mtx-url}", "~{mtx-api/mtx-live}")
+
+
+def test_an_extension_alone_gets_the_rules_that_need_nothing_else(run: Run, tmp_path: Path) -> None:
+    extension = tmp_path / "a.mtaext"
+    extension.write_text(
+        "_schema-version: 3.1.0\nID: a\nextends: incident-management\nmodules:\n- name: approuter\n  parameters:\n"
+        "    session-secret: short\n    keep-existing-routes: false\n  hooks:\n  - {name: h, phases: [before-stop]}\n"
+        "resources:\n- name: registry\n  parameters: {config: {appUrls: {callbackTimeoutMillis: 5, u: '${default-url}',"
+        " v: '~{mtx-api/mtx-url}'}}}\n"
+    )
+    linted = run(mta_descriptor_info, path=str(extension), longest_upgrade="30m")
+    assert [f"{one['rule']}:{one['line']}" for one in linted["findings"]] == [
+        "session-secret-short:7",
+        "hook-never-runs:10",
+        "callback-timeout-short:13",
+        "idle-url-in-service:13",
+    ]
+    assert (linted["mta"]["extends"], linted["mta"]["last"]) == ("incident-management", "a")
+
+
+ROUTER = {"package.json": '{"dependencies": {"@sap/approuter": "^20"}}', "xs-app.json": "{}"}
+HIDDEN = GUIDE.replace(
+    "  - name: approuter\n    type: approuter.nodejs\n    path: packages/deploy-int/approuter",
+    "  - name: web\n    type: nodejs\n    path: app/web",
+)
+HIDDEN = HIDDEN.replace("      TENANT_HOST_PATTERN:", "      PATTERN:")
+
+
+@pytest.mark.parametrize(
+    ("package", "found"),
+    [
+        ('{"dependencies": {"@sap/approuter": "^20"}}', ["web"]),
+        ('{"dependencies": {"@sap/cds": "^9"}, "devDependencies": {"@sap/approuter": "^20"}}', []),
+        ('{"dependencies": ["@sap/approuter"]}', []),
+        ("[]", []),
+        ("{", []),
+        ("\xff", []),
+        (None, []),
+    ],
+)
+def test_an_application_router_is_known_by_its_package(
+    run: Run, file: Path, tmp_path: Path, package: str | None, found: list[str]
+) -> None:
+    file.write_text(HIDDEN)
+    folder = tmp_path / "app" / "web"
+    folder.mkdir(parents=True)
+    if package is not None:
+        (folder / "package.json").write_bytes(package.encode("latin-1"))
+    assert run(mta_descriptor_info)["mta"]["approuters"] == found
+    made = run(mta_descriptor, sessions={}, check=True)
+    assert made["session_modules"] == made["mta"]["approuters"] == found
+
+
+def test_an_application_router_is_known_by_name(run: Run, file: Path) -> None:
+    file.write_text(HIDDEN.replace("      keep-existing-routes: true\n", ""))
+    assert run(mta_descriptor_info)["mta"]["approuters"] == []
+    linted = run(mta_descriptor_info, approuters=["web"])
+    assert linted["mta"]["approuters"] == ["web"]
+    assert {"session-store-missing", "tenant-routes-not-kept"} <= {one["rule"] for one in linted["findings"]}
+    assert run(mta_descriptor, check=True, approuters=["web"])["diff"]["after"].count("keep-existing-routes: true") == 1
+    made = run(mta_descriptor, sessions={"modules": ["web"]})
+    assert made["session_modules"] == ["web"]
+    assert not run(mta_descriptor, sessions={"modules": ["web"]})["changed"]
+    assert file.read_text().count("keep-existing-routes: true") == 1
+    for module in (mta_descriptor, mta_descriptor_info):
+        assert "approuters: " in run(module, approuters=["x"])["msg"]
+
+
+@pytest.mark.parametrize("packed", ["web/data.zip", "web/", "web"])
+def test_an_application_router_in_an_archive_is_known_by_its_package(run: Run, tmp_path: Path, packed: str) -> None:
+    archive, inner = tmp_path / "app_1.0.0.mtar", tmp_path / "data.zip"
+    with zipfile.ZipFile(inner, "w") as zipped:
+        for name, text in ROUTER.items():
+            zipped.writestr(name, text)
+    sections = ["Manifest-Version: 1.0", f"Name: {packed[:5]}\r\n {packed[5:]}\r\nMTA-Module: web", "Name: x"]
+    manifest = "\r\n\r\n".join(sections)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("META-INF/mtad.yaml", HIDDEN)
+        zipped.writestr("META-INF/MANIFEST.MF", manifest)
+        zipped.write(inner, "web/data.zip")
+        zipped.writestr("web/package.json", ROUTER["package.json"])
+    assert run(mta_descriptor_info, path=None, archive=str(archive))["mta"]["approuters"] == ["web"]
+
+
+def test_an_archive_whose_modules_can_not_be_read_has_no_such_router(run: Run, tmp_path: Path) -> None:
+    archive = tmp_path / "app_1.0.0.mtar"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("META-INF/mtad.yaml", HIDDEN)
+        zipped.writestr(
+            "META-INF/MANIFEST.MF", "Name: web/data.zip\nMTA-Module: web\n\nName: gone.zip\nMTA-Module: x\n"
+        )
+        zipped.writestr("web/data.zip", "no zip")
+    assert run(mta_descriptor_info, path=None, archive=str(archive))["mta"]["approuters"] == []
 
 
 def test_reports_are_written_before_the_task_fails(run: Run, file: Path, tmp_path: Path) -> None:

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor import packages
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.overlay import overlay
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import (
     Source,
     Value,
     names,
-    overlay,
     parse,
     read,
+    read_archived,
 )
 
 NOT_CREATED = (
@@ -39,6 +43,7 @@ class Descriptor:
     :ivar extends: the id that an extension extends; empty in a descriptor.
     :ivar last: the id that a further extension extends: the last extension's, else the descriptor's own.
     :ivar modules: the modules by name, in the descriptor's order; resources likewise.
+    :ivar packages: modules whose ``package.json`` says that they are application routers.
     """
 
     source: Source
@@ -50,14 +55,26 @@ class Descriptor:
     modules: Mapping[str, Value]
     resources: Mapping[str, Value]
     last: str
+    packages: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, path: str) -> Descriptor:
-        """Read and check a descriptor.
+        """Read and check a descriptor, and look for the ``package.json`` of its modules beside it.
 
         :raises InputError: the file can't be read, is no YAML or no descriptor; the message names file and line.
         """
-        return cls.parse(read(path))
+        descriptor, folder = cls.parse(read(path)), os.path.dirname(os.path.realpath(path))
+        paths = {name: module.get("path") for name, module in descriptor.modules.items()}
+        texts = {name: value.text for name, value in paths.items() if value is not None and value.text}
+        return replace(descriptor, packages=packages.beside(folder, texts))
+
+    @classmethod
+    def of_archive(cls, archive: Archive) -> Descriptor:
+        """Read and check the deployment descriptor of an archive, and look for the ``package.json`` of its modules.
+
+        :raises InputError: see :meth:`load`.
+        """
+        return replace(cls.parse(read_archived(archive)), packages=packages.archived(archive.path))
 
     @classmethod
     def parse(cls, source: Source) -> Descriptor:
@@ -90,6 +107,13 @@ class Descriptor:
             resources,
             head["ID"],
         )
+
+    def rewritten(self, text: str) -> Descriptor:
+        """The descriptor with another text.
+
+        :raises InputError: see :meth:`load`.
+        """
+        return replace(Descriptor.parse(Source(self.source.name, text)), packages=self.packages)
 
     @property
     def major(self) -> int:
@@ -135,35 +159,66 @@ class Descriptor:
                 _named(root, key, what) for key, what in (("modules", "module"), ("resources", "resource"))
             )
             result = Descriptor(
-                self.source, root, self.id, self.version, self.schema_version, "", modules, resources, extension.id
+                self.source,
+                root,
+                self.id,
+                self.version,
+                self.schema_version,
+                "",
+                modules,
+                resources,
+                extension.id,
+                self.packages,
             )
         return result
 
-    def summary(self) -> dict[str, object]:
-        """What it describes, for a module's result."""
+    def summary(self, named: Sequence[str] = ()) -> dict[str, object]:
+        """What it describes, for a module's result.
+
+        :param named: see :meth:`approuters`.
+        """
         return {
             "id": self.id,
             "version": self.version,
             "schema_version": self.schema_version,
-            "extends": self.last,
+            "extends": self.extends,
+            "last": self.last,
             "modules": list(self.modules),
             "resources": list(self.resources),
-            "approuters": self.approuters(),
+            "approuters": self.approuters(named),
         }
 
-    def approuters(self) -> list[str]:
-        """Names of the modules that are application routers: by type, by their environment, or by their name or
-        path.
+    def approuters(self, named: Sequence[str] = ()) -> list[str]:
+        """Names of the modules that are application routers: by type, by their environment, by their name or path, or
+        by their ``package.json``.
+
+        :param named: further modules that are.
         """
-        return [name for name, module in self.modules.items() if _is_approuter(name, module)]
+        known = {*self.packages, *named}
+        return [name for name, module in self.modules.items() if name in known or _is_approuter(name, module)]
+
+    def check_modules(self, option: str, modules: Sequence[str]) -> None:
+        """Make sure that modules exist that an option names.
+
+        :raises InputError: one does not.
+        """
+        unknown = [name for name in modules if name not in self.modules]
+        if unknown:
+            raise InputError(
+                f"{option}: {self.source.name} has no module {unknown[0]}.",
+                f"There are {', '.join(self.modules) or 'none'}.",
+            )
 
     def services(self) -> dict[str, Value]:
-        """The resources that become services, which the deploy service creates or updates with their configuration."""
+        """The resources that become services, which the deploy service creates or updates with their configuration.
+
+        An extension given alone does not say what its resources are: all count.
+        """
         types = {name: resource.get("type") for name, resource in self.resources.items()}
         return {
             name: self.resources[name]
             for name, kind in types.items()
-            if kind and kind.text and kind.text not in NOT_CREATED
+            if (kind and kind.text and kind.text not in NOT_CREATED) or (kind is None and self.extends)
         }
 
     def is_subscribed(self) -> bool:

@@ -1,27 +1,80 @@
 # Copyright (c) zdm.landscape contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes of single lines of a descriptor: everything else keeps its bytes."""
+"""Changes of single lines of a descriptor: everything else keeps its bytes, and the result says what was meant."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Entry, Source, Value
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Entry, Source, Value, parse
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.written import (
+    STEP,
+    Raw,
+    block,
+    flow,
+    meaning,
+    scalar,
+)
 
-_PLAIN = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$(){}/~-]*(?:://[A-Za-z0-9_.$(){}/~-]+)?")
-_SIMPLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_WORD = re.compile(r"(?i)(?:y|n|yes|no|on|off|true|false|null)")
-STEP = 2
-"""How many columns a new level is indented."""
+
+@dataclass(frozen=True)
+class _Piece:
+    """YAML to insert: behind a line as block YAML at *column*, or within one as flow YAML where that is ``None``.
+
+    Of several at one place the deeper ones come first. ``owner`` is the place of the mapping that gets a key.
+    """
+
+    at: int
+    depth: int
+    tree: Any
+    column: int | None
+    comma: bool = False
+    owner: int = -1
 
 
-class Raw(str):
-    """A string in single quotes that is already YAML; its lines after the first are indented below the key."""
+@dataclass
+class _Changes:
+    """What was changed so far: in the text, and in the data that the text stands for.
+
+    Text: ``replaced`` by range, and ``pieces``. Data: by the place where a scalar, mapping, list or key is written.
+    """
+
+    replaced: dict[tuple[int, int], str] = field(default_factory=dict)
+    pieces: list[_Piece] = field(default_factory=list)
+    scalars: dict[int, Any] = field(default_factory=dict)
+    added: dict[int, dict[str, Any]] = field(default_factory=dict)
+    appended: dict[int, list[Any]] = field(default_factory=dict)
+    filled: dict[int, Any] = field(default_factory=dict)
+
+    def copy(self) -> _Changes:
+        return _Changes(
+            dict(self.replaced),
+            list(self.pieces),
+            dict(self.scalars),
+            deepcopy(self.added),
+            {place: list(items) for place, items in self.appended.items()},
+            dict(self.filled),
+        )
+
+    def meant(self, value: Value) -> Any:
+        """The data below a value after the changes."""
+        place = value.written.start
+        if place in self.scalars:
+            return self.scalars[place]
+        if isinstance(value.data, dict):
+            data = {
+                key: self.filled.get(entry.key_start) or self.meant(entry.value) for key, entry in value.data.items()
+            }
+            return {**data, **self.added.get(place, {})}
+        if isinstance(value.data, list):
+            return [*map(self.meant, value.data), *self.appended.get(place, [])]
+        return value.data
 
 
 class Edits:
@@ -33,28 +86,58 @@ class Edits:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.is_json = source.text.lstrip("\ufeff \t\r\n").startswith("{")
-        self.replaced: dict[tuple[int, int], str] = {}
-        self.inserted: list[tuple[int, int, str]] = []
+        self._now = _Changes()
+        self._steps: list[_Changes] = []
 
     def __bool__(self) -> bool:
-        return bool(self.replaced or self.inserted)
+        return bool(self._now.replaced or self._now.pieces)
+
+    def checkpoint(self) -> Callable[[], None]:
+        """What takes back every change that is made after this call."""
+        before = self._now.copy()
+
+        def restore() -> None:
+            self._now = before.copy()
+
+        return restore
+
+    def end_step(self) -> int:
+        """Close what belongs together; its number counts from 0."""
+        self._steps.append(self._now.copy())
+        return len(self._steps) - 1
 
     def replace_in(self, value: Value, old: str, new: str) -> None:
-        """Replace every *old* inside a string. Several changes of one string add up."""
+        r"""Replace every *old* inside a string that is not escaped (``\${…}``). Several changes of one string add up.
+
+        :param old: a placeholder or a reference.
+        """
         value = value.written
-        raw = self._raw(value)
-        if raw.count(old) != value.text.count(old):
+        raw, pattern = self._raw(value), re.compile(rf"(?<!\\){re.escape(old)}")
+        found = list(pattern.finditer(raw))
+        if len(found) != len(pattern.findall(value.text)):
             raise Refused(f"{value.place}: {old} is not written in one piece.", f"Write {new} there by hand.")
         start = value.start + len(value.raw) - len(raw)
-        position = raw.find(old)
-        while position >= 0:
-            self._replace(start + position, start + position + len(old), new)
-            position = raw.find(old, position + len(old))
+        spans = [(start + match.start(), start + match.end()) for match in found]
+        if all(self._now.replaced.get(span) == new for span in spans):
+            return
+        for span in spans:
+            self._replace(*span, new)
+        text = self._now.scalars.get(value.start, value.text)
+        self._now.scalars[value.start] = pattern.sub(lambda _match: new, text)
 
-    def set(self, value: Value, scalar: str) -> None:
-        """Replace a scalar or an alias by YAML that is given."""
+    def set(self, value: Value, tree: Any) -> None:
+        """Replace a scalar, an alias or an empty collection.
+
+        :param tree: dictionaries, lists and scalars.
+        """
         start = value.start + len(value.raw) - len(self._raw(value))
-        self._replace(start, value.start + len(value.raw.rstrip()), scalar)
+        text = scalar(tree) if isinstance(tree, Raw) and not self.is_json else flow(tree, self.is_json)
+        if "\n" in text:
+            line = self.source.text[: value.start].rpartition("\n")[2]
+            pad = " " * (len(line) - len(line.lstrip(" -")) + STEP)
+            text = f"{self._newline(value.start)}{pad}".join(text.split("\n"))
+        self._replace(start, value.start + len(value.raw.rstrip()), text)
+        self._now.scalars[value.start] = meaning(tree)
 
     def put(self, parent: Value, key: str, tree: Any, after: Entry | None = None) -> None:
         """Add a key to a mapping, behind the entry *after* or at its end. An own key of that name must not exist.
@@ -62,19 +145,26 @@ class Edits:
         :param tree: dictionaries, lists and scalars.
         """
         self._check(parent)
+        known = self._now.added.setdefault(parent.start, {})
+        if key in known:
+            if known[key] != meaning(tree):
+                raise Refused(f"{parent.place}: two different values of {key}.", f"Write {key} there by hand.")
+            return
+        known[key] = meaning(tree)
         own = [entry for entry in parent.mapping.values() if not entry.merged]
         if parent.flow:
-            text = self.flow({key: tree})[1:-1]
-            last = max((entry.value.end for entry in own), default=0)
-            self._insert(last or parent.start + 1, 0, f", {text}" if last else text)
+            if not parent.raw.startswith("{"):
+                raise Refused(f"{parent.place}: a mapping without braces.", "Write it in braces, then run again.")
+            last = max((max(entry.value.end, entry.key_end) for entry in own), default=0)
+            at = last or parent.start + 1
+            self._now.pieces.append(_Piece(at, 0, {key: tree}, None, comma=bool(last), owner=parent.start))
             return
         if not own:  # nothing but <<
-            self._lines(parent.end, parent.column - 1, _block({key: tree}, parent.column - 1))
+            self._lines(parent.end, parent.column - 1, {key: tree}, parent.start)
             return
         chosen = after if after in own else own[-1]
-        column = self._column(own[0].key_start)
         end = chosen.key_end if chosen.value.end == chosen.value.start else chosen.value.end
-        self._lines(end, column, _block({key: tree}, column))
+        self._lines(end, self._column(own[0].key_start), {key: tree}, parent.start)
 
     def put_below(self, parent: Value, key: str, child: str, tree: Any) -> None:
         """Add ``key: {child: tree}``, where *key* may be missing, empty or a mapping already."""
@@ -92,26 +182,32 @@ class Edits:
             if entry.value.data or not entry.value.flow:
                 self.put(entry.value, child, tree)
             else:
-                self.set(entry.value, self.flow({child: tree}))
+                self.set(entry.value, {child: tree})
         else:
             raise Refused(f"{entry.value.place}: {key} is not a mapping.", f"Correct {key}.")
 
     def append(self, parent: Value, key: str, item: Mapping[str, Any]) -> None:
         """Add an item to the list ``key``, which may be missing or empty."""
         entry = parent.mapping.get(key)
-        if entry is None:
+        if entry is None and key in self._now.added.get(parent.start, {}):
+            self._grow(parent, key, item)
+        elif entry is None:
             self.put(parent, key, [item])
         elif entry.value.data is None:
             self._fill(parent, entry, [item])
         elif isinstance(entry.value.data, list) and not entry.merged:
             value = entry.value
             self._check(value)
+            known = self._now.appended.setdefault(value.start, [])
+            if meaning(item) in known:
+                return
+            known.append(meaning(item))
             if not value.data:
-                self.set(value, self.flow([item]))
+                self._replace(value.start, value.end, flow([item], self.is_json))
             elif value.flow:
-                self._insert(value.items[-1].end, 0, f", {self.flow(item)}")
+                self._now.pieces.append(_Piece(value.items[-1].end, 0, [item], None, comma=True))
             else:
-                self._lines(value.end, value.column - 1, _block([item], value.column - 1))
+                self._lines(value.end, value.column - 1, [item])
         else:
             raise Refused(
                 f"{entry.value.place}: nothing can be added to {key}.", f"Write {key} out as a list of its own."
@@ -119,29 +215,67 @@ class Edits:
 
     def apply(self) -> str:
         """The changed text."""
-        changes = [(start, end, 0, 0, text) for (start, end), text in self.replaced.items()]
-        changes += [(at, at, -depth, number, text) for number, (at, depth, text) in enumerate(self.inserted)]
+        return self._applied(self._now)
+
+    def broken(self, root: Value) -> int | None:
+        """Number of the first step after which the text does not say what was meant; ``None`` when all do.
+
+        :param root: the text, parsed.
+        """
+        if self._right(self._now, root):
+            return None
+        return next(number for number, step in enumerate(self._steps) if not self._right(step, root))
+
+    def _right(self, changes: _Changes, root: Value) -> bool:
+        try:
+            after = parse(Source(self.source.name, self._applied(changes)))
+        except (InputError, Refused):
+            return False
+        return bool(after.plain() == changes.meant(root))
+
+    def _applied(self, changes: _Changes) -> str:
+        pieces = [(start, end, (0, 0, 0), text) for (start, end), text in changes.replaced.items()]
+        pieces += [
+            (piece.at, piece.at, (1 + (piece.column is not None), -piece.depth, number), self._shown(piece))
+            for number, piece in enumerate(changes.pieces)
+        ]
         parts, position = [], 0
-        for start, end, _depth, _number, text in sorted(
-            changes, key=lambda change: (change[0], change[1] > change[0], *change[2:4])
-        ):
+        for start, end, _order, text in sorted(pieces, key=lambda piece: (piece[0], piece[1] > piece[0], piece[2])):
             if start < position:
                 raise Refused(f"{self.source.name}: two changes meet at one place.", "Make one of them by hand.")
             parts += [self.source.text[position:start], text]
             position = end
         return "".join([*parts, self.source.text[position:]])
 
+    def _shown(self, piece: _Piece) -> str:
+        if piece.column is None:
+            return (", " if piece.comma else "") + flow(piece.tree, self.is_json)[1:-1]
+        return "".join(self._newline(piece.at) + line for line in block(piece.tree, piece.column))
+
+    def _grow(self, parent: Value, key: str, item: Mapping[str, Any]) -> None:
+        """Add an item to a list that was added itself."""
+        known = self._now.added[parent.start][key]
+        if meaning(item) in known:
+            return
+        known.append(meaning(item))
+        for number, piece in enumerate(self._now.pieces):
+            if piece.owner == parent.start and key in piece.tree:
+                self._now.pieces[number] = replace(piece, tree={key: [*piece.tree[key], item]})
+
     def _fill(self, parent: Value, entry: Entry, tree: Any) -> None:
         """Give a value to a key that has none, or ``null``."""
         if entry.value.end > entry.value.start:
-            self.set(entry.value, self.flow(tree))
+            self.set(entry.value, tree)
         elif parent.flow:
             raise Refused(
                 f"{parent.place}: a key without a value in a mapping in braces.", "Write null, or the value, there."
             )
+        elif entry.key_start in self._now.filled:
+            if self._now.filled[entry.key_start] != meaning(tree):
+                raise Refused(f"{entry.value.place}: two different values.", "Write them there by hand.")
         else:
-            column = self._column(entry.key_start) + STEP
-            self._lines(entry.key_end, column, _block(tree, column))
+            self._now.filled[entry.key_start] = meaning(tree)
+            self._lines(entry.key_end, self._column(entry.key_start) + STEP, tree)
 
     def _raw(self, value: Value) -> str:
         """The value's text without anchor and tag.
@@ -172,65 +306,24 @@ class Edits:
         return len(self.source.text[self.source.text.rfind("\n", 0, index) + 1 : index].lstrip("\ufeff"))
 
     def _replace(self, start: int, end: int, text: str) -> None:
-        if self.replaced.setdefault((start, end), text) != text:
+        if self._now.replaced.setdefault((start, end), text) != text:
             line = self.source.text.count("\n", 0, start) + 1
             raise Refused(
                 f"{self.source.name}:{line}: two different changes meet at one place.",
                 "Write the shared value out at every place that uses it.",
             )
 
-    def _insert(self, at: int, depth: int, text: str) -> None:
-        if (at, depth, text) not in self.inserted:
-            self.inserted.append((at, depth, text))
-
-    def flow(self, tree: Any) -> str:
-        """Flow YAML: JSON where the file is JSON, else without quotes around simple words."""
-        if isinstance(tree, Raw):
-            line = " ".join(tree.split())
-            return json.dumps(line[1:-1].replace("''", "'"), ensure_ascii=False) if self.is_json else line
-        if isinstance(tree, Mapping):
-            return "{" + ", ".join(f"{self.flow(key)}: {self.flow(value)}" for key, value in tree.items()) + "}"
-        if isinstance(tree, list):
-            return "[" + ", ".join(self.flow(item) for item in tree) + "]"
-        simple = isinstance(tree, str) and _SIMPLE.fullmatch(tree) and not _WORD.fullmatch(tree) and not self.is_json
-        return str(tree) if simple else json.dumps(tree, ensure_ascii=False)
-
-    def _lines(self, end: int, column: int, lines: list[str]) -> None:
-        """Insert lines behind the line in which *end* lies."""
+    def _lines(self, end: int, column: int, tree: Any, owner: int = -1) -> None:
+        """Insert a tree behind the line in which *end* lies."""
         text = self.source.text
         at = text.find("\n", max(end - 1, 0) if text[end - 1 : end] == "\n" else end)
-        newline = self.source.newline
-        body = newline.join(lines)
-        if at < 0:
-            self._insert(len(text), column, newline + body)
-        else:
-            at -= text[at - 1 : at] == "\r"
-            self._insert(at, column, newline + body)
+        at = len(text) if at < 0 else at - (text[at - 1 : at] == "\r")
+        # An item belongs before a key of the same column: a list may stand right below its key.
+        self._now.pieces.append(_Piece(at, 2 * column + isinstance(tree, list), tree, column, owner=owner))
 
-
-def scalar(value: Any) -> str:
-    """A scalar as block YAML, plain where that is safe in YAML 1.1, else in double quotes."""
-    if isinstance(value, Raw):
-        return str(value)
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _WORD.fullmatch(value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _block(tree: Any, column: int) -> list[str]:
-    """Block YAML, its first line at *column*."""
-    pad = " " * column
-    if isinstance(tree, list):
-        lines: list[str] = []
-        for item in tree:
-            nested = _block(item, column + STEP)
-            lines += [f"{pad}- {nested[0].lstrip()}", *nested[1:]]
-        return lines
-    lines = []
-    for key, value in tree.items():
-        if isinstance(value, (Mapping, list)):
-            lines += [f"{pad}{key}:", *_block(value, column + STEP)]
-        else:
-            first, *rest = scalar(value).split("\n")
-            lines += [f"{pad}{key}: {first}", *(f"{pad}{' ' * STEP}{line}" for line in rest)]
-    return lines
+    def _newline(self, index: int) -> str:
+        """How the line ends in which *index* lies; at the end of the text, the one before."""
+        text = self.source.text
+        at = text.find("\n", index)
+        at = text.rfind("\n") if at < 0 else at
+        return "\r\n" if text[at - 1 : at] == "\r" else "\n"

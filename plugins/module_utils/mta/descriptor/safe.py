@@ -6,49 +6,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import STEP, Edits, scalar
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import (
-    VARIABLE,
-    Sessions,
-    instance_name,
-    parse_environment,
-    written,
-)
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import (
-    PLACEHOLDER,
-    REFERENCE,
-    USE_LIVE_ROUTES,
-    Link,
-    Provider,
-    Providers,
-    Wrong,
-    strings_of,
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.callbacks import callbacks
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, set_flag
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import Providers
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessions import SessionPlans
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.tenant_routes import (
+    KEEP_ROUTES,
+    keeps_routes,
+    routes_of_tenants,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source, Value
 
-KEEP_ROUTES = "keep-existing-routes"
-DIRECT = re.compile(r"\$\{default-(?:idle-)?(url|uri|host)\}")
-"""Placeholders of a module's URL that a service's configuration names itself."""
-_OWN_ENTRY = f"Provide the live route under a name of its own, with {USE_LIVE_ROUTES}."
-_SUFFIX = re.compile(r"(?i)[-_.]?(?:url|uri)$")
+_PLACE = re.compile(r"(.+?):(\d+):(\d+): (.*)", re.DOTALL)
+"""How an error of the engine begins that has a place."""
+_PASSES = 5
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to make safe.
 
-    :ivar live_urls: services get live URLs.
+    :ivar live_urls: what is written once while idle is tested gets live URLs.
     :ivar sessions: application routers keep their sessions in Redis; ``None`` leaves them alone.
     :ivar keep_existing_routes: application routers keep the routes of their tenants.
     :ivar longest_upgrade_ms: the SaaS registry waits at least so long for an answer of a subscription; 0 leaves it
-    alone.
+        alone.
     :ivar namespace: namespace of the deployment.
+    :ivar approuters: modules that are application routers although nothing tells so.
     """
 
     live_urls: bool = True
@@ -56,16 +48,83 @@ class Wanted:
     keep_existing_routes: bool = True
     longest_upgrade_ms: int = 0
     namespace: str = ""
+    approuters: tuple[str, ...] = ()
+
+    def known_approuters(self) -> tuple[str, ...]:
+        """The modules that the caller says are application routers."""
+        return self.approuters + (self.sessions.modules if self.sessions else ())
 
 
-def make_safe(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = None) -> str:
-    """The descriptor's text, made safe; the same text when it is safe already.
+@dataclass(frozen=True)
+class Unmended:
+    """A place that could not be mended: why, and what to do by hand.
+
+    :ivar object: the module or resource.
+    """
+
+    file: str
+    line: int
+    column: int
+    object: str
+    message: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message} {self.mend}"
+
+
+@dataclass(frozen=True)
+class Mended:
+    """The descriptor's text, the same when it is safe already, and what is left, with its places in that text."""
+
+    text: str
+    left: tuple[Unmended, ...]
+
+
+def mend(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = None) -> Mended:
+    """Make a descriptor safe. A place that can't be mended without touching others is left as it is, and listed.
 
     :param base: the descriptor that an extension extends; needed when *descriptor* is an extension, only whose own
         lines change.
-    :raises InputError: a module, provider or property that does not exist, or an extension without its descriptor.
-    :raises Refused: a change that can't be made without touching something else; it says what to do by hand.
+    :raises InputError: an option names what does not exist, or an extension comes without its descriptor.
     """
+    _check(descriptor, wanted, base)
+    for _pass in range(_PASSES):
+        mended = _mended_once(descriptor, wanted, base)
+        if mended.text == descriptor.source.text:
+            break
+        descriptor = descriptor.rewritten(mended.text)
+    return mended
+
+
+def _mended_once(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None) -> Mended:
+    """One pass: what is provided by way of others may need another one."""
+    merged = base.extended([descriptor]) if base else descriptor
+    broken: set[tuple[str, int]] = set()
+    while True:
+        attempt = _Attempt(merged, wanted, descriptor.source, broken)
+        attempt.run()
+        step = attempt.edits.broken(descriptor.root)
+        if step is None:
+            return Mended(attempt.edits.apply(), tuple(dict.fromkeys(attempt.left)))
+        broken.add(attempt.steps[step])
+
+
+def make_safe(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = None) -> str:
+    """The descriptor's text, made safe in all places; see :func:`mend`.
+
+    :raises Refused: a place can't be mended; ``details`` list all such places.
+    """
+    mended = mend(descriptor, wanted, base)
+    if mended.left:
+        first = mended.left[0]
+        raise Refused(
+            f"{first.file}:{first.line}:{first.column}: {first.message}", first.mend, left=[*map(str, mended.left)]
+        )
+    return mended.text
+
+
+def _check(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None) -> None:
     if descriptor.extends and base is None:
         raise InputError(
             f"{descriptor.source.name} is an extension of {descriptor.extends}.",
@@ -80,324 +139,78 @@ def make_safe(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None = 
             "Sessions are set up in the descriptor, not in an extension.",
             f"Leave out sessions, and make {base.source.name} safe with them.",
         )
-    merged = base.extended([descriptor]) if base else descriptor
-    edits = Edits(descriptor.source)
-    if wanted.live_urls:
-        live_urls(merged, edits)
-    if wanted.sessions is not None:
-        external_sessions(merged, wanted.sessions, wanted.namespace, edits)
-    if wanted.keep_existing_routes:
-        keep_routes(merged, edits)
-    if wanted.longest_upgrade_ms:
-        wait_for_upgrades(merged, wanted.longest_upgrade_ms, edits)
-    text = edits.apply()
-    if edits:
-        try:
-            Descriptor.parse(Source(descriptor.source.name, text))
-        except InputError as error:
-            advice = "Nothing was written. Make the changes that lint names by hand."
-            raise ZdmError(f"The changed descriptor would be wrong: {error.message}", advice) from error
-    return text
+    (base or descriptor).check_modules("approuters", wanted.approuters)
 
 
-def live_urls(descriptor: Descriptor, edits: Edits) -> None:
-    """Let every service's configuration name live URLs; see :func:`make_safe` for errors."""
-    plans = LivePlans(Providers(descriptor), edits)
-    for name, service in descriptor.services().items():
-        for link in plans.provided.links(service):
-            check_link(link, name)
-            plans.mend(link, service)
-        for value in service_strings(service):
-            for match in DIRECT.finditer(value.text) if value.source is edits.source else ():
-                edits.replace_in(plans.unshared(value), match[0], f"${{default-live-{match[1]}}}")
+class _Attempt:
+    """One pass over a descriptor; every change that belongs together is a step, which is made as a whole or not.
 
-
-def service_strings(service: Value) -> Iterator[Value]:
-    """The strings that configure a service."""
-    yield from strings_of(service, "parameters")
-    for requirement in required(service).values():
-        yield from strings_of(requirement, "parameters", "properties")
-
-
-def check_link(link: Link, owner: str) -> None:
-    """Refuse a reference to nothing.
-
-    :raises InputError: provider or property missing.
+    :ivar left: what could not be mended.
+    :ivar steps: by their number, what they were for.
     """
-    if link.provider is None:
-        advice = f"Correct {link.written}, or add an entry {link.name} to the provides of a module."
-        raise InputError(f"{link.value.place}: {owner} refers to {link.name}, which nothing provides.", advice)
-    if not link.required:
-        raise InputError(
-            f"{link.value.place}: {owner} refers to {link.name} but does not require it.",
-            f"Add {link.name} to requires of {owner}.",
-        )
-    if link.provider.is_module and link.target is None:
-        raise InputError(
-            f"{link.value.place}: {link.name} provides no property {link.path}.",
-            f"Correct {link.written}, or add the property.",
-        )
 
+    def __init__(self, descriptor: Descriptor, wanted: Wanted, source: Source, broken: set[tuple[str, int]]) -> None:
+        self.descriptor = descriptor
+        self.wanted = wanted
+        self.edits = Edits(source)
+        self.left: list[Unmended] = []
+        self.steps: list[tuple[str, int]] = []
+        self._broken = broken
+        self._plans = LivePlans(Providers(descriptor), self.edits)
 
-class LivePlans:
-    """Mends references of services; every provided property gets at most one live property."""
+    def run(self) -> None:
+        if self.wanted.live_urls:
+            self._live_urls()
+        if self.wanted.sessions is not None:
+            self._sessions(self.wanted.sessions.checked(self.descriptor, self.wanted.approuters))
+        if self.wanted.keep_existing_routes:
+            self._keep_routes()
+        if self.wanted.longest_upgrade_ms:
+            for found in callbacks(self.descriptor):
+                wait = partial(found.wait, self.descriptor, self.wanted.longest_upgrade_ms, self.edits)
+                self._step([(found.urls, found.name)], "time", wait)
 
-    def __init__(self, provided: Providers, edits: Edits) -> None:
-        self.provided = provided
-        self.edits = edits
-        self.created: dict[tuple[str, str], str] = {}
-        self.with_routes: set[str] = set()
-        modules = provided.descriptor.modules.values()
-        self.of_modules = {(string.source, string.written.start) for module in modules for string in module.strings()}
+    def _step(self, users: Sequence[tuple[Value, str]], what: str, change: Callable[[], None]) -> None:
+        """Make changes that belong together, or list why they can't be made and take them back.
 
-    def unshared(self, value: Value) -> Value:
-        """The value itself.
-
-        :raises Refused: a module uses the same text through an anchor; it has to call the idle version and would
-            change, too.
+        :param users: the places that they are for, and whose those are.
         """
-        if (value.source, value.written.start) in self.of_modules:
-            raise Refused(
-                f"{value.place}: a module uses this value by its anchor.",
-                "Write the value out in the service, then run again.",
-            )
-        return value
-
-    def mend(self, link: Link, service: Value) -> None:
-        """Change what a reference needs to name a live URL; nothing when it does."""
-        target, provider = link.target, link.provider
-        if target is None or provider is None:
-            return
-        wrongs = self.provided.wrong_in(target, provider)
-        if not wrongs:
-            return
-        if not provider.is_module or not target.text or REFERENCE.search(target.text):
-            advice = "Refer to a property of the module with a live URL."
-            raise Refused(f"{link.value.place}: {link.written} leads to an idle URL by way of {link.name}.", advice)
-        without = [wrong.placeholder for wrong in wrongs if wrong.live is None]
-        if without:
-            raise Refused(
-                f"{target.place}: the deploy service has no live form of {without[0]} here.",
-                "Give the module routes, or write the live URL out.",
-            )
-        kinds = {wrong.kind for wrong in wrongs}
-        if kinds == {"live"} and all(wrong.placeholder in target.text for wrong in wrongs):
-            self._in_place(target, provider, wrongs)
+        first = users[0][0]
+        back, key = self._plans.checkpoint(), (what, first.start)
+        try:
+            if key in self._broken:
+                raise Refused(f"{first.place}: the change would touch more than this place.", "Mend it by hand.")
+            change()
+        except (InputError, Refused) as error:
+            back()
+            for value, owner in users:
+                self._leave(value, owner, error)
         else:
-            self._by_property(link, target, provider, service)
+            self.edits.end_step()
+            self.steps.append(key)
 
-    def _in_place(self, target: Value, provider: Provider, wrongs: list[Wrong]) -> None:
-        """A live placeholder that ignores the module's host is replaced where it stands."""
-        if any("${routes/" in (wrong.live or "") for wrong in wrongs):
-            if self._routes_are_shared(provider):
-                raise Refused(f"{target.place}: modules use routes of {provider.name}, too.", _OWN_ENTRY)
-            self._use_live_routes(provider)
-        for wrong in wrongs:
-            self.edits.replace_in(target, wrong.placeholder, wrong.live or "")
+    def _leave(self, value: Value, owner: str, error: ZdmError) -> None:
+        place = _PLACE.fullmatch(error.message)
+        name, line, column, message = place.groups() if place else (value.source.name, value.line, value.column, "")
+        message = message or error.message
+        self.left.append(Unmended(name, int(line), int(column), owner, message, error.advice))
 
-    def _by_property(self, link: Link, target: Value, provider: Provider, service: Value) -> None:
-        """A live property beside the idle one; the service refers to it."""
-        text = self.provided.live_text(target.text, provider)
-        routes = "${routes/" in text
-        name = provider.name
-        if routes and self._routes_are_shared(provider):
-            name = self._entry_of_its_own(link, text, provider, service)
-        elif routes and text == target.text:
-            self._use_live_routes(provider)
-            return
-        elif routes:
-            self._use_live_routes(provider)
-        key = self.created.get((name, text)) or self._existing(provider, text, target)
-        if key is None:
-            key = _free_name(link.path, self._taken(provider))
-            properties = provider.entry.get("properties")
-            first = link.path if properties and link.path in properties.mapping else link.path.partition("/")[0]
-            if properties is not None:
-                self.edits.put(properties, key, text, after=properties.mapping.get(first))
-        self.created[(name, text)] = key
-        prefix = "" if link.in_requires is not None and not link.written.startswith(f"~{{{link.name}/") else f"{name}/"
-        self.edits.replace_in(self.unshared(link.value), link.written, f"~{{{prefix}{key}}}")
+    def _live_urls(self) -> None:
+        for task in self._plans.tasks():
+            self._step(task.users, task.key[1], task)
 
-    def _entry_of_its_own(self, link: Link, text: str, provider: Provider, service: Value) -> str:
-        """``use-live-routes`` is for a whole entry of ``provides``: where modules use its routes, the live one gets its
-        own entry.
-        """
-        if link.in_requires is not None:
-            raise Refused(f"{link.value.place}: modules use routes of {provider.name}, too.", _OWN_ENTRY)
-        name = f"{provider.name}-live"
-        if (name, text) in self.created:
-            key = self.created[(name, text)]
-        elif name in self.provided.providers:
-            raise Refused(
-                f"{link.value.place}: {name} is provided already, without the live URL.",
-                f"Add the live URL to {name} and refer to it.",
-            )
-        else:
-            key = self.created[(name, text)] = _free_name(link.path, set())
-            self.edits.append(
-                provider.owner,
-                "provides",
-                {"name": name, "properties": {key: text}, "parameters": {USE_LIVE_ROUTES: True}},
-            )
-        if name not in required(service):
-            self.edits.append(service, "requires", {"name": name})
-        return name
+    def _sessions(self, sessions: Sessions) -> None:
+        if not sessions.modules:
+            root = self.descriptor.root
+            advice = "Name its module in sessions.modules, or leave out sessions."
+            self._leave(root, self.descriptor.id, Refused("No module is known as an application router.", advice))
+        plans = SessionPlans(self.descriptor, sessions, self.wanted.namespace, self.edits)
+        for name in sessions.modules:
+            self._step([(self.descriptor.modules[name], name)], "sessions", partial(plans.mend, name))
 
-    def _existing(self, provider: Provider, text: str, target: Value) -> str | None:
-        """A property that offers the live URL already, or will when its live placeholder is right."""
-        properties, wanted = provider.properties, self.provided.expand(text, provider)
-        for key, entry in properties.mapping.items() if properties else ():
-            if entry.value is target or not entry.value.text:
-                continue
-            wrongs = self.provided.wrong(self.provided.expand(entry.value.text, provider), provider)
-            live = self.provided.live_text(entry.value.text, provider)
-            if self.provided.expand(live, provider) == wanted and all(wrong.kind != "idle" for wrong in wrongs):
-                for wrong in wrongs:
-                    if wrong.kind == "live":
-                        self.edits.replace_in(entry.value, wrong.placeholder, wrong.live or "")
-                return key
-        return None
-
-    def _taken(self, provider: Provider) -> set[str]:
-        own = set(provider.properties.mapping) if provider.properties else set()
-        return own | {key for (name, _text), key in self.created.items() if name == provider.name}
-
-    def _routes_are_shared(self, provider: Provider) -> bool:
-        """Whether modules require the entry: its flag would turn their idle routes into live ones."""
-        return not provider.uses_live_routes and bool(self.provided.users(provider.name))
-
-    def _use_live_routes(self, provider: Provider) -> None:
-        if provider.uses_live_routes or provider.name in self.with_routes:
-            return
-        if self.provided.descriptor.major < 3:
-            raise Refused(
-                f"{provider.entry.place}: {USE_LIVE_ROUTES} needs schema version 3.",
-                "Raise _schema-version, or write the live URL out.",
-            )
-        self.with_routes.add(provider.name)
-        set_flag(self.edits, provider.entry, USE_LIVE_ROUTES)
-
-
-def set_flag(edits: Edits, owner: Value, flag: str) -> None:
-    """Set a parameter to true."""
-    parameters = owner.get("parameters")
-    entry = parameters.mapping.get(flag) if parameters else None
-    if entry and not entry.merged:
-        edits.set(entry.value, "true")
-    else:
-        edits.put_below(owner, "parameters", flag, True)
-
-
-def _free_name(path: str, taken: set[str]) -> str:
-    """Name of a live property: ``mtx-url`` becomes ``mtx-live``; the first free name of a fixed series."""
-    idle = path.rpartition("/")[2]
-    stem = _SUFFIX.sub("", idle)
-    names = [f"{stem}-live" if stem else "live", f"{idle}-live"]
-    number = 2
-    while names[0] in taken:
-        names = [*names[1:], f"{idle}-live-{number}"]
-        number += 1
-    return names[0]
-
-
-def external_sessions(descriptor: Descriptor, sessions: Sessions, namespace: str, edits: Edits) -> None:
-    """Give application routers a Redis, bind it, and tell them; the secret stays a parameter."""
-    sessions = sessions.checked(descriptor)
-    name = sessions.resource_for(descriptor)
-    resource = descriptor.resources.get(name)
-    for module_name in sessions.modules:
-        module = descriptor.modules[module_name]
-        value = module.get("properties", VARIABLE)
-        existing = parse_environment(value) if value is not None else None
-        environment = sessions.environment(instance_name(name, resource, namespace), existing)
-        if value is None:
-            edits.put_below(module, "properties", VARIABLE, written(environment))
-        elif existing != environment:
-            _set_environment(edits, value, environment)
-        if name not in required(module):
-            edits.append(module, "requires", {"name": name})
-    if resource is None:
-        parameters = {"service": sessions.service, "service-plan": sessions.plan}
-        edits.append(
-            descriptor.root,
-            "resources",
-            {"name": name, "type": "org.cloudfoundry.managed-service", "parameters": parameters},
-        )
-
-
-def _set_environment(edits: Edits, value: Value, environment: dict[str, Any]) -> None:
-    if isinstance(value.data, dict):
-        raise Refused(
-            f"{value.place}: {VARIABLE} is a mapping and not as wanted.",
-            "Remove it, then run again: it is written as strict JSON.",
-        )
-    if edits.is_json:
-        edits.set(value, edits.flow(written(environment)))
-        return
-    line = value.source.text[: value.start].rpartition("\n")[2]
-    pad = " " * (len(line) - len(line.lstrip(" -")) + STEP)
-    edits.set(value, f"{value.source.newline}{pad}".join(scalar(written(environment)).split("\n")))
-
-
-def keeps_routes(module: Value) -> bool:
-    """Whether a module keeps routes that others have mapped to it."""
-    flag, group = module.get("parameters", KEEP_ROUTES), module.get("parameters", "keep-existing", "routes")
-    return (flag is not None and flag.data is True) or (flag is None and group is not None and group.data is True)
-
-
-def routes_of_tenants(descriptor: Descriptor) -> list[str]:
-    """Application routers to which every tenant has a route of its own."""
-    subscribed = descriptor.is_subscribed()
-    return [
-        name
-        for name in descriptor.approuters()
-        if subscribed or descriptor.modules[name].get("properties", "TENANT_HOST_PATTERN")
-    ]
-
-
-def keep_routes(descriptor: Descriptor, edits: Edits) -> None:
-    """Keep the routes of tenants when the live application is removed."""
-    for name in routes_of_tenants(descriptor):
-        module = descriptor.modules[name]
-        if not keeps_routes(module):
-            set_flag(edits, module, KEEP_ROUTES)
-
-
-def callbacks(descriptor: Descriptor) -> dict[str, Value]:
-    """The callbacks (\\ ``appUrls``) of the SaaS registry's services that are called for subscriptions."""
-    found = {}
-    for name, service in descriptor.services().items():
-        kind, urls = service.get("parameters", "service"), service.get("parameters", "config", "appUrls")
-        if kind and kind.text == "saas-registry" and urls is not None and urls.get("onSubscription"):
-            found[name] = urls
-    return found
-
-
-def timeout_ms(descriptor: Descriptor, urls: Value) -> int | None:
-    """How long the registry waits: 0 when nothing is said, ``None`` when a placeholder says it that is not set here."""
-    value = urls.get("callbackTimeoutMillis")
-    if value is None or value.data is None:
-        return 0
-    data = value.data
-    match = PLACEHOLDER.fullmatch(value.text)
-    if match:
-        parameter = descriptor.root.get("parameters", match[1])
-        data = parameter.data if parameter else None
-    if isinstance(data, str) and data.isdigit():
-        return int(data)
-    return data if isinstance(data, int) else None
-
-
-def wait_for_upgrades(descriptor: Descriptor, longest_ms: int, edits: Edits) -> None:
-    """Let the registry wait as long as the longest upgrade takes."""
-    for urls in callbacks(descriptor).values():
-        now = timeout_ms(descriptor, urls)
-        entry = urls.mapping.get("callbackTimeoutMillis")
-        if now is None or now >= longest_ms:
-            continue
-        if entry is None or entry.merged:
-            edits.put(urls, "callbackTimeoutMillis", longest_ms)
-        elif entry.value.data is None:
-            raise Refused(f"{urls.place}: callbackTimeoutMillis has no value.", "Remove the key, then run again.")
-        else:
-            edits.set(entry.value, str(longest_ms))
+    def _keep_routes(self) -> None:
+        """Keep the routes of tenants when the live application is removed."""
+        for name in routes_of_tenants(self.descriptor, self.wanted.known_approuters()):
+            module = self.descriptor.modules[name]
+            if not keeps_routes(self.descriptor, module):
+                self._step([(module, name)], "routes", partial(set_flag, self.edits, module, KEEP_ROUTES))

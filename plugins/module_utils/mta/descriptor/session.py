@@ -12,59 +12,65 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Raw
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import PLACEHOLDER, REFERENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.written import Raw
 
 VARIABLE = "EXT_SESSION_MGT"
 PARAMETER = "session-secret"
-"""The module parameter that carries the secret."""
+"""The module parameter that carries the secret, where none is given."""
 SECRET_LENGTH = 64
 """Fewest characters of a secret."""
 MANDATORY = ("instanceName", "storageType", "sessionSecret")
-INTEGERS = ("defaultRetryTimeout", "backOffMultiplier")
+INTEGERS = {"defaultRetryTimeout": 2000, "backOffMultiplier": 50}
+"""Keys of integers, and the approuter's defaults."""
+DRIVER = "externalStoreFilePath"
+"""The key of a store's own driver; its settings are its own."""
 CRASHING = ("connectTimeout", "commandTimeout", "keepAlive")
 """Keys that stop the application router at its start, although one of them is documented."""
-_PARAMETER = re.compile(r"\$\{([^{}]+)\}")
-_WRITTEN_SECRET = re.compile(r"""(sessionSecret[\\"']*\s*:\s*[\\"']*)(?!\$\{)[^\s"'\\,}]+""")
-"""A secret as it stands in JSON inside YAML, quoted in any way; a placeholder is none."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_UNQUOTED = re.compile(r"(:\s*)\$\{([^{}]+)\}")
+_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_PAIR = re.compile(r'"(\w+)"\s*:\s*("(?:\\.|[^"\\])*"|-?\d+\b|true|false|null)')
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """What the sessions of application routers need.
+    """What the sessions of application routers need. What is not given leaves a store that is configured as it is.
 
     :ivar modules: names of the application routers; none means those that are detected.
     :ivar resource: name of the resource; empty means the one that is there, else ``<ID>-session-management``.
-    :ivar service: the service's offering, and its plan.
+    :ivar service: the service's offering, and its plan, for a new resource.
     :ivar retry_timeout_ms: longest time of automatic retries of a Redis operation; the approuter's default is 2000.
     :ivar back_off_multiplier: multiplier of the pause between retries; the approuter's default is 50.
-    :ivar parameter: the module parameter that carries the secret.
+    :ivar parameter: the module parameter that carries the secret; empty means the one that is there, else
+        :data:`PARAMETER`.
     """
 
     modules: tuple[str, ...] = ()
     resource: str = ""
     service: str = "redis-cache"
     plan: str = "development"
-    retry_timeout_ms: int = 2000
-    back_off_multiplier: int = 50
-    parameter: str = PARAMETER
+    retry_timeout_ms: int | None = None
+    back_off_multiplier: int | None = None
+    parameter: str = ""
 
-    def checked(self, descriptor: Descriptor) -> Sessions:
-        """The same with the modules filled in.
+    def checked(self, descriptor: Descriptor, named: Sequence[str] = ()) -> Sessions:
+        """The same with the modules filled in; still none when there is no application router.
 
-        :raises InputError: a module that does not exist, no application router, or a value that can't be written.
+        :param named: modules that are application routers although nothing tells so.
+        :raises InputError: a module that does not exist, or a value that can't be written.
         """
         for what, value in (
             ("resource", self.resource or "x"),
             ("service", self.service),
             ("plan", self.plan),
-            ("parameter", self.parameter),
+            ("parameter", self.parameter or "x"),
         ):
             if not _NAME.fullmatch(value):
                 raise InputError(
@@ -74,55 +80,72 @@ class Sessions:
             ("retry_timeout_ms", self.retry_timeout_ms),
             ("back_off_multiplier", self.back_off_multiplier),
         ):
-            if isinstance(number, bool) or number <= 0:
+            if isinstance(number, bool) or (number is not None and number <= 0):
                 raise InputError(
                     f"sessions.{what} {number} is not a positive number.", "The approuter's defaults are 2000 and 50."
                 )
-        unknown = [name for name in self.modules if name not in descriptor.modules]
-        if unknown:
-            raise InputError(
-                f"{descriptor.source.name} has no module {unknown[0]}.",
-                f"There are {', '.join(descriptor.modules) or 'none'}.",
-            )
-        modules = self.modules or tuple(descriptor.approuters())
-        if not modules:
-            raise InputError(
-                f"{descriptor.source.name} has no application router.",
-                "Name its module in sessions.modules, or leave out sessions.",
-            )
-        return Sessions(
-            modules,
-            self.resource,
-            self.service,
-            self.plan,
-            self.retry_timeout_ms,
-            self.back_off_multiplier,
-            self.parameter,
-        )
+        descriptor.check_modules("sessions.modules", self.modules)
+        return replace(self, modules=self.modules or tuple(descriptor.approuters(named)))
 
-    def resource_for(self, descriptor: Descriptor) -> str:
-        """The resource's name: as given, else the one that an application router requires already, else a new one."""
-        if self.resource:
-            return self.resource
-        for module in self.modules:
-            wanted = [name for name in required(descriptor.modules[module]) if name in descriptor.resources]
-            for name in wanted:
-                service = descriptor.resources[name].get("parameters", "service")
-                if service and service.text == self.service:
-                    return name
-        return f"{descriptor.id}-session-management"
+    def numbers(self) -> dict[str, int]:
+        """The numbers that are given, by their keys."""
+        given = zip(INTEGERS, (self.retry_timeout_ms, self.back_off_multiplier), strict=True)
+        return {key: number for key, number in given if number is not None}
 
-    def environment(self, instance: str, existing: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The wanted value of the environment variable; what else was set and does not stop the approuter is kept."""
-        kept = {key: value for key, value in (existing or {}).items() if key not in CRASHING}
-        return {
-            **kept,
-            "instanceName": instance,
-            "storageType": "redis",
-            "sessionSecret": f"${{{self.parameter}}}",
-            "defaultRetryTimeout": self.retry_timeout_ms,
-            "backOffMultiplier": self.back_off_multiplier,
-        }
+    def wanting(self, descriptor: Descriptor) -> list[str]:
+        """Names of the modules that take their secret from the parameter of these sessions."""
+        found = []
+        for name in self.modules or descriptor.modules:
+            environment = Environment.of(descriptor, descriptor.modules[name])
+            secret = environment.settings.get("sessionSecret") if environment else None
+            if secret == f"${{{self.parameter or PARAMETER}}}":
+                found.append(name)
+        return found
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The variable of an application router.
+
+    :ivar value: where it is written.
+    :ivar settings: what it says; what could be read of it when it is no JSON.
+    :ivar is_json: whether it is a JSON object, or a mapping, which becomes one.
+    :ivar opaque: it is a parameter or a property that is not known here; there are no settings then.
+    :ivar filled: parameters without quotes stand in it; the settings have their values.
+    """
+
+    value: Value
+    settings: Mapping[str, Any]
+    is_json: bool = True
+    opaque: bool = False
+    filled: bool = False
+
+    @classmethod
+    def of(cls, descriptor: Descriptor, module: Value) -> Environment | None:
+        """The variable of a module; ``None`` when it has none."""
+        value = module.get("properties", VARIABLE)
+        if value is None or value.data is None:
+            return None
+        whole = PLACEHOLDER.fullmatch(value.text)
+        if whole:
+            found = parameter(descriptor, module, whole[1])
+            if found is None or PLACEHOLDER.fullmatch(found.text):
+                return cls(value, {}, opaque=True)
+            value = found
+        if REFERENCE.fullmatch(value.text):
+            return cls(value, {}, opaque=True)
+        settings = _strict(value, value.text)
+        if settings is not None:
+            return cls(value, settings)
+        settings = _strict(value, _filled(descriptor, module, value.text))
+        if settings is not None:
+            return cls(value, settings, filled=True)
+        return cls(value, _salvaged(value), is_json=False)
+
+
+def parameter(descriptor: Descriptor, module: Value, name: str) -> Value | None:
+    """A parameter that holds for a module, where the descriptor sets it."""
+    return module.get("parameters", name) or descriptor.root.get("parameters", name)
 
 
 def instance_name(name: str, resource: Value | None, namespace: str = "") -> str:
@@ -135,22 +158,19 @@ def instance_name(name: str, resource: Value | None, namespace: str = "") -> str
     return f"{namespace}-{base}" if namespace and not (apply and apply.data is False) else base
 
 
-def written(environment: Mapping[str, Any]) -> Raw:
+def written(settings: Mapping[str, Any]) -> Raw:
     """The variable as YAML: strict JSON in single quotes, one key a line."""
-    pairs = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in environment.items()]
+    pairs = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     return Raw("'" + "\n".join(["{", ",\n".join(pairs), "}"]).replace("'", "''") + "'")
 
 
-def parse_environment(value: Value, text: str | None = None) -> dict[str, Any] | None:
-    """The variable's settings; ``None`` when it is neither strict JSON nor a mapping.
-
-    :param text: the variable's text with parameters filled in, where it has some.
-    """
+def _strict(value: Value, text: str) -> dict[str, Any] | None:
+    """The settings; ``None`` when the text is neither strict JSON nor the value a mapping."""
     if isinstance(value.data, dict):
         plain: dict[str, Any] = value.plain()
         return plain
     try:
-        settings = json.loads(value.text if text is None else text, parse_constant=_no_constant)
+        settings = json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return None
     return settings if isinstance(settings, dict) else None
@@ -160,87 +180,21 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def extension(
-    mta_id: str,
-    schema_version: str,
-    modules: Sequence[str],
-    secret: str,
-    parameter: str = PARAMETER,
-    extension_id: str = "",
-) -> str:
-    """An extension descriptor that gives application routers their session secret.
-
-    :param mta_id: id of the MTA, or of the extension before it.
-    :param schema_version: the descriptor's.
-    :param modules: names of the application routers.
-    :param extension_id: the extension's own id; default ``<mta_id>-session``.
-    :raises InputError: the secret is too short or has characters that JSON or placeholders would change; it is never
-        shown.
+def _filled(descriptor: Descriptor, module: Value, text: str) -> str:
+    """The text with values in place of placeholders without quotes; a parameter that is not set here counts as a
+    number.
     """
-    check_secret(secret)
-    own_id = extension_id or f"{mta_id}-session"
-    for what, name in (
-        ("id of the MTA", mta_id),
-        ("parameter", parameter),
-        ("id of the extension", own_id),
-        *(("module", name) for name in modules),
-    ):
-        if not isinstance(name, str) or not name.isprintable() or not name.strip():
-            raise InputError(f"The {what} {name!r} is not a name.", "Take it from the descriptor.")
-    if not modules:
-        raise InputError(
-            "No module is named that needs the session secret.", "Name the application routers of the descriptor."
-        )
-    if not re.fullmatch(r"\d+(\.\d+){0,2}", str(schema_version)):
-        raise InputError(
-            f"The schema version {schema_version!r} is not a version.", "Take _schema-version of the descriptor."
-        )
-    lines = [
-        f"_schema-version: {json.dumps(str(schema_version))}",
-        f"ID: {json.dumps(own_id)}",
-        f"extends: {json.dumps(mta_id)}",
-        "modules:",
-    ]
-    for name in modules:
-        lines += [
-            f"  - name: {json.dumps(name)}",
-            "    parameters:",
-            f"      {json.dumps(parameter)}: {json.dumps(secret, ensure_ascii=False)}",
-        ]
-    return "\n".join(lines) + "\n"
+
+    def value(match: re.Match[str]) -> str:
+        found = parameter(descriptor, module, match[2])
+        return match[1] + (str(found.data) if found is not None else "0")
+
+    return _UNQUOTED.sub(value, text)
 
 
-def check_secret(secret: object) -> None:
-    """Refuse a secret that is too short, or that would not arrive as it is; the message never shows it.
-
-    :raises InputError: see above.
-    """
-    advice = (
-        f"Generate one of {SECRET_LENGTH} or more letters and digits, keep it in a vault, and never change it from one"
-        " deployment to the next."
-    )
-    if not isinstance(secret, str):
-        raise InputError("The session secret is not a string.", advice)
-    if len(secret) < SECRET_LENGTH:
-        raise InputError(f"The session secret has {len(secret)} characters, fewer than {SECRET_LENGTH}.", advice)
-    if any(mark in secret for mark in ('"', "\\", "${", "~{")) or not secret.isprintable():
-        raise InputError(
-            'The session secret has a character that JSON or the deploy service would change (", \\, ${, ~{ or a'
-            " control character).",
-            advice,
-        )
-
-
-def masked(descriptor: Descriptor, text: str) -> str:
-    """A text about the descriptor without the session secrets that the descriptor holds."""
-    for module in descriptor.modules.values():
-        value = module.get("properties", VARIABLE)
-        settings = (parse_environment(value) if value is not None else None) or {}
-        secret = settings.get("sessionSecret")
-        match = _PARAMETER.fullmatch(secret) if isinstance(secret, str) else None
-        parameter = (
-            (module.get("parameters", match[1]) or descriptor.root.get("parameters", match[1])) if match else None
-        )
-        for found in (parameter.text if parameter else "", secret if isinstance(secret, str) and not match else ""):
-            text = text.replace(found, "********") if found else text
-    return _WRITTEN_SECRET.sub(r"\1********", text)
+def _salvaged(value: Value) -> dict[str, Any]:
+    """What JSON with comments or slips says. It is read line by line as it is written: YAML has folded the comments."""
+    raw = value.written.raw
+    text = re.sub(r"''|\\\"", lambda match: match[0][-1], raw)
+    text = _COMMENT.sub(lambda match: match[1] or "", text)
+    return {key: json.loads(found) for key, found in _PAIR.findall(text)}

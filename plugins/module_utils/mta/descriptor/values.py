@@ -19,10 +19,31 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import D
 try:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.scanner import Scanner
 except ImportError:
     HAS_RUAMEL = False
 else:
     HAS_RUAMEL = True
+
+    class _Scanner(Scanner):
+        """Takes tabs between the parts of a line and around comments, as YAML allows it and the builder of archives
+        does; none in front of a value.
+        """
+
+        def scan_to_next_token(self) -> None:
+            super().scan_to_next_token()
+            while self.reader.peek() == "\t" and (not self.allow_simple_key or self._ends_here()):
+                while self.reader.peek() in " \t":
+                    self.reader.forward()
+                super().scan_to_next_token()
+
+        def _ends_here(self) -> bool:
+            """Whether nothing but a comment follows in the line."""
+            ahead = 0
+            while self.reader.peek(ahead) in " \t":
+                ahead += 1
+            return self.reader.peek(ahead) in "#\r\n\0"
+
 
 _MAX_WEIGHT = 200_000
 _MAX_DEPTH = 100
@@ -182,15 +203,19 @@ def parse(source: Source) -> Value:
         )
     try:
         builder = _Builder(source)
-        for event in YAML(typ="safe", pure=True).parse(source.text):
+        library = YAML(typ="safe", pure=True)
+        library.Scanner = _Scanner
+        for event in library.parse(source.text):
             builder.take(event)
         return builder.document()
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source.name}:{mark.line + 1}:{mark.column + 1}" if mark else source.name
+        line_text = source.text.split("\n")[mark.line] if mark else ""
+        slashes = "// begins no comment in YAML: write # in place of it." if " //" in line_text else ""
         raise InputError(
             f"{where} is not YAML: {error.problem or error.context}.",
-            "Correct the line; an online or editor check of YAML helps.",
+            slashes or "Correct the line; an online or editor check of YAML helps.",
         ) from error
     except YAMLError as error:
         line = source.text.count("\n", 0, getattr(error, "position", 0)) + 1
@@ -262,8 +287,13 @@ class _Builder:
 
     def document(self) -> Value:
         if len(self.documents) != 1:
-            what = f"has {len(self.documents)} YAML documents" if self.documents else "is empty"
-            raise InputError(f"{self.source.name} {what}.", "A descriptor is one YAML document.")
+            if not self.documents:
+                raise InputError(f"{self.source.name} is empty.", "A descriptor is one YAML document.")
+            raise InputError(
+                f"{self.source.name} has {len(self.documents)} YAML documents, the second from line"
+                f" {self.documents[1].line} on.",
+                "A descriptor is one YAML document: the deploy service reads no more.",
+            )
         return self.documents[0]
 
     def _value(self, event: Any, data: Any, end: int, **more: Any) -> Value:
@@ -328,23 +358,6 @@ def _header(text: str, event: Any) -> str:
     return text[event.start_mark.index : event.end_mark.index].partition("\n")[0]
 
 
-def overlay(base: Value, over: Value) -> Value:
-    """*over* laid over *base* as an extension descriptor is: mappings by key, lists of named mappings by name, all else
-    replaced.
-    """
-    if isinstance(base.data, dict) and isinstance(over.data, dict):
-        merged: dict[str, Entry] = dict(base.data)
-        for key, entry in over.data.items():
-            below = base.data.get(key)
-            merged[key] = Entry(overlay(below.value, entry.value), entry.key_start, entry.key_end) if below else entry
-        return _with(base, merged)
-    if names(base) and isinstance(over.data, list) and len(names(over)) == len(over.data):
-        extra = names(over)
-        kept = [overlay(item, extra.pop(name)) if name in extra else item for name, item in names(base).items()]
-        return _with(base, [*kept, *extra.values()])
-    return over
-
-
 def names(value: Value | None) -> dict[str, Value]:
     """The mappings of a list by their ``name``."""
     found: dict[str, Value] = {}
@@ -353,18 +366,3 @@ def names(value: Value | None) -> dict[str, Value]:
         if name and name.text:
             found[name.text] = item
     return found
-
-
-def _with(value: Value, data: Any) -> Value:
-    return Value(
-        value.source,
-        data,
-        value.start,
-        value.end,
-        value.line,
-        value.column,
-        value.flow,
-        value.style,
-        value.alias_of,
-        value.weight,
-    )

@@ -11,17 +11,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.rules import ERROR, RULES, WARNING, Finding
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import (
+    ERROR,
+    HINT,
+    RULES,
+    WARNING,
+    Finding,
+)
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_json(findings: Sequence[Finding]) -> str:
     """The findings and their numbers."""
-    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in (ERROR, WARNING)}
+    severities = [finding.severity for finding in findings]
     report = {
-        "error_count": counts[ERROR],
-        "warning_count": counts[WARNING],
+        "error_count": severities.count(ERROR),
+        "warning_count": severities.count(WARNING),
+        "hint_count": severities.count(HINT),
         "findings": [asdict(finding) for finding in findings],
     }
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
@@ -31,7 +38,7 @@ def as_junit(findings: Sequence[Finding], name: str, ignore: Sequence[str] = ())
     """JUnit XML: a test case for every finding, failed when it is an error, and a passed one for every rule that is
     kept.
 
-    A warning is a passed test case with its text in ``system-out``, so that a CI server shows it and stays green.
+    A warning or a hint is a passed test case with its text in ``system-out``: a CI server shows it and stays green.
     """
     suite = ElementTree.Element("testsuite", name=_clean(name), errors="0", skipped="0")
     for rule in RULES:

@@ -5,175 +5,123 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import PLACEHOLDER, REFERENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import (
     CRASHING,
+    DRIVER,
     INTEGERS,
     MANDATORY,
+    PARAMETER,
     SECRET_LENGTH,
     VARIABLE,
+    Environment,
     instance_name,
-    parse_environment,
+    parameter,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.urls import PLACEHOLDER, REFERENCE
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
-
-_UNQUOTED = re.compile(r"(:\s*)\$\{([^{}]+)\}")
-Found = tuple[str, Value, str, str, bool]
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import Finding, Subject, finding
 
 
-def session_findings(descriptor: Descriptor, name: str, namespace: str) -> Iterator[Found]:
-    """Rule, place, message, mend and whether it can be mended, for one application router. No message shows a
-    secret.
-    """
-    module = descriptor.modules[name]
-    value = module.get("properties", VARIABLE)
-    if value is None:
-        message = f"{name} keeps sessions in its memory: all users are logged out when the idle version takes over."
-        yield "session-store-missing", module, message, f"Bind a Redis and set {VARIABLE}.", True
-        return
-    settings = parse_environment(value)
-    if settings is None:
-        settings = parse_environment(value, _filled(descriptor, module, value.text))
-    if settings is None:
-        yield (
-            "session-not-json",
-            value,
-            f"{VARIABLE} of {name} is no JSON object: it stops at its start.",
-            "Write strict JSON, without comments.",
-            True,
-        )
-        return
-    yield from _keys(name, value, settings)
-    yield from _secret(descriptor, module, name, value, settings.get("sessionSecret"))
-    instance = settings.get("instanceName")
-    if isinstance(instance, str) and instance and not PLACEHOLDER.search(instance) and not REFERENCE.search(instance):
-        yield from _instance(descriptor, module, name, value, instance, namespace)
+def sessions(subject: Subject) -> Iterator[Finding]:
+    """What is wrong with the sessions of the application routers. No message shows a secret."""
+    descriptor = subject.descriptor
+    for name in descriptor.approuters(subject.named):
+        module = descriptor.modules[name]
+        environment = Environment.of(descriptor, module)
+        if environment is None:
+            message = f"{name} keeps sessions in its memory: all users are logged out when the idle version takes over."
+            yield finding("session-store-missing", module, name, message, f"Bind a Redis and set {VARIABLE}.", True)
+            continue
+        if environment.opaque:
+            continue
+        value, settings = environment.value, environment.settings
+        if environment.is_json:
+            yield from _keys(name, value, settings)
+            instance = settings.get("instanceName")
+            if isinstance(instance, str) and DRIVER not in settings:
+                yield from _instance(subject, module, name, value, instance)
+        else:
+            message = f"{VARIABLE} of {name} is no JSON object: it stops at its start."
+            yield finding("session-not-json", value, name, message, "Write strict JSON, without comments.", True)
+        yield from _secret(descriptor, module, name, value, settings.get("sessionSecret"))
+    if descriptor.extends:
+        for name, module in descriptor.modules.items():
+            secret = module.get("parameters", PARAMETER)
+            if secret is not None:
+                yield from _short(secret, name)
 
 
-def _filled(descriptor: Descriptor, module: Value, text: str) -> str:
-    """The text with values in place of placeholders without quotes; a parameter that is not set here counts as a
-    number.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        parameter = _parameter(descriptor, module, match[2])
-        return match[1] + (str(parameter.data) if parameter is not None else "0")
-
-    return _UNQUOTED.sub(value, text)
-
-
-def _parameter(descriptor: Descriptor, module: Value, name: str) -> Value | None:
-    return module.get("parameters", name) or descriptor.root.get("parameters", name)
-
-
-def _keys(name: str, value: Value, settings: dict[str, Any]) -> Iterator[Found]:
+def _keys(name: str, value: Value, settings: Mapping[str, Any]) -> Iterator[Finding]:
     for key in MANDATORY:
+        known = DRIVER not in settings or key == "sessionSecret"
         if settings.get(key) in (None, ""):
-            yield (
-                "session-key-missing",
-                value,
-                f"{VARIABLE} of {name} has no {key}: it stops at its start.",
-                f"Add {key}.",
-                True,
-            )
+            message = f"{VARIABLE} of {name} has no {key}: it stops at its start."
+            yield finding("session-key-missing", value, name, message, f"Add {key}.", known)
         elif not isinstance(settings[key], str):
-            yield (
-                "session-value-wrong",
-                value,
-                f"{key} in {VARIABLE} of {name} is not a string.",
-                "Write it in double quotes.",
-                True,
-            )
+            message = f"{key} in {VARIABLE} of {name} is not a string."
+            yield finding("session-value-wrong", value, name, message, "Write it in double quotes.", known)
     storage = settings.get("storageType")
-    if isinstance(storage, str) and storage not in ("", "redis") and "externalStoreFilePath" not in settings:
-        yield (
-            "session-value-wrong",
-            value,
-            f"storageType in {VARIABLE} of {name} is not redis: it stops at its start.",
-            'Write "redis".',
-            True,
-        )
+    if isinstance(storage, str) and storage not in ("", "redis") and DRIVER not in settings:
+        message = f"storageType in {VARIABLE} of {name} is not redis: it stops at its start."
+        yield finding("session-value-wrong", value, name, message, 'Write "redis".', True)
     for key in INTEGERS:
         number = settings.get(key)
-        if (
-            key in settings
-            and not PLACEHOLDER.fullmatch(str(number))
-            and (isinstance(number, bool) or not isinstance(number, int))
-        ):
-            yield (
-                "session-value-wrong",
-                value,
-                f"{key} in {VARIABLE} of {name} is not an integer.",
-                "Write a number without quotes.",
-                True,
-            )
+        is_number = isinstance(number, int) and not isinstance(number, bool)
+        if key in settings and not is_number and not PLACEHOLDER.fullmatch(str(number)):
+            message = f"{key} in {VARIABLE} of {name} is not an integer."
+            yield finding("session-value-wrong", value, name, message, "Write a number without quotes.", True)
     for key in CRASHING:
         if key in settings:
-            yield (
-                "session-key-crashes",
-                value,
-                f"{key} in {VARIABLE} stops {name} at its start.",
-                f"Remove {key}.",
-                True,
-            )
+            message = f"{key} in {VARIABLE} stops {name} at its start."
+            yield finding("session-key-crashes", value, name, message, f"Remove {key}.", True)
 
 
-def _secret(descriptor: Descriptor, module: Value, name: str, value: Value, secret: Any) -> Iterator[Found]:
+def _secret(descriptor: Descriptor, module: Value, name: str, value: Value, secret: Any) -> Iterator[Finding]:
     if not isinstance(secret, str) or not secret:
         return
     match = PLACEHOLDER.fullmatch(secret)
-    place = _parameter(descriptor, module, match[1]) if match else value
-    if place is None:
+    place = parameter(descriptor, module, match[1]) if match else value
+    if place is None or PLACEHOLDER.search(place.text if match else secret):
         return
-    text = place.text if match else secret
-    if PLACEHOLDER.search(text):
-        return
-    if len(text) < SECRET_LENGTH:
-        message = f"The session secret of {name} has fewer than {SECRET_LENGTH} characters."
-        yield (
-            "session-secret-short",
-            place,
-            message,
-            f"Generate one of {SECRET_LENGTH} or more; all users log in again.",
-            False,
-        )
+    if match:
+        yield from _short(place, name)
+    elif len(secret) < SECRET_LENGTH:
+        yield _too_short(place, name)
     if place.source is descriptor.source:
         message = (
             f"The session secret of {name} is written in the descriptor, for everyone who may read the archive or the"
             " repository."
         )
-        yield (
-            "session-secret-in-descriptor",
-            place,
-            message,
-            "Refer to a parameter that an extension descriptor sets, and change the secret.",
-            match is None,
-        )
+        mend = "Refer to a parameter that an extension descriptor sets, and change the secret."
+        yield finding("session-secret-in-descriptor", place, name, message, mend, match is None)
 
 
-def _instance(
-    descriptor: Descriptor, module: Value, name: str, value: Value, instance: str, namespace: str
-) -> Iterator[Found]:
+def _short(place: Value, name: str) -> Iterator[Finding]:
+    """A parameter that carries the secret."""
+    if len(place.text) < SECRET_LENGTH and not PLACEHOLDER.search(place.text):
+        yield _too_short(place, name)
+
+
+def _too_short(place: Value, name: str) -> Finding:
+    message = f"The session secret of {name} has fewer than {SECRET_LENGTH} characters."
+    mend = f"Generate one of {SECRET_LENGTH} or more; all users log in again."
+    return finding("session-secret-short", place, name, message, mend)
+
+
+def _instance(subject: Subject, module: Value, name: str, value: Value, instance: str) -> Iterator[Finding]:
     """The approuter finds its Redis by the name of the service instance only, and stops at its start when it is not
     bound.
     """
-    bound = [required_name for required_name in required(module) if required_name in descriptor.resources]
-    names = [instance_name(one, descriptor.resources[one], namespace) for one in bound]
-    if instance in names or any(PLACEHOLDER.search(one) for one in names):
+    resources, namespace = subject.descriptor.resources, subject.namespace
+    names = [instance_name(one, resources[one], namespace) for one in required(module) if one in resources]
+    unknown = any(PLACEHOLDER.search(one) or REFERENCE.search(one) for one in (instance, *names))
+    if not instance or instance in names or unknown:
         return
-    message = (
-        f"{name} has no service instance {instance} among those that it"
-        f" requires{f' in the namespace {namespace}' if namespace else ''}."
-    )
-    yield (
-        "session-service-not-bound",
-        value,
-        message,
-        f"Require its resource, or write one of: {', '.join(names) or 'none is required'}.",
-        True,
-    )
+    inside = f" in the namespace {namespace}" if namespace else ""
+    message = f"{name} has no service instance {instance} among those that it requires{inside}."
+    mend = f"Require its resource, or write one of: {', '.join(names) or 'none is required'}."
+    yield finding("session-service-not-bound", value, name, message, mend, True)
