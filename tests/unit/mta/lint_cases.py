@@ -271,6 +271,10 @@ HINTS: dict[str, tuple[str, list[str]]] = {
         ["resume-loses-requests:14"],
     ),
     "one calls the live other": (HEAD + LIVE + _CALLER, []),
+    "one starts after the other": (
+        HEAD + MODULE + "- {name: ui, type: nodejs, deployed-after: [srv]}\n",
+        ["stop-order-not-set:1"],
+    ),
     "one instance": (HEAD + MODULE + "  parameters: {instances: 1}\n", ["single-instance:11"]),
     "one by a parameter": (
         HEAD + "parameters: {n: 1}\n" + MODULE + "  parameters: {instances: '${n}'}\n",

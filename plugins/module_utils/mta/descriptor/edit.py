@@ -80,11 +80,13 @@ class _Changes:
 class Edits:
     """Collects changes of one text and applies them together.
 
+    :param root: the text, parsed.
     :raises Refused: (all methods) the change would not only touch what is meant, or two changes meet at one place.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, root: Value) -> None:
+        self.root = root
+        self.source = source = root.source
         self.is_json = source.text.lstrip("\ufeff \t\r\n").startswith("{")
         self._now = _Changes()
         self._steps: list[_Changes] = []
@@ -106,12 +108,15 @@ class Edits:
         self._steps.append(self._now.copy())
         return len(self._steps) - 1
 
-    def replace_in(self, value: Value, old: str, new: str) -> None:
+    def replace_in(self, value: Value, old: str, new: str, everywhere: bool = False) -> None:
         r"""Replace every *old* inside a string that is not escaped (``\${…}``). Several changes of one string add up.
 
         :param old: a placeholder or a reference.
+        :param everywhere: the change is meant for all who repeat the string by an anchor.
         """
         value = value.written
+        if not everywhere:
+            self._check(value)
         raw, pattern = self._raw(value), re.compile(rf"(?<!\\){re.escape(old)}")
         found = list(pattern.finditer(raw))
         if len(found) != len(pattern.findall(value.text)):
@@ -130,7 +135,11 @@ class Edits:
 
         :param tree: dictionaries, lists and scalars.
         """
-        start = value.start + len(value.raw) - len(self._raw(value))
+        raw = self._raw(value)
+        self._check(value)
+        if value.start == value.end:
+            raise Refused(f"{value.place}: there is no value.", "Write one, or remove the key, then run again.")
+        start = value.start + len(value.raw) - len(raw)
         text = scalar(tree) if isinstance(tree, Raw) and not self.is_json else flow(tree, self.is_json)
         if "\n" in text:
             line = self.source.text[: value.start].rpartition("\n")[2]
@@ -217,21 +226,18 @@ class Edits:
         """The changed text."""
         return self._applied(self._now)
 
-    def broken(self, root: Value) -> int | None:
-        """Number of the first step after which the text does not say what was meant; ``None`` when all do.
-
-        :param root: the text, parsed.
-        """
-        if self._right(self._now, root):
+    def broken(self) -> int | None:
+        """Number of the first step after which the text does not say what was meant; ``None`` when all do."""
+        if self._right(self._now):
             return None
-        return next(number for number, step in enumerate(self._steps) if not self._right(step, root))
+        return next(number for number, step in enumerate(self._steps) if not self._right(step))
 
-    def _right(self, changes: _Changes, root: Value) -> bool:
+    def _right(self, changes: _Changes) -> bool:
         try:
             after = parse(Source(self.source.name, self._applied(changes)))
         except (InputError, Refused):
             return False
-        return bool(after.plain() == changes.meant(root))
+        return bool(after.plain() == changes.meant(self.root))
 
     def _applied(self, changes: _Changes) -> str:
         pieces = [(start, end, (0, 0, 0), text) for (start, end), text in changes.replaced.items()]
@@ -290,9 +296,12 @@ class Edits:
         return re.sub(r"\A(?:[&!]\S*\s+)+", "", value.raw)
 
     def _check(self, value: Value) -> None:
-        """Adding to a collection that an anchor names would add to every place that uses it."""
+        """What aliases repeat would change in every place that uses it. A collection with an anchor is left alone even
+        when nothing repeats it yet.
+        """
         self._own(value)
-        if value.raw.startswith("&") or value.alias_of:
+        is_anchored = value.raw.startswith("&") and isinstance(value.data, (dict, list))
+        if is_anchored or value.alias_of or any(start <= value.start < end for start, end in self.root.shared):
             raise Refused(
                 f"{value.place}: others may use this by its anchor.",
                 "Write the value out where it has to differ, then run again.",

@@ -122,7 +122,9 @@ class LivePlans:
             raise Refused(f"{link.value.place}: modules use routes of {provider.name}, too.", _OWN_ENTRY)
         name, key = self._provide(link.path, text, target, provider, consumer)
         short = link.in_requires is not None and not link.written.startswith(f"~{{{link.name}/")
-        self.edits.replace_in(self._unshared(link.value), link.written, f"~{{{'' if short else f'{name}/'}{key}}}")
+        self.edits.replace_in(
+            self._unshared(link.value), link.written, f"~{{{'' if short else f'{name}/'}{key}}}", True
+        )
 
     def _own(self, value: Value, wrong: Wrong, consumer: Consumer) -> None:
         """Change a placeholder of a URL: to a live one where a module is the owner, else to a reference to a property
@@ -132,7 +134,7 @@ class LivePlans:
             self._refer(value, wrong.placeholder, consumer)
         else:
             _check_live(value, [wrong])
-            self.edits.replace_in(self._unshared(value), wrong.placeholder, wrong.live or "")
+            self.edits.replace_in(self._unshared(value), wrong.placeholder, wrong.live or "", everywhere=True)
 
     def _refer(self, value: Value, placeholder: str, consumer: Consumer) -> None:
         """A resource has no URL: refer to a live property of the only module that can be meant."""
@@ -157,7 +159,7 @@ class LivePlans:
         else:
             entry, key = f"{_name(module)}-api", _free_name(kind, set())
             self._new_entry(entry, key, text, module, consumer)
-        self.edits.replace_in(self._unshared(value), placeholder, f"~{{{entry}/{key}}}")
+        self.edits.replace_in(self._unshared(value), placeholder, f"~{{{entry}/{key}}}", everywhere=True)
 
     def _meant(self, value: Value, placeholder: str, consumer: Consumer) -> tuple[Value, Provider | None]:
         """The module whose URL a resource must mean: the one that it requires, else the only one that has a URL."""

@@ -23,7 +23,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.tenan
     keeps_routes,
     routes_of_tenants,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Source, Value
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 
 _PLACE = re.compile(r"(.+?):(\d+):(\d+): (.*)", re.DOTALL)
 """How an error of the engine begins that has a place."""
@@ -102,9 +102,9 @@ def _mended_once(descriptor: Descriptor, wanted: Wanted, base: Descriptor | None
     merged = base.extended([descriptor]) if base else descriptor
     broken: set[tuple[str, int]] = set()
     while True:
-        attempt = _Attempt(merged, wanted, descriptor.source, broken)
+        attempt = _Attempt(merged, wanted, Edits(descriptor.root), broken)
         attempt.run()
-        step = attempt.edits.broken(descriptor.root)
+        step = attempt.edits.broken()
         if step is None:
             return Mended(attempt.edits.apply(), tuple(dict.fromkeys(attempt.left)))
         broken.add(attempt.steps[step])
@@ -149,10 +149,10 @@ class _Attempt:
     :ivar steps: by their number, what they were for.
     """
 
-    def __init__(self, descriptor: Descriptor, wanted: Wanted, source: Source, broken: set[tuple[str, int]]) -> None:
+    def __init__(self, descriptor: Descriptor, wanted: Wanted, edits: Edits, broken: set[tuple[str, int]]) -> None:
         self.descriptor = descriptor
         self.wanted = wanted
-        self.edits = Edits(source)
+        self.edits = edits
         self.left: list[Unmended] = []
         self.steps: list[tuple[str, int]] = []
         self._broken = broken

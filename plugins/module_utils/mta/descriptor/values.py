@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, ZdmError
@@ -90,7 +90,8 @@ class Value:
 
     ``data`` is a scalar of YAML 1.1, which the deploy service reads, a list of values or a dictionary of
     :class:`Entry`.
-    An alias has the place of the alias and the data of its anchor, ``alias_of``.
+    An alias has the place of the alias and the data of its anchor, ``alias_of``. ``shared`` of a whole document tells
+    from where to where it is written what aliases repeat.
     """
 
     source: Source
@@ -103,6 +104,7 @@ class Value:
     style: str | None = None
     alias_of: Value | None = None
     weight: int = 1
+    shared: tuple[tuple[int, int], ...] = ()
 
     @property
     def place(self) -> str:
@@ -254,6 +256,7 @@ class _Builder:
         self.documents: list[Value] = []
         self.anchors: dict[str, Value] = {}
         self.stack: list[_Open] = []
+        self.repeated: list[Value] = []
 
     def take(self, event: Any) -> None:
         name = type(event).__name__
@@ -281,6 +284,7 @@ class _Builder:
                     f"*{event.anchor} has no anchor before it",
                     f"Write &{event.anchor} at the value that it stands for.",
                 )
+            self.repeated.append(target)
             self._add(
                 self._value(event, target.data, event.end_mark.index, alias_of=target, weight=target.weight), None
             )
@@ -294,7 +298,7 @@ class _Builder:
                 f" {self.documents[1].line} on.",
                 "A descriptor is one YAML document: the deploy service reads no more.",
             )
-        return self.documents[0]
+        return replace(self.documents[0], shared=tuple((value.start, value.end) for value in self.repeated))
 
     def _value(self, event: Any, data: Any, end: int, **more: Any) -> Value:
         mark = event.start_mark

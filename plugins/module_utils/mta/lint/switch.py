@@ -46,7 +46,9 @@ def resume(subject: Subject) -> Iterator[Finding]:
         yield finding("resume-loses-requests", link.value, name, message, mend)
     parameters = subject.descriptor.root.get("parameters")
     flag = parameters.get(STOP_ORDER) if parameters else None
-    if callers and (flag is None or flag.data is not True):
+    after = [module.get("deployed-after") for module in subject.descriptor.modules.values()]
+    depends = callers or any(value is not None and value.data for value in after)
+    if depends and (flag is None or flag.data is not True):
         message = "At the switch the modules are restarted one by one, whatever depends on them."
         mend = f"Set {STOP_ORDER}: true in the parameters of the descriptor, and keep the original names."
         place = flag or parameters or subject.descriptor.root

@@ -27,7 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings im
 
 def once(subject: Subject) -> Iterator[Finding]:
     """Services, bindings and content that get a URL which dies at the end of the testing phase."""
-    plans = LivePlans(subject.provided, Edits(subject.descriptor.source))
+    plans = LivePlans(subject.provided, Edits(subject.descriptor.root))
     can = {task.key: _can(plans, task) for task in plans.tasks()}
     for consumer in subject.provided.consumers():
         rule = f"idle-url-in-{consumer.kind}"
