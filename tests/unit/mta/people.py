@@ -78,9 +78,8 @@ def _module(random: Random, name: str) -> dict[str, Any]:
             "\\${default-url} is text",
         ]
         names = random.sample(["url", "srv-url", "uri", "live", "srv-live"], random.randint(1, 3))
-        properties: dict[str, Any] = {key: random.choice(texts) for key in names}
-        if random.random() < 0.1:
-            properties["urls"] = {"main": "${default-url}"}
+        nested = {"urls": {"main": "${default-url}"}} if random.random() < 0.1 else {}
+        properties: dict[str, Any] = {**{key: random.choice(texts) for key in names}, **nested}
         module["provides"] = [{"name": f"{name}-api", "properties": properties}]
         if random.random() < 0.2:
             module["provides"].append({"name": f"{name}-more", "properties": {"url": random.choice(texts)}})
