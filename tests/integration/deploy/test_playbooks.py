@@ -123,7 +123,7 @@ def test_the_session_secret_is_a_secure_parameter_where_that_is_wanted(bench: Be
         ("deploy", (), "Name the archive: -e mta_archive=FILE"),
         ("deploy", ("mta_archive=/nowhere.mtar",), "There is no archive /nowhere.mtar"),
         ("undeploy", (), "Name the MTA: -e mta_id=ID"),
-        ("rollback", ("mta_id=unknown",), "Tenants may have been upgraded"),
+        ("rollback", ("mta_id=unknown",), "The MTA unknown is not deployed here"),
     ],
 )
 def test_wrong_input(bench: Bench, play: Play, playbook: str, variables: tuple[str, ...], message: str) -> None:

@@ -135,6 +135,9 @@ def test_the_version_that_was_kept_comes_back_once(live: Bench) -> None:
 
 def test_a_version_that_was_not_kept_does_not_come_back(live: Bench) -> None:
     live.deployed("1.1.0")
+    deployment, stack = live.deployment("previous", mta_id=MTA)
+    with stack, pytest.raises(Refused, match="was not kept"):
+        deployment.predict()
     with pytest.raises(Refused, match="version before of incidents was not kept") as refused:
         live.run("previous", mta_id=MTA)
     assert "version_rule ALL" in refused.value.advice

@@ -117,12 +117,16 @@ def decide(
     return _own(goal, attempt, own, now)
 
 
-def check_previous(document: DeploymentDocument, goal: Goal) -> None:
+def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool) -> None:
     """Whether the version before may come back.
 
-    :raises Refused: it was not kept, or tenants were upgraded since.
+    :raises Refused: the MTA is not deployed, the version was not kept, or tenants were upgraded since.
     """
     live, mta_id = document.live, document.place.mta_id
+    if not deployed:
+        raise Refused(
+            f"The MTA {mta_id} is not deployed here.", "Correct mta_id; mta_operation_info lists what is deployed."
+        )
     other = "Deploy the archive of the version before with version_rule ALL"
     if live and not live.get("kept"):
         raise Refused(f"The version before of {mta_id} was not kept.", f"{other}; keep_previous keeps the next one.")

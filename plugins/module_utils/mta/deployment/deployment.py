@@ -24,10 +24,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_ser
     FINISHED,
     ROLLBACK,
     RUNNING,
-    UNDEPLOY,
     DeployService,
     Operation,
-    instant,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.files import Files
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
@@ -48,10 +46,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.idle 
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.presence import Presence
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import (
+    OUTCOMES,
     PREDICTED,
     Result,
     Results,
     abortion,
+    deployed,
     failure,
     last_words,
 )
@@ -137,7 +137,8 @@ class Deployment:
         if decision.step in (to.REFUSE, to.FAIL):
             self._refuse(decision)
         self._changed = decision.step not in (to.DONE, to.ADOPT)
-        result = self._result(self._goal.state, decision.operation or Operation(""))
+        state = self._goal.state
+        result = self._result(state, decision.operation or Operation(""))
         if decision.step == to.DONE:
             result.outcome = self._outcome(decision)
             result.changed = (
@@ -145,8 +146,10 @@ class Deployment:
                 and self._removes
                 and any(not leftover.kept for leftover in self._presence.leftovers())
             )
-        elif decision.step in (to.START, to.FORGET) and self._results.before is None:
-            result.outcome = "first_deployment"
+        elif decision.step in (to.START, to.FORGET):
+            self._check_start()
+            first = self._results.before is None
+            result.outcome = OUTCOMES.get(self._wanted.process_type) or (deployed(first=True) if first else state)
         text = PREDICTED.get(decision.step, "does nothing").format(
             decision.operation.shown if decision.operation else ""
         )
@@ -185,25 +188,14 @@ class Deployment:
             return self._results.before is None
         if self._goal.state == to.AS_PREVIOUS:
             return attempt is not None and attempt.type == ROLLBACK and attempt.operation == live.get("operation")
-        if not live or live.get("fingerprint") != self._goal.fingerprint:
-            return False
-        if str(live["archive"].get("version")) not in (self._results.before or ()):
-            return False
-        ours = instant(str(live.get("started_at") or "")) or datetime.max.replace(tzinfo=UTC)
-        later = (
-            operation
-            for operation in operations
-            if operation.state == FINISHED and operation.id != live.get("operation")
-        )
-        return all((instant(operation.started_at) or ours) <= ours for operation in later)
+        return self.document.is_live(self._goal.fingerprint, self._results.before or (), operations)
 
     # -- starting ---------------------------------------------------------------------------------
 
     def _start(self, _decision: Decision) -> None:
         """Upload first, and decide again, as an upload takes time; then write what is asked for, and ask once."""
         wanted = self._wanted
-        if self._goal.state == to.AS_PREVIOUS:
-            check_previous(self.document, self._goal)
+        self._check_start()
         if self._bring.there is None:
             self._bring.upload()
             return
@@ -228,6 +220,10 @@ class Deployment:
             raise
         self.document.update(operation=identity)
         self._watch.say(f"Operation {identity} is started")
+
+    def _check_start(self) -> None:
+        if self._goal.state == to.AS_PREVIOUS:
+            check_previous(self.document, self._goal, deployed=self._results.before is not None)
 
     def _adopt(self, decision: Decision) -> None:
         own = _of(decision)
@@ -304,8 +300,7 @@ class Deployment:
             self.document.went_live(own.state, own.started_at)
             if self._goal.state != to.AS_ABORTED and self._goal.fingerprint == attempt.fingerprint:
                 self._changed = True
-                outcome = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}.get(attempt.type, "deployed")
-                return self._result("first_deployment" if attempt.first and outcome == "deployed" else outcome, own)
+                return self._result(OUTCOMES.get(attempt.type) or deployed(first=attempt.first), own)
             if self._goal.state == to.AS_ABORTED and attempt.resumed:
                 raise Refused(
                     f"The {own.shown} has ended meanwhile: {attempt.archive.get('name')} is live.",

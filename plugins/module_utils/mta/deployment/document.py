@@ -21,7 +21,13 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, InputError, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Extension
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import ROLLBACK, UNDEPLOY, instant
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    FINISHED,
+    ROLLBACK,
+    UNDEPLOY,
+    Operation,
+    instant,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.store.base import DEPLOYMENTS, Document, Store
 
 FORMAT = 1
@@ -179,6 +185,19 @@ class DeploymentDocument:
         if attempt.type == UNDEPLOY:
             self.live = {}
         self._write()
+
+    def is_live(self, fingerprint: str, versions: Sequence[str], operations: Sequence[Operation]) -> bool:
+        """Whether this came by us, is what the space has, and nobody has deployed anything since.
+
+        :param versions: what is live.
+        :param operations: what the service still knows of this MTA.
+        """
+        live = self.live
+        if not live or live.get("fingerprint") != fingerprint or str(live["archive"].get("version")) not in versions:
+            return False
+        ours = instant(str(live.get("started_at") or "")) or datetime.max.replace(tzinfo=UTC)
+        later = (one for one in operations if one.state == FINISHED and one.id != live.get("operation"))
+        return all((instant(one.started_at) or ours) <= ours for one in later)
 
     def body(self) -> dict[str, Any]:
         place = self.place

@@ -16,7 +16,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps impor
     routes_by_module,
     split_routes,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import CONTENT, Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    CONTENT,
+    ROLLBACK,
+    UNDEPLOY,
+    Operation,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
@@ -35,6 +40,15 @@ PREDICTED = {
     to.FORGET: "starts an operation",
     to.SETTLE: "notes the end of {}",
 }
+
+
+OUTCOMES = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}
+"""What has happened when an operation that brings no archive has finished."""
+
+
+def deployed(*, first: bool) -> str:
+    """The outcome of a deployment."""
+    return "first_deployment" if first else "deployed"
 
 
 class DeploymentFailed(ZdmError):
