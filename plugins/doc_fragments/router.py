@@ -41,4 +41,8 @@ options:
       server_name:
         description: The name in the endpoint's certificate, when it is not O(routers[].host).
         type: str
+      timeout:
+        description: How long one exchange with the router may last, for example V(2s).
+        type: str
+        default: 2s
 """

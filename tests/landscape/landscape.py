@@ -24,7 +24,7 @@ from .databases import Database, MariaDatabase, PostgresDatabase, SqliteDatabase
 from .keys import Certificates, Issuers
 from .ledger import BYSTANDER, TENANT
 from .processes import Process, Processes, free_port, module_command, module_environment
-from .routers import Fleet, ansible_environment, ansible_playbook
+from .routers import PATIENCE, Fleet, ansible_environment, ansible_playbook
 from .servers import HOST, MariaServer, PostgresServer, Server, start_all
 from .spec import BY_NAME, SERVICES, Service, heads_for, rows_of
 from .traffic import Traffic
@@ -331,6 +331,7 @@ class Landscape:
                 "kind": "haproxy",
                 "group": "zdm_routers",
                 "lease": variables["policy"]["lease"],
+                "timeout": PATIENCE,
                 "ca_file": str(self._certificates.authority),
                 "cert_file": str(self._certificates.controller),
                 "key_file": str(self._certificates.controller),

@@ -23,6 +23,8 @@ from .processes import IMPORT_ROOT, Process, Processes, ServerError, User, free_
 from .servers import HOST
 
 ROLE = "zdm.landscape.landscape_router"
+PATIENCE = "1m"
+"""A router that shares two cores with everything else is slow now and then, not gone."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Router:
     def option(self, certificates: Certificates) -> dict[str, Any]:
         """The router in the form of a module's option."""
         if not self.control_port:
-            return {"name": self.name, "socket": str(self.socket)}
+            return {"name": self.name, "socket": str(self.socket), "timeout": PATIENCE}
         own = str(certificates.controller)
         return {
             "name": self.name,
@@ -79,6 +81,7 @@ class Router:
             "ca_file": str(certificates.authority),
             "cert_file": own,
             "key_file": own,
+            "timeout": PATIENCE,
         }
 
 

@@ -37,6 +37,7 @@ ROUTERS: dict[str, Any] = {
             "cert_file": {"type": "path"},
             "key_file": {"type": "path"},
             "server_name": {"type": "str"},
+            "timeout": {"type": "str", "default": "2s"},
         },
         "mutually_exclusive": [("socket", "host")],
         "required_one_of": [("socket", "host")],

@@ -116,6 +116,7 @@ def _router(options: Options) -> Router:
         cert_file=options.get("cert_file"),
         key_file=options.get("key_file"),
         server_name=options.get("server_name"),
+        timeout_ms=parse_ms(options.get("timeout") or "2s", f"timeout of router {options['name']}"),
     )
 
 

@@ -132,6 +132,7 @@ ROUTER = mapping(
         "key_file": FILE,
         "server_name": WORD,
         "lease": duration,
+        "timeout": duration,
     },
 )
 POLICY = mapping(

@@ -57,8 +57,9 @@ def module_options(
 
 
 def _router(host: str, variables: Mapping[str, Any], router: Mapping[str, Any], base: str) -> dict[str, Any]:
+    patience = {"timeout": router["timeout"]} if "timeout" in router else {}
     if variables.get("zdm_router_socket"):
-        return {"name": host, "socket": variables["zdm_router_socket"]}
+        return {"name": host, "socket": variables["zdm_router_socket"], **patience}
     port = variables.get("zdm_router_port") or router.get("port")
     needed = {"port": port, "ca_file": router.get("ca_file"), "cert_file": router.get("cert_file")}
     missing = [name for name, value in needed.items() if not value]
@@ -68,7 +69,7 @@ def _router(host: str, variables: Mapping[str, Any], router: Mapping[str, Any], 
             f" {', '.join(f'zdm_landscape.router.{name}' for name in missing)} is missing.",
             "Give the host zdm_router_socket, or the fleet its port and certificates.",
         )
-    options = {"name": host, "host": variables.get("ansible_host") or host, "port": int(port)}
+    options = {"name": host, "host": variables.get("ansible_host") or host, "port": int(port), **patience}
     options.update({name: router[name] for name in _FILES if name in router})
     server_name = variables.get("zdm_router_server_name") or router.get("server_name")
     if server_name:

@@ -39,6 +39,12 @@ def test_a_router_is_reached_by_socket_or_by_mutual_tls() -> None:
     ]
 
 
+def test_how_long_a_router_may_take_is_the_fleets() -> None:
+    hostvars = {"r1": {"zdm_router_socket": "/run/r1.sock"}, "r2": {"ansible_host": "127.0.0.2"}}
+    options = module_options({**BASE, "router": {**TLS, "timeout": "9s"}}, GROUPS, hostvars, "/inventory")
+    assert [router["timeout"] for router in options["routers"]] == ["9s", "9s"]
+
+
 def test_a_hosts_own_port_counts_more_than_the_fleets() -> None:
     options = module_options({**BASE, "router": TLS}, {"zdm_routers": ["r2"]}, {"r2": {"zdm_router_port": "9444"}})
     assert options["routers"][0]["port"] == 9444
