@@ -60,13 +60,33 @@ options:
         description:
           - What is said of single tables, by their name.
           - "Keys of each: C(strategy) (V(in_place), V(twin) or V(auto)), C(ignore) with the reason why the table holds
-            no data of a tenant,
+            no data of a tenant, C(tenant_columns) with its own tenant columns, C(follows) with the table that its rows
+            belong to where no foreign key tells, C(own_ids) whether its tenant columns hold the participant's own ids,
+            C(new_row) with values of the other tenant's row where it is made as a copy,
             C(no_cross_tenant_readers) when nothing reads rows of several tenants at once, C(key) with the columns of a
             unique key
             when there is no primary key, and C(id_stays) with columns whose text may keep the tenant's id, each with
             the reason."
         type: dict
         default: {}
+      ignore:
+        description:
+          - By regular expressions for whole names of tables, the reason why they hold no data of a tenant.
+          - What O(participants[].tables) says of a table counts more.
+        type: dict
+        default: {}
+      ids:
+        description:
+          - By subdomain the id by which this database calls a tenant, where it is not the tenant's id, for example an
+            account number. Ids of binary columns are written C(0x…).
+          - Excludes O(participants[].id_query).
+        type: dict
+      id_query:
+        description:
+          - A query that finds the id by which this database calls the tenant C(:tenant_id).
+          - Where it has the form C(SELECT key FROM table WHERE column = :tenant_id) and finds nothing for the target,
+            only that column of the source's row changes, and everything that refers to the row stays as it is.
+        type: str
       no_cross_tenant_readers:
         description: Whether nothing reads rows of several tenants at once from any table of this database. Only then
           copies may stand beside the originals.

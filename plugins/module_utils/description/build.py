@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
@@ -21,6 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.router.base import R
 from ansible_collections.zdm.landscape.plugins.module_utils.router.fleet import Fleet
 from ansible_collections.zdm.landscape.plugins.module_utils.router.haproxy import HAProxyRouter
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
+from ansible_collections.zdm.landscape.plugins.module_utils.tenants.tenant import Tenant
 
 __all__ = ["PARTICIPANTS", "build_fleet", "build_participants", "build_policy", "build_store"]
 
@@ -57,9 +58,10 @@ def build_fleet(params: Options) -> Fleet:
     return Fleet([_router(options) for options in routers])
 
 
-def build_participants(params: Options, policy: Policy) -> list[Participant]:
+def build_participants(params: Options, policy: Policy, tenants: Sequence[Tenant] = ()) -> list[Participant]:
     """All participants of ``params["participants"]``, in the order given.
 
+    :param tenants: source and target, by whose subdomains the options name a participant's own ids.
     :raises InputError: without a participant, with two of one name, or for a kind that does not exist.
     """
     participants = params["participants"]
@@ -74,10 +76,24 @@ def build_participants(params: Options, policy: Policy) -> list[Participant]:
         )
     return [
         PARTICIPANTS[options["kind"]](
-            {**options, "budget_ms": policy.window_budget_ms, "ddl_wait_ms": _ddl_wait(options)}
+            {
+                **options,
+                "budget_ms": policy.window_budget_ms,
+                "ddl_wait_ms": _ddl_wait(options),
+                "own_ids": _own_ids(options, tenants),
+            }
         )
         for options in participants
     ]
+
+
+def _own_ids(options: Options, tenants: Sequence[Tenant]) -> dict[str, str] | None:
+    """By tenant id what the participant calls it; None where it uses the tenants' ids."""
+    ids = options.get("ids")
+    if not ids:
+        return None
+    # the empty one makes the participant say whose is missing
+    return {tenant.id: str(ids[tenant.subdomain]) for tenant in tenants if tenant.subdomain in ids} or {"": ""}
 
 
 def _ddl_wait(options: Options) -> int:

@@ -169,6 +169,31 @@ def listing(item: Check, least: int = 0) -> Check:
     return check
 
 
+def scalar_or_none(value: Any, path: str) -> Iterator[Problem]:
+    """Text, a number or nothing."""
+    return iter(()) if value is None else scalar(value, path)
+
+
+def one_or_more(item: Check) -> Check:
+    """One, or a list of them."""
+
+    def check(value: Any, path: str) -> Iterator[Problem]:
+        return listing(item, 1)(value, path) if isinstance(value, list) else item(value, path)
+
+    return check
+
+
+def by_pattern(item: Check) -> Check:
+    """A mapping whose keys are regular expressions."""
+
+    def check(value: Any, path: str) -> Iterator[Problem]:
+        yield from by_name(item)(value, path)
+        for pattern in value if isinstance(value, Mapping) else ():
+            yield from regex(pattern, f"{path}.{pattern}")
+
+    return check
+
+
 def by_name(item: Check) -> Check:
     """A mapping whose keys people choose."""
 

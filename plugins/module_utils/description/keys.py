@@ -19,6 +19,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.checks i
     Problem,
     by_kind,
     by_name,
+    by_pattern,
     duration,
     duration_or_none,
     exactly_one,
@@ -29,10 +30,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.checks i
     mapping,
     number,
     one_of,
+    one_or_more,
     port,
     regex,
     rows,
     scalar,
+    scalar_or_none,
     text,
     unique_names,
 )
@@ -77,6 +80,11 @@ def _one_lease(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
         yield Problem(f"{path}.policy.lease", "is given, and router.lease too", "only one of the two")
 
 
+def _one_source_of_ids(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    if "ids" in value and "id_query" in value:
+        yield Problem(f"{path}.id_query", "is given, and ids too", "only one of the two")
+
+
 NAME = text(
     "letters, digits, dots, underscores and hyphens, beginning with a letter or digit, 63 at most", NAME_PATTERN
 )
@@ -94,21 +102,34 @@ TABLE = mapping(
         "no_cross_tenant_readers": flag,
         "key": listing(WORD, 1),
         "id_stays": by_name(text("the reason why the id in this column may stay")),
+        "tenant_columns": listing(WORD, 1),
+        "follows": one_or_more(WORD),
+        "own_ids": flag,
+        "new_row": by_name(scalar_or_none),
     },
     _strategy_or_ignored,
 )
-COLUMNS_AND_TABLES = {"tenant_columns": listing(regex, 1), "tables": by_name(TABLE), "no_cross_tenant_readers": flag}
+COLUMNS_AND_TABLES = {
+    "tenant_columns": listing(regex, 1),
+    "tables": by_name(TABLE),
+    "ignore": by_pattern(text("the reason why these tables hold no data of a tenant")),
+    "ids": by_name(scalar),
+    "id_query": text("a SELECT of one value with :tenant_id", r"(?is)\s*(SELECT|WITH)\b.*:tenant_id\b.*"),
+    "no_cross_tenant_readers": flag,
+}
 _LOGIN = {"host": WORD, "port": port, "socket": ABSOLUTE, "password": SECRET, "ssl": flag, "ca_file": FILE}
 
 
 def _server(kind: str, **more: Check) -> Check:
     required = {"name": NAME, "kind": one_of(kind), "database": WORD, "user": WORD}
-    return mapping(required, {**_LOGIN, **COLUMNS_AND_TABLES, **more}, exactly_one("host", "socket"))
+    return mapping(
+        required, {**_LOGIN, **COLUMNS_AND_TABLES, **more}, exactly_one("host", "socket"), _one_source_of_ids
+    )
 
 
 POSTGRESQL = _server("postgresql")
 MARIADB = _server("mariadb", ddl_wait=duration, definer_role=WORD, user_rotates=flag)
-SQLITE = mapping({"name": NAME, "kind": one_of("sqlite"), "database": ABSOLUTE}, COLUMNS_AND_TABLES)
+SQLITE = mapping({"name": NAME, "kind": one_of("sqlite"), "database": ABSOLUTE}, COLUMNS_AND_TABLES, _one_source_of_ids)
 
 _ISSUER = {"issuer": WORD, "algorithm": one_of("RS256", "HS256")}
 _CLAIM = {"audience": WORD, "tenant_claim": WORD, "tenant_claim_is": one_of("id", "subdomain")}

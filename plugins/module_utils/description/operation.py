@@ -50,7 +50,7 @@ class Operation:
         self.store = build_store(params)
         self.parties = resolve(self.store, params["source"], params["target"])
         self.fleet = build_fleet(params)
-        self.participants = build_participants(params, self.policy)
+        self.participants = build_participants(params, self.policy, (self.parties.source, self.parties.target))
         self.endpoints = endpoints_of(params.get("health") or [])
         self.log_dir = str(params.get("log_dir") or LOG_DIR)
         self.journal = Journal(self.store, self.parties.source, self.parties.target).read()

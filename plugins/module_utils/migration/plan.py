@@ -16,7 +16,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal im
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    IGNORE,
+    STAYING,
     Inspection,
     Participant,
     Refusal,
@@ -147,10 +147,10 @@ def _database_text(inspection: Inspection) -> str:
     rows = [header] + [
         (
             table.table,
-            "" if table.strategy == IGNORE else f"{table.rows:,}",
+            "" if table.strategy in STAYING else f"{table.rows:,}",
             table.strategy,
-            "" if table.strategy == IGNORE else f"{table.stage_ms / 1000:.1f} s",
-            "" if table.strategy == IGNORE else f"{table.window_ms} ms",
+            "" if table.strategy in STAYING else f"{table.stage_ms / 1000:.1f} s",
+            "" if table.strategy in STAYING else f"{table.window_ms} ms",
             table.why,
         )
         for table in inspection.tables

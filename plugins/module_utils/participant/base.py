@@ -26,7 +26,17 @@ from typing import Any
 
 IN_PLACE = "in_place"
 TWIN = "twin"
+RELABEL = "relabel"
+"""Only the root's row changes, from the one tenant's id to the other's; the participant's own ids stay."""
+ROOT = "root"
+"""One row per tenant, to which others refer: the row of the other id is made as a copy, and both stay."""
+FOLLOWS = "follows"
+"""Without a tenant column: its rows go with rows that keep their keys."""
 IGNORE = "ignore"
+STAYING = (FOLLOWS, IGNORE)
+"""Strategies of tables that the migration does not touch."""
+MOVING = (IN_PLACE, RELABEL)
+"""Strategies whose rows change id inside the window."""
 AUTO = "auto"
 
 COPY, PURGE = "copy", "purge"
@@ -90,7 +100,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """How one table changes id. ``strategy`` is one of in_place, twin, ignore."""
+    """How one table changes id. ``strategy`` is one of in_place, twin, root, relabel, follows, ignore."""
 
     table: str
     strategy: str

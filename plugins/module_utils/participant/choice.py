@@ -13,7 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import AUTO, IN_PLACE, TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    AUTO,
+    IN_PLACE,
+    MOVING,
+    RELABEL,
+    ROOT,
+    TWIN,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.schema import Schema
 
@@ -66,6 +73,8 @@ class Choice:
 
     def run(self) -> None:
         """Choose for every table that changes id."""
+        for name in sorted(self.schema.roots):
+            self._take_root(name)
         cost = {group: self._general_ms(group) for group in self.schema.groups()}
         wanted = {group: self._wanted(group) for group in cost}
         explicit = sum(cost[group] for group in cost if wanted[group] == {IN_PLACE})
@@ -78,6 +87,12 @@ class Choice:
             else:
                 self._take_auto(group, cost[group], small, explicit)
                 small += cost[group] if self.strategy[group[0]] == IN_PLACE else 0
+        if self.schema.relabelled in self.strategy:
+            self.strategy[self.schema.relabelled] = RELABEL
+            self.why[self.schema.relabelled] = (
+                "Relabel: the participant's own id has no row for the other tenant, so this row gets the other tenant's"
+                " id, and all that refers to it stays."
+            )
         self._check_budget()
 
     def update_ms(self, name: str) -> int:
@@ -93,10 +108,21 @@ class Choice:
         """What the tables cost in place by what does not depend on the moment."""
         return sum(coarse(self.facts[name].rows) * self.engine.rate.update_us / 1000 for name in group)
 
+    def _take_root(self, name: str) -> None:
+        self.strategy[name] = ROOT
+        self.why[name] = (
+            "Root: one row per tenant, to which others refer. The other tenant's row is made as a copy, and both stay."
+        )
+        if self.schema.asked(name) not in (AUTO, ROOT):
+            reason = (
+                f"Table {name} has one row per tenant, to which others refer: it can't be {self.schema.asked(name)}."
+            )
+            self.refuse(name, reason, "Leave the strategy to `auto`.", ())
+
     # -- what somebody wants ----------------------------------------------------------------------
 
     def _asked(self, name: str) -> str:
-        return self.staged.get(name) or self.schema.asked(name)
+        return IN_PLACE if name == self.schema.relabelled else self.staged.get(name) or self.schema.asked(name)
 
     def _wanted(self, group: Sequence[str]) -> set[str]:
         """Strategies that stage, options, or a signature of all tables ask for."""
@@ -182,7 +208,7 @@ class Choice:
     # -- budget -----------------------------------------------------------------------------------
 
     def _check_budget(self) -> None:
-        cost = {name: self.update_ms(name) for name, strategy in self.strategy.items() if strategy == IN_PLACE}
+        cost = {name: self.update_ms(name) for name, strategy in self.strategy.items() if strategy in MOVING}
         total = sum(cost.values())
         if total * SAFETY <= self.budget_ms:
             return

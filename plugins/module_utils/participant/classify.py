@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    FOLLOWS,
     IGNORE,
-    IN_PLACE,
+    MOVING,
+    STAYING,
     TWIN,
     Refusal,
     TablePlan,
@@ -27,6 +29,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
     Rate,
     TableFacts,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import NO_OWN_IDS, OwnIds
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.root_row import own_values
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.schema import Schema
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
@@ -34,11 +38,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_op
     tenant_columns_of,
     wrong_options,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.tenancy import tenancy
 
-_TENANT_TYPE = re.compile(
-    r"(uuid|citext|(tiny|medium|long)?text|clob|n?(var)?char|bpchar|character( varying)?)\b.*",
-    re.IGNORECASE | re.DOTALL,
+_NO_ID = re.compile(
+    r"(bool|bit\b|date|time|year|interval|float|real|double|money|json|xml|point|line|box|polygon|geo|vector|inet|cidr)",
+    re.IGNORECASE,
 )
+"""Types that hold no id of a tenant; whether another type can hold this very id, the engine asks its server."""
 
 
 def classify(
@@ -49,27 +55,32 @@ def classify(
     budget_ms: int,
     staged: Mapping[str, str] | None = None,
     signed: Mapping[str, str] | None = None,
+    ids: OwnIds = NO_OWN_IDS,
 ) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
-    """Choose a strategy for every table; parents come before children, ignored tables last.
+    """Choose a strategy for every table; parents come before children, tables that stay as they are last.
 
     :param facts: every table of the database except the migration's own objects.
-    :param options: the participant's options: ``tenant_columns``, ``tables``, ``no_cross_tenant_readers``.
+    :param options: the participant's options: ``tenant_columns``, ``tables``, ``ignore``, ``no_cross_tenant_readers``.
     :param rates: measured rate per table name.
     :param budget_ms: milliseconds that the window may take.
     :param staged: strategy by table, given by the stage: neither rows nor options may change it.
     :param signed: strategy by table of the plan that was signed: rows may not change it, options may.
+    :param ids: what the participant calls the tenants.
     """
-    job = _Job(facts, options, engine)
+    job = _Job(facts, options, engine, ids)
     return job.run(Choice(job.schema, rates, budget_ms, staged or {}, signed or {}, job.refuse))
 
 
 class _Job:
     """State of one classification."""
 
-    def __init__(self, facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine) -> None:
+    def __init__(self, facts: Sequence[TableFacts], options: Mapping[str, Any], engine: Engine, ids: OwnIds) -> None:
         self.facts = {table.name: table for table in sorted(facts, key=lambda table: table.name)}
-        self.schema = Schema(self.facts, options, engine)
-        self.options = options
+        self.tenancy = tenancy(self.facts, options, ids)
+        self.relabelled = ids.root.table if ids.relabel and ids.root else ""
+        self.schema = Schema(self.facts, options, engine, tenant=self.tenancy.columns, roots=self.tenancy.roots)
+        self.schema.relabelled = self.relabelled
+        self.options, self.ids = options, ids
         self.tables, self.tenant = self.schema.entries, self.schema.tenant
         self.refusals: list[Refusal] = []
         self.strategy: dict[str, str] = {}
@@ -83,14 +94,15 @@ class _Job:
 
     def run(self, choice: Choice) -> tuple[tuple[TablePlan, ...], tuple[Refusal, ...]]:
         self._read_options()
-        self._find_tenant_tables()
+        self._check_patterns()
+        self._find_staying()
         for name in self.tenant:
             self._check_table(name)
         choice.run()
         self.strategy |= choice.strategy
-        self.why = choice.why | self.why
-        ignored = [name for name in self.facts if name not in self.tenant]
-        plans = (self._plan(name, choice) for name in (*self.schema.in_order(), *ignored))
+        self.why = {name: self._inferred(name) + why for name, why in choice.why.items()} | self.why
+        staying = [name for name in self.facts if name not in self.tenant]
+        plans = (self._plan(name, choice) for name in (*self.schema.in_order(), *staying))
         return tuple(plans), tuple(self.refusals)
 
     # -- input ------------------------------------------------------------------------------------
@@ -110,57 +122,69 @@ class _Job:
                 self.refuse(name, reason, advice)
             stays = entry.get("id_stays") or {}
             self.tables[name] = {**entry, "id_stays": stays if isinstance(stays, Mapping) else {}}
+        if self.relabelled and self.relabelled not in self.facts:
+            reason = f"`id_query` reads a table {self.relabelled} that the database does not have."
+            self.refuse(self.relabelled, reason, "Write its name in `id_query` as the plan writes names of tables.")
 
-    def _patterns(self) -> list[str]:
-        patterns = list(self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS)
-        for pattern in patterns:
-            if compiled(pattern) is None:
-                self.refuse(
-                    "tenant_columns",
-                    f"{pattern!r} is neither a column name nor a regular expression.",
-                    "Correct `tenant_columns`.",
-                )
-        return patterns
+    def _check_patterns(self) -> None:
+        for option in ("tenant_columns", "ignore"):
+            for pattern in self.options.get(option) or ():
+                if compiled(pattern) is None:
+                    reason = f"{pattern!r} is no regular expression."
+                    self.refuse(option, reason, f"Correct `{option}`.")
 
-    def _find_tenant_tables(self) -> None:
-        patterns = self._patterns()
-        columns = {name: tenant_columns_of(table, patterns) for name, table in self.facts.items()}
-        self.tenant.update({name: found for name, found in columns.items() if found and not self.schema.ignored(name)})
+    def _find_staying(self) -> None:
+        """Tables that the migration does not touch, and those of which nobody knows what they are."""
+        found = self.tenancy
         for name in self.facts:
-            self._check_references(name, columns)
-            if self.schema.ignored(name):
-                self.strategy[name] = IGNORE
-                self.why[name] = str(self.tables[name]["ignore"])
+            self._check_references(name)
+            if name in found.ignored:
+                self.strategy[name], self.why[name] = IGNORE, found.ignored[name]
+            elif name in found.follows:
+                self.strategy[name] = FOLLOWS
+                self.why[name] = f"Goes with rows that keep their keys: {found.follows[name]}. It is not fenced."
+                self._check_follows(name)
             elif name not in self.tenant:
                 self.strategy[name] = IGNORE
-                self._refuse_unclassified(name, columns)
-
-    def _refuse_unclassified(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
-        parent = self.schema.hangs_on(name, columns)
-        hangs = f" but hangs on {parent} by a foreign key" if parent else ""
-        self.refuse(
-            name,
-            f"Table {name} is not classified: it has no tenant column{hangs}.",
-            f'Name its tenant column in `tenant_columns`, or add it to `tables`: `{name}: {{ignore: "<reason>"}}`.',
-        )
-
-    def _check_references(self, name: str, columns: Mapping[str, tuple[str, ...]]) -> None:
-        """A column that refers to a tenant column is one itself; both sides must move together."""
-        for key in self.facts[name].foreign_keys:
-            parent = columns.get(key.table, ())
-            followed = [(own, other) for own, other in key.pairs if other in parent]
-            unnamed = [pair for pair in followed if pair[0] not in columns[name]]
-            if unnamed and key.table in self.tenant:
-                column, referred = unnamed[0]
-                reason = (
-                    f"Column {column} of {name} refers to tenant column {referred} of {key.table} but is no tenant"
-                    " column."
+                self.refuse(
+                    name,
+                    f"Table {name} is not classified: it has no tenant column, and no foreign key leads to rows of a"
+                    " tenant.",
+                    "Name its tenant column in `tenant_columns`, or a table that its rows belong to"
+                    f' (`tables: {{{name}: {{follows: <table>}}}}`), or ignore it: `ignore: {{"{name}": "<reason>"}}`.',
                 )
-                self.refuse(name, reason, f"Add {column} to `tenant_columns`.")
-            elif followed and self.schema.ignored(name) != self.schema.ignored(key.table):
-                ignored, other = (name, key.table) if self.schema.ignored(name) else (key.table, name)
+
+    def _check_follows(self, name: str) -> None:
+        named = self.tables.get(name, {}).get("follows") or ()
+        for parent in [named] if isinstance(named, str) else named:
+            if parent not in self.tenant and parent not in self.tenancy.follows:
+                reason = f"Table {name} is said to follow {parent}, which neither changes id nor follows another table."
+                self.refuse(name, reason, "Name the table that its rows belong to.")
+            elif self._copied(parent):
+                reason = f"Table {name} is said to follow {parent}, which is to be a twin: its copies have other keys."
+                self.refuse(name, reason, f"Choose `strategy: in_place` for {parent}.")
+
+    def _copied(self, name: str) -> bool:
+        return self.schema.asked(name) == TWIN
+
+    def _check_references(self, name: str) -> None:
+        """Both sides of a foreign key that carries the tenant's id must move together."""
+        patterns = self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
+        for key in self.facts[name].foreign_keys:
+            parent = self.facts.get(key.table)
+            if parent is None or (name in self.tenancy.ignored) == (key.table in self.tenancy.ignored):
+                continue
+            if name in self.tenancy.ignored:
+                # both rows of a root stay, so who is left out still refers to one
+                moves = self.tenant.get(key.table, ()) if key.table not in self.tenancy.roots else ()
+                tied = any(referred in moves for referred in key.referred)
+            else:
+                own, other = self.tenant.get(name, ()), tenant_columns_of(parent, patterns)
+                tied = any(column in own and referred in other for column, referred in key.pairs)
+            if tied:
+                ignored, kept = (name, key.table) if name in self.tenancy.ignored else (key.table, name)
                 reason = (
-                    f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {other}."
+                    f"Table {ignored} is ignored, but foreign key {key.name} ties its tenant column to that of {kept}."
                 )
                 self.refuse(ignored, reason, "Do not ignore it.")
 
@@ -171,12 +195,8 @@ class _Job:
         for column in table.columns:
             if column.name not in self.tenant[name]:
                 continue
-            if column.nullable:
-                self.refuse(
-                    name, f"Tenant column {column.name} of {name} may be null.", f"Make {column.name} NOT NULL."
-                )
-            if not _TENANT_TYPE.fullmatch(column.type.strip()):
-                reason = f"Tenant column {column.name} of {name} is of type {column.type}, not text or uuid."
+            if _NO_ID.match(column.type.strip()):
+                reason = f"Tenant column {column.name} of {name} is of type {column.type}, which holds no id."
                 self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
             if column.generated:
                 self.refuse(
@@ -184,29 +204,46 @@ class _Job:
                     f"Tenant column {column.name} of {name} is generated.",
                     "Name the column that it is computed from.",
                 )
+        if name in self.tenancy.unclear:
+            self.refuse(
+                name,
+                f"Column {self.tenancy.unclear[name]} of {name} may hold the tenant's id, or the participant's own.",
+                f"Say which: `tables: {{{name}: {{own_ids: true}}}}`, or false.",
+            )
         self._check_rows(table)
-        if not self.schema.key(name):
-            reason = f"Table {name} has no primary key."
-            advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
-            if self.tables.get(name, {}).get("key"):
-                reason, advice = (
-                    f"`key` of table {name} is no unique key of NOT NULL columns.",
-                    "Name all columns of one unique key.",
-                )
-            self.refuse(name, reason, advice)
+        if name in self.tenancy.roots and not table.rows_of_target:
+            self._check_copy(table)
+        if self.tables.get(name, {}).get("key") and not self.schema.key(name):
+            reason = f"`key` of table {name} is no unique key of NOT NULL columns."
+            self.refuse(name, reason, "Name all columns of one unique key.")
         for note in table.notes:
             if self.schema.forbids_all(note):
                 self.refuse(name, note.reason, note.advice)
 
+    def _check_copy(self, root: TableFacts) -> None:
+        """Whether the other tenant's row can be a copy."""
+        (tenant,) = self.tenant[root.name]
+        new_row = self.tables.get(root.name, {}).get("new_row") or {}
+        for column, reason in own_values(root, root.name, tenant, new_row).items():
+            advice = f"Give the value of the new row: `tables: {{{root.name}: {{new_row: {{{column}: <value>}}}}}}`."
+            self.refuse(root.name, f"{reason} with the same values.", advice)
+        if root.triggers and not self.schema.engine.may_exempt_app_triggers:
+            reason = f"Trigger {root.triggers[0]} of {root.name} would fire for the copied row, and the user may not"
+            advice = "Insert the row yourself, as the application does when it onboards a tenant."
+            self.refuse(root.name, f"{reason} exempt its session.", advice)
+
     def _check_rows(self, table: TableFacts) -> None:
         name = table.name
-        if table.rows_of_target:
+        if table.rows_of_target and name not in self.tenancy.roots:
             self.refuse(
                 name,
                 f"Table {name} already has {table.rows_of_target} rows of the tenant id that is not live.",
                 "Remove them, or migrate to a tenant without data: they could not be told from moved rows.",
             )
+        root = self.ids.root
         for column in table.ids_inside:
+            if root and (name, column) == (root.table, root.column):
+                continue  # where `id_query` looks for it
             if column not in self.tables.get(name, {}).get("id_stays", {}):
                 self.refuse(
                     name,
@@ -216,16 +253,21 @@ class _Job:
                     " application first.",
                 )
 
+    def _inferred(self, name: str) -> str:
+        """Why a table has tenant columns that no option names, as a sentence."""
+        why = self.tenancy.because.get(name, "")
+        return f"{why[0].upper()}{why[1:]}. " if why else ""
+
     # -- result -----------------------------------------------------------------------------------
 
     def _plan(self, name: str, choice: Choice) -> TablePlan:
         strategy, rows = self.strategy[name], self.facts[name].rows
-        if strategy == IGNORE:
-            return TablePlan(name, IGNORE, self.why[name], rows)
+        if strategy in STAYING:
+            return TablePlan(name, strategy, self.why[name], rows)
         key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
         stage = choice.copy_ms(name) if strategy == TWIN else 0
         engine, columns = self.schema.engine, self.tenant[name]
-        window = engine.table_ms + (choice.update_ms(name) if strategy == IN_PLACE else 0)
+        window = engine.table_ms + (choice.update_ms(name) if strategy in MOVING else 0)
         waiting = window if engine.one_writer else engine.fence_ms
-        shared = self.schema.shared_keys(name) if strategy == IN_PLACE and not engine.one_writer else ()
+        shared = self.schema.shared_keys(name) if strategy in MOVING and not engine.one_writer else ()
         return TablePlan(name, strategy, self.why[name], rows, columns, key, stage, window, waiting, shared)

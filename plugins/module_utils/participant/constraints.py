@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Refusal, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAYING, Refusal, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import ForeignKey, TableFacts
 
 
@@ -45,7 +45,7 @@ def dangling(
 
     :param unfit: tables of which nothing is asked.
     """
-    moving = {plan.table: plan.tenant_columns for plan in plans if plan.strategy != IGNORE}
+    moving = {plan.table: plan.tenant_columns for plan in plans if plan.strategy not in STAYING}
     for table, tenant in moving.items():
         for key in _leading_out(catalog, moving, table) if table not in unfit else ():
             yield _query(table, tenant, key, dialect, live_id, other_id), _refusal(table, key, other_id)

@@ -22,15 +22,13 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
     Unreachable,
     ZdmError,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, Participant, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import STAYING, Participant, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
     TableFacts,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import OwnIds
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.reflection import reflect
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
-    DEFAULT_TENANT_COLUMNS,
-    tenant_columns_of,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.tenancy import entries_of, tenancy
 
 try:
     import sqlalchemy as sa
@@ -77,6 +75,7 @@ class Database(Participant):
         self.budget_ms = int(self.options.get("budget_ms") or DEFAULT_BUDGET_MS)
         if not HAS_SQLALCHEMY:
             raise ZdmError(f"Participant {self.name} needs SQLAlchemy.", "Install it: pip install 'SQLAlchemy>=2.0'.")
+        self.ids = OwnIds()
         self._engine: SqlEngine | None = None
         self._connection: Connection | None = None
 
@@ -221,24 +220,33 @@ class Database(Participant):
         return f"{schema}.{table}" if schema else table
 
     def tenant_tables(self, catalog: Mapping[str, TableFacts]) -> dict[str, tuple[str, ...]]:
-        """Tables that carry tenant columns and are not ignored, with these columns."""
-        patterns = self.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
-        ignored = {name for name, entry in (self.options.get("tables") or {}).items() if (entry or {}).get("ignore")}
-        found = {
-            name: tenant_columns_of(table, patterns) for name, table in sorted(catalog.items()) if name not in ignored
-        }
-        return {name: columns for name, columns in found.items() if columns}
+        """Tables that change id, with their tenant columns."""
+        return tenancy(catalog, self.options, self.ids).columns
+
+    def spelled(self, table: TableFacts, columns: Iterable[str]) -> dict[str, dict[str, str]]:
+        """By column, by tenant id what a tenant column of *table* holds, where that is not the tenant's id."""
+        entry = entries_of(self.options).get(table.name, {})
+        called = {column.name: self.ids.of(column.type, entry) for column in table.columns if column.name in columns}
+        root = self.ids.root
+        if self.ids.relabel and root and table.name == root.table:
+            return {}
+        return {column: own for column, own in called.items() if own}
 
     # -- digests ----------------------------------------------------------------------------------
 
     def fingerprint(self, tenant_id: str) -> str:
         with self.transaction(*self.snapshot()) as connection:
+            self.know_one(connection, tenant_id)
             catalog = self.catalog(connection)
             digests = {
                 name: self.table_digest(connection, catalog[name], tenant, tenant_id)
                 for name, tenant in self.tenant_tables(catalog).items()
             }
         return digest_of(digests)
+
+    def know_one(self, connection: Connection, tenant_id: str) -> None:
+        """Find out what the participant calls a tenant."""
+        del connection, tenant_id
 
     def snapshot(self) -> tuple[str, ...]:
         """Statements that make the transaction read one state of the database."""
@@ -257,11 +265,13 @@ class Database(Participant):
         This one reads the rows; an engine whose server can hash overrides it.
         """
         own = sa.table(table.name, *(sa.column(column.name) for column in table.columns))
-        query = sa.select(own).where(sa.or_(*(own.c[column] == tenant_id for column in tenant)))
+        called = self.spelled(table, tenant)
+        ids = {column: called.get(column, {}).get(tenant_id, tenant_id) for column in tenant}
+        query = sa.select(own).where(sa.or_(*(own.c[column] == value for column, value in ids.items())))
         total, rows = 0, 0
         for row in connection.execute(query):
             values = [
-                None if name in tenant and str(value) == tenant_id else repr(value)
+                None if name in tenant and str(value) == ids[name] else repr(value)
                 for name, value in zip(own.c.keys(), row, strict=True)
             ]
             total += int.from_bytes(hashlib.sha256(json.dumps(values).encode()).digest(), "big")
@@ -275,8 +285,8 @@ def schema_digest(catalog: Mapping[str, TableFacts], tables: Iterable[TablePlan]
     """
     parts = []
     for plan in sorted(tables, key=lambda plan: plan.table):
-        part: list[Any] = [plan.table, plan.strategy == IGNORE, plan.tenant_columns, plan.key]
-        if plan.strategy != IGNORE:
+        part: list[Any] = [plan.table, plan.strategy in STAYING, plan.tenant_columns, plan.key]
+        if plan.strategy not in STAYING:
             facts = catalog[plan.table]
             part += [
                 repr(facts.columns),

@@ -17,9 +17,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import M
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import strategies
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     FORMAT,
-    IGNORE,
     IN_WINDOW,
+    RELABEL,
+    ROOT,
     STAGED,
+    STAYING,
     Inspection,
     Move,
     Refusal,
@@ -30,11 +32,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
     Database,
     execute,
+    first_line,
     literal,
     per_row_us,
     schema_digest,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import OwnIds, answered, given
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.root_row import shared_columns
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Rows
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.script import script
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import (
@@ -43,6 +48,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.state im
     StateTable,
     Survey,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.tenancy import entries_of
 
 with suppress(ImportError):  # Database refuses to be built without it
     import sqlalchemy as sa
@@ -78,7 +84,7 @@ class Planning(Database):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self.rows = Rows(self.quote, self.exact, self.label)
+        self.rows = Rows(self.quote, self.spell, self.exact, self.label)
 
     # -- what an engine adds ----------------------------------------------------------------------
 
@@ -94,7 +100,9 @@ class Planning(Database):
         """What stands in the way of planning and staging beside the tables: the server, rights, long transactions."""
 
     @abstractmethod
-    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+    def measure(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], live_id: str, other_id: str
+    ) -> Rate | Refusal | None:
         """Measured cost per row, or why the table cannot take the other id; None when there is nothing to measure."""
 
     def broken(
@@ -110,7 +118,12 @@ class Planning(Database):
 
         :param unfit: tables that are refused already; they may not even be readable.
         """
-        dialect = Dialect(self.quote, self.quote, lambda _table, _column, tenant_id: literal(tenant_id))
+        moved = {plan.table: self.moved(survey.catalog[plan.table], plan.tenant_columns) for plan in tables}
+
+        def value(table: str, column: str, tenant_id: str) -> str:
+            return self.rows.value(moved[table], column, tenant_id)
+
+        dialect = Dialect(self.quote, self.quote, value)
         found = dangling(survey.catalog, tables, unfit, dialect, live_id, other_id)
         return [refusal for query, refusal in found if execute(connection, query).first()]
 
@@ -127,8 +140,23 @@ class Planning(Database):
         """Whether the statement failed because its table does not exist."""
 
     @abstractmethod
-    def exact(self, column: str, tenant_id: str) -> str:
-        """SQL condition: the quoted *column* holds *tenant_id* byte for byte, whatever its collation."""
+    def exact(self, column: str, kind: str, tenant_id: str) -> str:
+        """SQL condition: the quoted *column* of a type holds *tenant_id* byte for byte, whatever its collation."""
+
+    def spell(self, kind: str, tenant_id: str) -> str:
+        """An id as a literal of a tenant column's type."""
+        del kind
+        return literal(tenant_id)
+
+    def moved(self, table: TableFacts, columns: Sequence[str]) -> Planned:
+        """A table's rows of source and target, found by the tenant *columns*."""
+        kinds = {column.name: column.type for column in table.columns}
+        return self.planned(
+            table.name,
+            tuple(columns),
+            kinds=tuple(kinds[column] for column in columns),
+            ids=self.spelled(table, columns),
+        )
 
     @abstractmethod
     def statements(self, connection: Connection, state: State, updates: list[str]) -> tuple[str, ...]:
@@ -176,7 +204,41 @@ class Planning(Database):
                 f"{self.label}: a newer version of the collection staged migration {migration}.",
                 "Use that version or a newer one.",
             )
+        if state:
+            self.ids = OwnIds.staged(state.tables)
         return state
+
+    def know_one(self, connection: Connection, tenant_id: str) -> None:
+        own = (self.options.get("own_ids") or {}).get(tenant_id)
+        if self.options.get("id_query"):
+            own = self._own_id(connection, self.options["id_query"], tenant_id)
+        self.ids = OwnIds({tenant_id: str(own)} if own else {})
+
+    def know(self, connection: Connection, state: State | None, source_id: str, target_id: str) -> list[Refusal]:
+        """Find out what the participant calls the tenants, as long as no stage has kept it."""
+        if state is not None:
+            return []
+        self.ids, refusals = OwnIds(), list[Refusal]()
+        query = self.options.get("id_query")
+        if self.options.get("own_ids"):
+            self.ids, refusals = given(self.options, (source_id, target_id), self.name)
+        elif query:
+            try:
+                answers = {tenant: self._own_id(connection, query, tenant) for tenant in (source_id, target_id)}
+            except (sa.exc.SQLAlchemyError, Refused) as error:
+                reason = first_line(error) if isinstance(error, sa.exc.DBAPIError) else str(error).splitlines()[0]
+                return [Refusal(self.name, f"`id_query` of participant {self.name} fails: {reason}", "Correct it.")]
+            self.ids, refusals = answered(query, answers, source_id, target_id, self.name)
+        return refusals
+
+    def _own_id(self, connection: Connection, query: str, tenant_id: str) -> str | None:
+        """:raises Refused: the query finds several rows."""
+        with connection.begin_nested():
+            found = connection.execute(sa.text(query), {"tenant_id": tenant_id}).fetchmany(2)
+        if len(found) > 1:
+            raise Refused(f"it finds several rows for {tenant_id}", "Make it find one.")
+        value = found[0][0] if found else None
+        return f"0x{bytes(value).hex()}" if isinstance(value, bytes | bytearray | memoryview) else value and str(value)
 
     def found(self, connection: Connection, migration: str) -> State | None:
         """The state row; tables that were renamed since have their new names in it."""
@@ -248,11 +310,15 @@ class Planning(Database):
         self, connection: Connection, migration: str, ids: tuple[str, str], live_id: str, signed: str
     ) -> Inspection:
         state = self.found(connection, migration)
+        unknown = self.know(connection, state, *ids)
         example = State(migration, 0, STAGED, live_id, *ids, ())
         live, other = (state or example).standing
         survey = self.survey(connection, live, other, state.own_rows if state else ())
         tenant = self.tenant_tables(survey.catalog)
-        measured = {name: self.measure(connection, survey.catalog[name], live, other) for name in tenant}
+        measured = {
+            name: self.measure(connection, survey.catalog[name], columns, live, other)
+            for name, columns in tenant.items()
+        }
         rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
         tables, refusals = classify(
             list(survey.catalog.values()),
@@ -262,15 +328,17 @@ class Planning(Database):
             self.budget_ms,
             {table.name: table.strategy for table in state.tables} if state else {},
             strategies.read(signed, list(tenant)),
+            self.ids,
         )
         unfit = {refusal.object for refusal in refusals}
-        moving = [plan for plan in tables if plan.strategy != IGNORE]
+        moving = [plan for plan in tables if plan.strategy not in STAYING]
         broken = self.broken(connection, survey, moving, unfit, live, other)
         unable = (found for found in measured.values() if isinstance(found, Refusal))
         known = self._known_again(connection, survey, state, refusals) if state else refusals
-        refused = (*known, *self.obstacles(connection), *broken, *unable)
-        planned = survey.planned(tables, state.tables if state else ())
+        refused = (*unknown, *known, *self.obstacles(connection), *broken, *unable)
+        planned = self._planned(survey, tables, state.tables if state else ())
         example = replace(example, tables=planned)
+        tables = tuple(self._with_difference(connection, survey, plan, example) for plan in tables)
         updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
         return Inspection(
             participant=self.name,
@@ -319,19 +387,61 @@ class Planning(Database):
 
         :raises Refused: the catalog refuses the migration, or is not the one that was planned.
         """
+        self.refuse(self.know(connection, state, move.source_id, move.target_id))
         survey = self.survey(connection, move.from_id, move.to_id, state.own_rows if state else ())
         planned = {
             table.table: table.strategy
             for table in plan.tables
-            if table.strategy != IGNORE and table.table in survey.catalog
+            if table.strategy not in STAYING and table.table in survey.catalog
         }
-        tables, refusals = classify(list(survey.catalog.values()), self.options, self.abilities(), {}, 2**62, planned)
+        facts = list(survey.catalog.values())
+        tables, refusals = classify(facts, self.options, self.abilities(), {}, 2**62, planned, ids=self.ids)
         self.refuse(refusals)
         if schema_digest(survey.catalog, tables) != plan.digest:
             raise Refused(
                 f"{self.label}: the schema has changed since the plan was made.", "Make a new plan, then stage again."
             )
-        return survey.planned(tables, state.tables if state else ())
+        return self._planned(survey, tables, state.tables if state else ())
+
+    def differing(self, connection: Connection, table: Planned, live_id: str, other_id: str) -> tuple[str, ...]:
+        """Columns in which the rows of both ids of a root differ, where both are there."""
+        del connection, table, live_id, other_id
+        return ()
+
+    def _with_difference(self, connection: Connection, survey: Survey, plan: TablePlan, state: State) -> TablePlan:
+        """A root whose other row is nobody's copy says in what it differs."""
+        if plan.strategy != ROOT or not survey.catalog[plan.table].rows_of_target:
+            return plan
+        table = next(table for table in state.roots if table.name == plan.table)
+        columns = self.differing(connection, table, state.live_id, state.other_id)
+        differs = f"; it differs in {', '.join(columns)}" if columns else ""
+        return replace(plan, why=f"{plan.why} The row of {state.other_id} is there and stays as it is{differs}.")
+
+    def _values(self, survey: Survey, table: str, values: Mapping[str, Any]) -> dict[str, str]:
+        """Values that the options give, as literals."""
+        kinds = {column.name: column.type for column in survey.catalog[table].columns}
+        return {
+            column: "NULL" if value is None else self.spell(kinds[column], str(value))
+            for column, value in values.items()
+            if column in kinds
+        }
+
+    def _planned(self, survey: Survey, tables: Sequence[TablePlan], known: Sequence[Planned]) -> tuple[Planned, ...]:
+        """The planned tables with what the participant calls the tenants in each."""
+        result = []
+        chosen = {plan.table: plan.strategy for plan in tables}
+        for table in survey.planned(tables, known):
+            rows = self.moved(survey.catalog[table.name], table.columns)
+            entry, root = entries_of(self.options).get(table.name, {}), self.ids.root
+            named = replace(table, strategy=chosen[table.name], kinds=rows.kinds, ids=rows.ids)
+            if named.strategy == ROOT:
+                new_row = entry.get("new_row") or {}
+                shared = shared_columns(survey.catalog[table.name], table.columns[0], new_row)
+                named = replace(named, copied=shared, key=(), new_row=self._values(survey, table.name, new_row))
+            if named.strategy == RELABEL and root:
+                named = replace(named, root_key=root.key, root_ids=dict(self.ids.known))
+            result.append(named)
+        return tuple(result)
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
         """:raises Refused: there are any."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned
 
 if TYPE_CHECKING:
@@ -33,12 +33,21 @@ class Rows:
     """Statements on planned tables' rows.
 
     :param quote: quotes an identifier.
-    :param exact: (quoted column, id) → condition that the column holds the id byte for byte, whatever its collation.
+    :param spell: (type, id) → the id as a literal of a tenant column's type.
+    :param exact: (quoted column, type, id) → condition that the column holds the id byte for byte, whatever its
+        collation.
     :param label: how the participant is called in messages.
     """
 
-    def __init__(self, quote: Callable[[str], str], exact: Callable[[str, str], str], label: str) -> None:
+    def __init__(
+        self,
+        quote: Callable[[str], str],
+        spell: Callable[[str, str], str],
+        exact: Callable[[str, str, str], str],
+        label: str,
+    ) -> None:
         self.quote = quote
+        self.spell = spell
         self.exact = exact
         self.label = label
 
@@ -47,14 +56,12 @@ class Rows:
         return self.quote(table.name)
 
     def value(self, table: Planned, column: str, tenant_id: str) -> str:
-        """An id as a literal of a tenant column's type."""
-        del table, column
-        return literal(tenant_id)
+        """What a tenant column holds for a tenant, as a literal of its type."""
+        return self.spell(table.kind(column), table.called(column, tenant_id))
 
     def exactly(self, table: Planned, column: str, tenant_id: str) -> str:
         """Condition: a tenant column holds an id byte for byte."""
-        del table
-        return self.exact(self.quote(column), tenant_id)
+        return self.exact(self.quote(column), table.kind(column), table.called(column, tenant_id))
 
     def has(self, table: Planned, tenant_id: str) -> str:
         """Condition: a row of the tenant, as the application's own comparison finds it."""
@@ -82,7 +89,8 @@ class Rows:
     def _counted(self, number: int, table: Planned, old: str, new: str) -> str:
         has_old, has_new = self.has(table, old), self.has(table, new)
         exactly = " AND ".join(
-            f"({self.quote(column)} <> {self.value(table, column, old)} OR {self.exactly(table, column, old)})"
+            f"({self.quote(column)} IS NULL OR {self.quote(column)} <> {self.value(table, column, old)} OR"
+            f" {self.exactly(table, column, old)})"
             for column in table.columns
         )
         sums = ", ".join(

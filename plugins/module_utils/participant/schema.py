@@ -8,7 +8,7 @@ Nothing here depends on rows or on time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,9 @@ class Schema:
     :param facts: by name every table of the database.
     :param options: the participant's options.
     :param entries: by name what the options say of a table, checked.
-    :param tenant: by name the tenant columns of the tables that change id; complete before links are asked for.
+    :param tenant: by name the tenant columns of the tables that change id.
+    :param roots: tables of which the row of the other id is a copy, and both stay.
+    :param relabelled: the root of which only the row changes, if any.
     """
 
     facts: dict[str, TableFacts]
@@ -39,9 +41,8 @@ class Schema:
     engine: Engine
     entries: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     tenant: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def ignored(self, name: str) -> bool:
-        return bool(self.entries.get(name, {}).get("ignore"))
+    roots: set[str] = field(default_factory=set)
+    relabelled: str = ""
 
     def asked(self, name: str) -> str:
         """The strategy that the options ask for."""
@@ -77,8 +78,14 @@ class Schema:
         return any(own in self.tenant[child] and other in self.tenant[key.table] for own, other in key.pairs)
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Tables that can only change id in the same way, as foreign keys carry the tenant column between them."""
-        return components(self.tenant, self._edges())
+        """Tables that can only change id in the same way, as foreign keys carry the tenant column between them. Rows
+        of a root stand under both ids, so its children may change in any way.
+        """
+        return components(self._changing, self._edges())
+
+    @property
+    def _changing(self) -> list[str]:
+        return [name for name in self.tenant if name not in self.roots]
 
     def in_order(self) -> tuple[str, ...]:
         """The tables that change id, parents before children."""
@@ -90,34 +97,18 @@ class Schema:
         }
         return parents_first(self.tenant, edges)
 
-    def hangs_on(self, name: str, columns: Mapping[str, Sequence[str]]) -> str:
-        """The tenant table that *name* depends on by foreign keys, directly or through other tables; empty when
-        none.
-
-        :param columns: the tenant columns of every table.
-        """
-        seen, todo = {name}, [name]
-        while todo:
-            for key in self.facts[todo.pop()].foreign_keys:
-                if columns.get(key.table):
-                    return key.table
-                if key.table in self.facts and key.table not in seen:
-                    seen.add(key.table)
-                    todo.append(key.table)
-        return ""
-
     def _edges(self) -> set[tuple[str, str]]:
-        """(child, parent) for foreign keys that carry the tenant column."""
+        """(child, parent) for foreign keys that carry the tenant column; not those to roots."""
         return {
             (name, key.table)
-            for name in self.tenant
+            for name in self._changing
             for key in self.facts[name].foreign_keys
-            if self.follows_tenant(name, key)
+            if key.table not in self.roots and self.follows_tenant(name, key)
         }
 
     @cached_property
     def _cycles(self) -> frozenset[str]:
-        return cyclic(self.tenant, self._edges())
+        return cyclic(self._changing, self._edges())
 
     # -- twins ------------------------------------------------------------------------------------
 
@@ -128,11 +119,16 @@ class Schema:
             return f"{self.engine.name} has no twin strategy"
         if len(tenant) > 1:
             return f"it has several tenant columns ({', '.join(tenant)})"
+        if not self.key(name):
+            return "it has no key of NOT NULL columns"
         for unique in (UniqueKey("primary key", table.primary_key or self.key(name)), *table.unique_keys):
             if tenant[0] not in unique.columns:
                 return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"
         if set(self.key(name)) == set(tenant):
             return f"its key is {tenant[0]} alone"
+        nullable = [column.name for column in table.columns if column.name in tenant and column.nullable]
+        if nullable:
+            return f"its tenant column {nullable[0]} may be null"
         if table.triggers and not self.engine.may_exempt_app_triggers:
             return f"its trigger {table.triggers[0]} would fire for the copies, and the user may not exempt its session"
         for note in table.notes:
@@ -150,7 +146,8 @@ class Schema:
                     f"foreign key {key.name} refers to {key.table} without the tenant column, so a copy would keep rows"
                     " there from being deleted"
                 )
-            if key.acts and not (follows and self.engine.cascades_fire_triggers):
+            # the rows of a root that are the migration's are guarded where a cascade would fire no trigger
+            if key.acts and not (follows and (self.engine.cascades_fire_triggers or key.table in self.roots)):
                 return (
                     f"foreign key {key.name} changes rows by itself (ON DELETE {key.on_delete}, ON UPDATE"
                     f" {key.on_update}), which the log would miss"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     CAREFUL,
+    ROOT,
     STAGED,
     STAGING,
     TWIN,
@@ -29,7 +30,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     Progress,
     untold,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS, Copying
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.copying import STAGE_TIMEOUT_MS
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.roots import Roots
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, Progressed, State
 
 with suppress(ImportError):  # Database refuses to be built without it
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Staging(Copying):
+class Staging(Roots):
     """The verbs ``stage`` and ``remove``."""
 
     # -- what an engine adds ----------------------------------------------------------------------
@@ -106,6 +108,7 @@ class Staging(Copying):
             self.make_fences(move, self.now(move))
             self._arm_all(move, progress)
             self._claim_rows(move)
+            self.make_root_rows(move, progress)
             copied = sum(self.copy(move, table, progress) for table in self.now(move).twins)
             applied = self.follow_before_comparison(move, progress)
             self.compare_all(move, progress, care if applied else replace(care, compare_after_s=0))
@@ -140,7 +143,7 @@ class Staging(Copying):
         if new and new.shape == old.shape:
             return  # only other columns: its log and its triggers hold
         still_twin = new is not None and new.strategy == TWIN and new.columns == old.columns
-        if not still_twin:
+        if not still_twin and old.strategy != ROOT:  # to a root's row others may refer
             self.purge(move, old, progress)
         self.disarm(move, self.now(move), old)
 
@@ -177,7 +180,7 @@ class Staging(Copying):
         """
 
         def work(connection: Connection, state: State) -> None:
-            strange = [table for table in state.tables if table.name not in state.progress.own]
+            strange = [t for t in state.tables if t.name not in state.progress.own and t.strategy != ROOT]
             wrong = self.rows.some(connection, strange, state.other_id)
             if wrong:
                 tables = ", ".join(f"{name} ({rows})" for name, rows in wrong.items())
@@ -211,6 +214,7 @@ class Staging(Copying):
                 kept = Progressed(own=state.progress.own, rows=state.progress.rows)
                 self.set_state(move, lambda state: replace(state, state=STAGING, epoch=move.epoch, progress=kept))
                 removed = sum(self.purge(move, table, progress) for table in reversed(state.twins))
+                removed += self.remove_root_rows(move, progress)
             self.drop_helpers(move, state, progress)
         return removed
 

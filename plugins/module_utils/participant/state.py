@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
     FORMAT,
-    IGNORE,
     IN_PLACE,
     IN_WINDOW,
     MOVED,
+    MOVING,
+    ROOT,
     STAGING,
+    STAYING,
     TWIN,
     TablePlan,
 )
@@ -61,6 +63,10 @@ class Planned:
     :param copied: of a twin: all columns but the tenant column and generated ones.
     :param keep: columns that a plain UPDATE would touch by itself.
     :param ties: its foreign keys to rows that stay, see :func:`constraints.ties`.
+    :param kinds: types of the tenant columns.
+    :param ids: by tenant column, by tenant id the participant's own one, where the column holds that.
+    :param new_row: of a root: values of the other tenant's row that differ, by column.
+    :param root_key: of a relabelled root: the column with the own ids, which are in ``root_ids``.
     """
 
     name: str
@@ -72,6 +78,11 @@ class Planned:
     copied: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)
+    new_row: dict[str, str] = field(default_factory=dict)
+    root_key: str = ""
+    root_ids: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, value: Mapping[str, Any]) -> Self:
@@ -81,7 +92,15 @@ class Planned:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the table's helper objects are made of: when it changes they are made anew."""
-        return (self.columns, self.strategy, self.key, self.key_types)
+        return (self.columns, self.kinds, self.ids, self.strategy, self.key, self.key_types)
+
+    def kind(self, column: str) -> str:
+        """The type of a tenant column."""
+        return dict(zip(self.columns, self.kinds, strict=False)).get(column, "")
+
+    def called(self, column: str, tenant_id: str) -> str:
+        """What a tenant column holds for a tenant."""
+        return self.ids.get(column, {}).get(tenant_id, tenant_id)
 
 
 @dataclass(frozen=True)
@@ -181,11 +200,17 @@ class State:
 
     @property
     def in_place(self) -> tuple[Planned, ...]:
-        return tuple(table for table in self.tables if table.strategy == IN_PLACE)
+        """Tables whose rows change id inside the window."""
+        return tuple(table for table in self.tables if table.strategy in MOVING)
 
     @property
     def twins(self) -> tuple[Planned, ...]:
         return tuple(table for table in self.tables if table.strategy == TWIN)
+
+    @property
+    def roots(self) -> tuple[Planned, ...]:
+        """Tables of which the other tenant's row is a copy."""
+        return tuple(table for table in self.tables if table.strategy == ROOT)
 
     @property
     def own_rows(self) -> frozenset[str]:
@@ -254,7 +279,7 @@ class Survey:
         return tuple(
             self.make(table, numbers[table.table] if table.table in numbers else next(free))
             for table in tables
-            if table.strategy != IGNORE
+            if table.strategy not in STAYING
         )
 
 

@@ -9,9 +9,16 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IGNORE, IN_PLACE, TWIN, TablePlan
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    IN_PLACE,
+    RELABEL,
+    ROOT,
+    STAYING,
+    TWIN,
+    TablePlan,
+)
 
-_LETTERS = {IN_PLACE: "i", TWIN: "t"}
+_LETTERS = {IN_PLACE: "i", TWIN: "t", ROOT: "c", RELABEL: "r"}
 _STRATEGIES = {letter: strategy for strategy, letter in _LETTERS.items()}
 _NONE = "0"
 
@@ -20,16 +27,17 @@ def written(tables: Iterable[TablePlan]) -> str:
     """The strategies of the tables that change id, in the order of their names: ``12i3t`` are twelve in place, then
     three twins; ``0`` when there are no tables.
     """
-    named = sorted((table.table, table.strategy) for table in tables if table.strategy != IGNORE)
+    named = sorted((table.table, table.strategy) for table in tables if table.strategy not in STAYING)
     runs = itertools.groupby(_LETTERS[strategy] for _name, strategy in named)
     return "".join(f"{len(list(run))}{letter}" for letter, run in runs) or _NONE
 
 
 def read(text: str, names: Sequence[str]) -> dict[str, str]:
     """The strategies by table; empty when *text* is not of so many tables, or wrong."""
-    if not re.fullmatch(r"([1-9][0-9]{0,5}[it])+", text):
+    letter = f"[{''.join(_STRATEGIES)}]"
+    if not re.fullmatch(f"([1-9][0-9]{{0,5}}{letter})+", text):
         return {}
-    runs = [(int(count), letter) for count, letter in re.findall(r"([0-9]+)([it])", text)]
+    runs = [(int(count), kind) for count, kind in re.findall(f"([0-9]+)({letter})", text)]
     if sum(count for count, _letter in runs) != len(names):
         return {}
     letters = itertools.chain.from_iterable(letter * count for count, letter in runs)

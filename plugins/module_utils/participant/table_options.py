@@ -14,7 +14,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
 
 DEFAULT_TENANT_COLUMNS = ("tenant_id",)
 
-_TABLE_KEYS = ("strategy", "key", "no_cross_tenant_readers", "ignore", "id_stays")
+_TABLE_KEYS = (
+    *("strategy", "key", "no_cross_tenant_readers", "ignore", "id_stays"),
+    *("tenant_columns", "follows", "own_ids", "new_row"),
+)
+_STRATEGIES = (AUTO, IN_PLACE, TWIN)
 
 
 def tenant_columns_of(facts: TableFacts, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -41,15 +45,17 @@ def wrong_options(table: TableFacts, entry: Mapping[str, Any]) -> Iterator[tuple
     if unknown:
         yield f"Unknown option {', '.join(unknown)} for table {table.name}.", f"Known are {', '.join(_TABLE_KEYS)}."
     wanted = entry.get("strategy", AUTO)
-    if wanted not in (AUTO, IN_PLACE, TWIN):
-        yield f"Unknown strategy {wanted!r} for table {table.name}.", "Use auto, in_place or twin."
+    if wanted not in _STRATEGIES:
+        yield f"Unknown strategy {wanted!r} for table {table.name}.", f"Use one of {', '.join(_STRATEGIES)}."
     if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
         yield f"Table {table.name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.'
+    names = {column.name for column in table.columns}
+    for option in ("tenant_columns", "new_row"):
+        strange = sorted(set(entry.get(option) or ()) - names)
+        if strange:
+            reason = f"`{option}` of table {table.name} names {', '.join(strange)}, which it does not have."
+            yield reason, f"Its columns are {', '.join(sorted(names))}."
     stays = entry.get("id_stays") or {}
-    if (
-        not isinstance(stays, Mapping)
-        or not all(stays.values())
-        or not set(stays) <= {column.name for column in table.columns}
-    ):
+    if not isinstance(stays, Mapping) or not all(stays.values()) or not set(stays) <= names:
         advice = 'Write columns of the table, each with a reason: `id_stays: {<column>: "<reason>"}`.'
         yield f"`id_stays` of table {table.name} is wrong.", advice

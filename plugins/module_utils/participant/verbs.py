@@ -195,6 +195,7 @@ class Verbs(Staging):
         self.exempt(connection, state)
         while self.catch_up(connection, state, None):
             pass
+        self.sync_roots(connection, state)
         fenced = replace(state, state=FENCED if state.in_place else MOVED, epoch=move.epoch)
         self.set_fences(connection, fenced, fenced.closed)
         self.write_state(connection, fenced)

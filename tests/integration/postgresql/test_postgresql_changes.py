@@ -144,7 +144,8 @@ def test_what_comes_between_preflight_and_barrier_stops_the_barrier(site: Site, 
         participant.barrier(site.move(), WAIT_MS)
     assert "stage" in refusal.value.advice
     participant.undo(site.move())
-    site.sql("ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY", "DROP TABLE IF EXISTS heir")
+    site.sql("ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY")
+    site.sql("DROP TABLE IF EXISTS heir", "DROP TABLE IF EXISTS sent")
     assert participant.fingerprint(A) == before
 
 

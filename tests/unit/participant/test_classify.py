@@ -285,9 +285,9 @@ def test_types_that_hold_a_tenant_id(kind: str) -> None:
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (Column("tenant_id", "bigint"), "type bigint"),
-        (Column("tenant_id", "bytea"), "type bytea"),
-        (Column("tenant_id", "uuid", nullable=True), "may be null"),
+        (Column("tenant_id", "timestamp"), "type timestamp"),
+        (Column("tenant_id", "jsonb"), "type jsonb"),
+        (Column("tenant_id", "double precision"), "type double"),
         (Column("tenant_id", "uuid", generated=True), "generated"),
     ],
 )
@@ -301,11 +301,23 @@ def test_rows_of_the_target_are_refused() -> None:
     assert "1 rows of the tenant id that is not live" in refusals["a"]
 
 
-def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
+def test_rows_without_a_tenant_stay_where_they_are() -> None:
+    column = Column("tenant_id", "uuid", nullable=True)
+    facts = table("a", columns=(column, Column("id", "integer")), primary_key=("id",))
+    plans, refusals = run(facts)
+    assert (plans["a"].strategy, refusals) == (IN_PLACE, {})
+    facts = replace(facts, primary_key=("tenant_id", "id"))
+    _plans, refusals = run(facts, tables={"a": {"strategy": "twin"}}, **DECLARED)
+    assert "tenant_id may be null" in refusals["a"]
+
+
+def test_a_twin_needs_a_key_in_place_needs_none() -> None:
     unique = (UniqueKey("uk", ("tenant_id", "id")), UniqueKey("part", ("tenant_id", "parent"), whole=False))
     facts = table("a", primary_key=(), unique_keys=unique)
-    _plans, refusals = run(facts)
-    assert "no primary key" in refusals["a"]
+    plans, refusals = run(facts)
+    assert (plans["a"].strategy, refusals) == (IN_PLACE, {})
+    _plans, refusals = run(facts, tables={"a": {"strategy": "twin"}}, **DECLARED)
+    assert "no key of NOT NULL columns" in refusals["a"]
     plans, refusals = run(facts, tables={"a": {"key": ["id", "tenant_id"]}})
     assert plans["a"].key == ("id",)
     assert not refusals
@@ -315,17 +327,11 @@ def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
 
 def test_unclassified_tables_are_refused_not_skipped() -> None:
     lost = TableFacts("lost", (Column("id", "integer"),), ("id",))
-    line = TableFacts(
-        "line", (Column("bill", "integer"),), ("bill",), foreign_keys=(ForeignKey("f", ("bill",), "mid", ("id",)),)
-    )
-    mid = TableFacts("mid", (Column("id", "integer"),), ("id",), foreign_keys=(ForeignKey("f", ("id",), "a", ("id",)),))
-    plans, refusals = run(table("a"), lost, line, mid)
-    assert set(plans) == {"a", "lost", "line", "mid"}
-    assert set(refusals) == {"lost", "line", "mid"}
-    assert "hangs on a by" in refusals["line"]
-    plans, refusals = run(
-        table("a"), lost, line, mid, tables={name: {"ignore": "no tenant data"} for name in ("lost", "line", "mid")}
-    )
+    plans, refusals = run(table("a"), lost)
+    assert set(plans) == {"a", "lost"}
+    assert set(refusals) == {"lost"}
+    assert "no tenant column, and no foreign key" in refusals["lost"]
+    plans, refusals = run(table("a"), lost, tables={"lost": {"ignore": "no tenant data"}})
     assert not refusals
     assert (plans["lost"].strategy, plans["lost"].why) == (IGNORE, "no tenant data")
 
@@ -350,12 +356,16 @@ def test_a_wrong_pattern_is_named() -> None:
     assert "'('" in refusals["tenant_columns"]
 
 
-def test_a_column_that_refers_to_a_tenant_column_must_be_one() -> None:
+def test_a_column_that_refers_to_a_tenant_column_is_one() -> None:
     owner = TableFacts(
         "owner", (Column("org", "uuid"),), ("org",), foreign_keys=(ForeignKey("f", ("org",), "a", ("tenant_id",)),)
     )
+    plans, refusals = run(table("a"), owner)
+    assert not refusals
+    assert plans["owner"].tenant_columns == ("org",)
+    assert "Foreign key f leads from org to tenant_id of a" in plans["owner"].why
     _plans, refusals = run(table("a"), owner, tables={"owner": {"ignore": "mine"}})
-    assert "Column org of owner refers to tenant column tenant_id" in refusals["owner"]
+    assert "is ignored, but foreign key f" in refusals["owner"]
 
 
 @pytest.mark.parametrize("ignored", ["a", "b"])

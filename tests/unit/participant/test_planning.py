@@ -43,7 +43,7 @@ class Simple(Planning):
     def state(self, connection: Connection, migration: str, lock: bool = False) -> None:
         return None
 
-    def exact(self, column: str, tenant_id: str) -> str:
+    def exact(self, column: str, kind: str, tenant_id: str) -> str:
         return f"{column} = '{tenant_id}'"
 
     def survey(self, connection: Connection, live_id: str, other_id: str, own_rows: Any) -> Survey:
@@ -56,7 +56,7 @@ class Simple(Planning):
     def obstacles(self, connection: Connection) -> tuple[Refusal, ...]:
         return ()
 
-    def measure(self, connection: Connection, table: Any, live_id: str, other_id: str) -> Rate:
+    def measure(self, connection: Connection, table: Any, tenant: Any, live_id: str, other_id: str) -> Rate:
         return self.rate
 
     def statements(self, connection: Any, state: Any, updates: list[str]) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import ColumnInfo
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.triggers import SEQUENCE
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import as_bytes, is_binary, is_numeric
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, State, Survey
@@ -62,6 +63,11 @@ KEY_TYPES = (
 """Types whose order is that of their literals."""
 
 _PROBE = "zdm_probe"
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+_BEYOND = {
+    (kind, unsigned): 2 ** (bits - (not unsigned)) for kind, bits in _BITS.items() for unsigned in (True, False)
+} | {("decimal", unsigned): 10**65 for unsigned in (True, False)}
+"""The first whole number that is too large for a type, by type and whether it is unsigned."""
 
 
 class MariaDBInspection(MariaDBServer, Verbs):
@@ -80,8 +86,23 @@ class MariaDBInspection(MariaDBServer, Verbs):
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return number(error) == NO_SUCH_TABLE
 
-    def exact(self, column: str, tenant_id: str) -> str:
+    def spell(self, kind: str, tenant_id: str) -> str:
+        return sql.spell(kind, tenant_id)
+
+    def exact(self, column: str, kind: str, tenant_id: str) -> str:
+        if is_numeric(kind) or is_binary(kind):
+            return f"{column} = {sql.spell(kind, tenant_id)}"
         return f"CONVERT({column} USING utf8mb4) COLLATE utf8mb4_nopad_bin = {literal(tenant_id)}"
+
+    def root_update(self, table: Planned, state: State) -> str:
+        (column,) = table.columns
+        name, names = self.rows.table(table), [self.quote(each) for each in table.copied]
+        live = f"SELECT {', '.join(names)} FROM {name} WHERE {self.rows.has(table, state.live_id)}"
+        changes = ", ".join(f"b.{each} = a.{each}" for each in names)
+        return (
+            f"UPDATE {name} b, ({live}) a SET {changes} WHERE b.{self.quote(column)} ="
+            f" {self.rows.value(table, column, state.other_id)}"
+        )
 
     def snapshot(self) -> tuple[str, ...]:
         return ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
@@ -116,8 +137,10 @@ class MariaDBInspection(MariaDBServer, Verbs):
         )
         for name, names in tenant.items():
             found = [columns[name][column] for column in names]
-            count, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
-            notes[name] += self._column_notes(connection, found, live_id, other_id)
+            moved = self.moved(catalog[name], names)
+            unfit = list(self._column_notes(connection, moved, found, live_id, other_id))
+            count, look_ms = (Count(), 0.0) if unfit else self._count(connection, moved, live_id, other_id)
+            notes[name] += unfit
             if count.old != count.exact:
                 reason = (
                     f"Table {name} holds {count.old - count.exact} rows whose id only looks like {live_id} (letter"
@@ -143,13 +166,9 @@ class MariaDBInspection(MariaDBServer, Verbs):
             )
         return survey
 
-    def _count(
-        self, connection: Connection, table: Planned, columns: Sequence[ColumnInfo], live_id: str, other_id: str
-    ) -> tuple[Count, float]:
+    def _count(self, connection: Connection, table: Planned, live_id: str, other_id: str) -> tuple[Count, float]:
         """Rows of both ids; and how long counting took, in milliseconds."""
         result = Count()
-        if not all(column.type in TEXT_TYPES for column in columns):
-            return result, 0.0
 
         def count() -> None:
             nonlocal result
@@ -222,25 +241,23 @@ class MariaDBInspection(MariaDBServer, Verbs):
         return notes
 
     def _column_notes(
-        self, connection: Connection, columns: Sequence[ColumnInfo], live_id: str, other_id: str
+        self, connection: Connection, moved: Planned, columns: Sequence[ColumnInfo], live_id: str, other_id: str
     ) -> Iterator[Note]:
         for column in columns:
             where = f"Tenant column {column.name} of {column.table}"
-            longest = max(live_id, other_id, key=len)
-            if column.length is not None and column.length < len(longest):
-                yield Note(
-                    f"{where} holds {column.length} characters, and {longest} has {len(longest)}.",
-                    "Make the column longer.",
+            ids = [moved.called(column.name, tenant) for tenant in (live_id, other_id)]
+            misfit = next((reason for own in ids if (reason := self._misfit(column, own))), "")
+            if misfit:
+                advice = (
+                    "Correct the participant's `ids`."
+                    if moved.ids.get(column.name)
+                    else "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or"
+                    " `id_query`; else correct the tenant's id, the column, or `tenant_columns`."
                 )
-            if column.type == "uuid" and not (_is_uuid(live_id) and _is_uuid(other_id)):
-                yield Note(
-                    f"{where} is of type uuid, and {live_id} or {other_id} is no uuid in lower case with hyphens.",
-                    "Compare the ids with the column.",
-                )
-            if column.collation and column.charset:
+                yield Note(f"{where} is of type {column.definition}, {misfit}.", advice)
+            elif column.collation and column.charset:
                 converted = [
-                    f"CONVERT({literal(tenant)} USING {column.charset}) COLLATE {column.collation}"
-                    for tenant in (live_id, other_id)
+                    f"CONVERT({literal(own)} USING {column.charset}) COLLATE {column.collation}" for own in ids
                 ]
                 if execute(connection, f"SELECT {converted[0]} = {converted[1]}").scalar():
                     yield Note(
@@ -248,15 +265,40 @@ class MariaDBInspection(MariaDBServer, Verbs):
                         "Use a binary collation there.",
                     )
 
+    @staticmethod
+    def _misfit(column: ColumnInfo, own: str) -> str:
+        """Why a column cannot hold an id; empty when it can."""
+        if is_binary(column.type):
+            if not re.fullmatch(r"(0x|\\x)([0-9A-Fa-f]{2})+", own):
+                return f"and the id {own} is not written as bytes, 0x…"
+            size = len(as_bytes(own))
+            wrong = size != column.length if column.type == "binary" else size > (column.length or 0)
+            return f"and the id {own} has {size} bytes" if wrong else ""
+        if is_numeric(column.type):
+            if not own.isdecimal():
+                return f"which cannot hold the id {own}"
+            return "" if int(own) < _BEYOND[column.type, "unsigned" in column.definition] else f"and {own} is too large"
+        if column.type == "uuid":
+            return "" if _is_uuid(own) else f"and the id {own} is no uuid in lower case with hyphens"
+        if column.type == "enum":
+            values = column.definition[len("enum(") : -1].split(",")
+            return "" if literal(own) in values else f"which does not know {own}"
+        if column.type not in TEXT_TYPES:
+            return f"which holds no text: the id {own} does not fit"
+        too_long = column.length is not None and column.length < len(own)
+        return f"and the id {own} has {len(own)} characters" if too_long else ""
+
     def abilities(self) -> Engine:
         return Engine("MariaDB", (IN_PLACE, TWIN), table_ms=2, rate=Rate(40.0, 80.0))
 
-    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+    def measure(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], live_id: str, other_id: str
+    ) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table, which only this session sees."""
         if not table.rows or table.notes:
             return None
-        moved = Planned(table.name, self.tenant_tables({table.name: table})[table.name])
-        probe = Planned(_PROBE, moved.columns)
+        moved = self.moved(table, tenant)
+        probe = replace(moved, name=_PROBE)
         columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
         try:
             execute(connection, f"CREATE TEMPORARY TABLE {_PROBE} LIKE {self.quote(table.name)}")
@@ -302,8 +344,8 @@ class MariaDBInspection(MariaDBServer, Verbs):
         self, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
     ) -> tuple[int, str]:
         """Hashed by the server: only two sums leave it."""
-        values = ", ".join(self._digested(column.name, tenant, tenant_id) for column in table.columns)
-        moved = Planned(table.name, tuple(tenant))
+        moved = self.moved(table, tenant)
+        values = ", ".join(self._digested(moved, column.name, tenant_id) for column in table.columns)
         hashed = (
             f"SELECT SHA2(CONCAT_WS('|', {values}), 256) AS h FROM {self.quote(table.name)} WHERE"
             f" {self.rows.has(moved, tenant_id)}"
@@ -315,10 +357,11 @@ class MariaDBInspection(MariaDBServer, Verbs):
         row: Any = execute(connection, f"SELECT COUNT(*), {sums} FROM ({hashed}) AS hashes").one()
         return int(row[0]), "-".join(f"{int(value):x}" for value in row[1:])
 
-    def _digested(self, column: str, tenant: Sequence[str], tenant_id: str) -> str:
+    def _digested(self, moved: Planned, column: str, tenant_id: str) -> str:
         name = self.quote(column)
         value = f"COALESCE(HEX(CAST({name} AS BINARY)), 'N')"
-        return f"IF({name} = {literal(tenant_id)}, 'T', {value})" if column in tenant else value
+        own = column in moved.columns
+        return f"IF({name} = {self.rows.value(moved, column, tenant_id)}, 'T', {value})" if own else value
 
 
 def _unquoted(table: TableFacts) -> TableFacts:

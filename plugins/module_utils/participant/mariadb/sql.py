@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import as_bytes, is_binary, is_numeric
 
 Quote = Callable[[str], str]
 
@@ -142,6 +143,13 @@ class ColumnInfo(NamedTuple):
             if self.charset
             else self.definition
         )
+
+
+def spell(kind: str, tenant_id: str) -> str:
+    """An id as a literal of a column's type: numbers as such, as a text would be compared as a floating-point one."""
+    if is_numeric(kind) and tenant_id.isdecimal():
+        return tenant_id
+    return f"X'{as_bytes(tenant_id).hex()}'" if is_binary(kind) else literal(tenant_id)
 
 
 def text(value: str) -> str:

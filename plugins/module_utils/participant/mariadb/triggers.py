@@ -10,17 +10,17 @@ read since; so no trigger names a log: each calls the log's one procedure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import ROOT, TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sql import (
     Quote,
     fence_name,
     log_name,
     note_name,
+    spell,
     widest,
     worker_token,
     worker_variable,
@@ -77,24 +77,44 @@ class Triggers:
         ends. Rows of other tenants cost three comparisons and touch nothing. Without its fence row an id counts as
         closed.
         """
-        values = [f"{row}.{self.quote(column)}" for column in table.columns for row in EVENTS[event]]
-        any_of = " OR ".join(f"{value} IN ({', '.join(map(literal, self.ids.values()))})" for value in values)
+        any_of = " OR ".join(
+            f"{row}.{self.quote(column)} IN ({', '.join(self._value(table, column, side) for side in SIDES)})"
+            for column in table.columns
+            for row in EVENTS[event]
+        )
         worker = f"{worker_variable(self.migration)} <=> {literal(worker_token(self.migration))}"
         return (
             f"IF NOT ({worker}) AND ({any_of}) THEN"
-            f" {' '.join(self._of_id(table, event, side, values) for side in SIDES)} END IF"
+            f" {' '.join(self._of_id(table, event, side) for side in SIDES)} END IF"
         )
 
-    def _of_id(self, table: Planned, event: str, side: str, values: Iterable[str]) -> str:
+    def _value(self, table: Planned, column: str, side: str) -> str:
+        return spell(table.kind(column), table.called(column, self.ids[side]))
+
+    def _of_id(self, table: Planned, event: str, side: str) -> str:
         tenant = literal(self.ids[side])
+        its = " OR ".join(
+            f"{row}.{self.quote(column)} = {self._value(table, column, side)}"
+            for column in table.columns
+            for row in EVENTS[event]
+        )
         message = literal(f"zdm: tenant id {self.ids[side]} is closed by a migration")
         notes = self._notes(table, event, side) if table.strategy == TWIN else ""
         fence = self.quote(fence_name(self.migration))
+        if table.strategy == ROOT and event != "INSERT":
+            notes = self._guard(table, event, side)
         return (
-            f"IF {' OR '.join(f'{value} = {tenant}' for value in values)} THEN BEGIN DECLARE zdm_closed TINYINT DEFAULT"
+            f"IF {its} THEN BEGIN DECLARE zdm_closed TINYINT DEFAULT"
             f" 1; SELECT closed INTO zdm_closed FROM {fence} WHERE id = {tenant} LOCK IN SHARE MODE; IF zdm_closed THEN"
             f" SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = {message}; END IF; END;{notes} END IF;"
         )
+
+    def _guard(self, table: Planned, event: str, side: str) -> str:
+        """A root's row can neither go nor get another key: its children would follow it without a trigger."""
+        column = self.quote(table.columns[0])
+        message = literal(f"zdm: the row of tenant id {self.ids[side]} is needed by a migration")
+        refuse = f" SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = {message};"
+        return refuse if event == "DELETE" else f" IF NOT (OLD.{column} <=> NEW.{column}) THEN{refuse} END IF;"
 
     def _notes(self, table: Planned, event: str, side: str) -> str:
         """Every change commits together with its key, whoever makes it but the migration's own worker."""
@@ -105,7 +125,8 @@ class Triggers:
         }
         if event != "UPDATE":
             return next(iter(call.values()))
-        old, new = (f"{row}.{self.quote(table.columns[0])} = {literal(self.ids[side])}" for row in ("OLD", "NEW"))
+        value = self._value(table, table.columns[0], side)
+        old, new = (f"{row}.{self.quote(table.columns[0])} = {value}" for row in ("OLD", "NEW"))
         same_key = " AND ".join(f"OLD.{column} <=> NEW.{column}" for column in map(self.quote, table.key))
         return f" IF {old} THEN{call['OLD']} END IF; IF {new} AND NOT ({old} AND {same_key}) THEN{call['NEW']} END IF;"
 

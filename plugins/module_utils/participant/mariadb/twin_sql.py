@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import loose
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import (
     MariaDBPlanned,
     as_text,
@@ -26,6 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.
     Quote,
     kept_name,
     log_name,
+    spell,
     text,
     widest,
 )
@@ -76,7 +76,11 @@ class Twin:
         return ", ".join(as_text(f"{alias}.{self.quote(column)}", kind) for column, kind in kinds)
 
     def _is(self, prefix: str, tenant_id: str) -> str:
-        return f"{prefix}{self.quote(self.table.columns[0])} = {literal(tenant_id)}"
+        return f"{prefix}{self.quote(self.table.columns[0])} = {self._value(tenant_id)}"
+
+    def _value(self, tenant_id: str) -> str:
+        column = self.table.columns[0]
+        return spell(self.table.kind(column), self.table.called(column, tenant_id))
 
     def _none(self, alias: str) -> str:
         return f"{alias}.{self.quote(self.table.columns[0])} IS NULL"
@@ -131,7 +135,7 @@ class Twin:
     def _insert(self) -> str:
         columns = f"{self.quote(self.table.columns[0])}, {self._columns(self.table.copied)}"
         return (
-            f"INSERT INTO {self.name} ({columns}) SELECT {literal(self.other)},"
+            f"INSERT INTO {self.name} ({columns}) SELECT {self._value(self.other)},"
             f" {self._columns(self.table.copied, 'a.')}"
         )
 

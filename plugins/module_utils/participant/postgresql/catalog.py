@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, TWIN, TablePlan
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import ties
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Note, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
     SCHEMA,
     TRIGGER_PREFIX,
     Work,
     quote,
+    spell,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
@@ -164,9 +165,7 @@ def _materialized(name: str, detail: Detail) -> TableFacts:
     )
 
 
-def notes_of(
-    table: TableFacts, detail: Detail, tenant: Sequence[str], ids: Sequence[str], may_exempt: bool
-) -> tuple[Note, ...]:
+def notes_of(table: TableFacts, detail: Detail, may_exempt: bool) -> tuple[Note, ...]:
     """What forbids strategies for a table with tenant columns.
 
     :param may_exempt: the user may switch off the application's triggers in its session.
@@ -174,7 +173,6 @@ def notes_of(
     return (
         *_unfit_kinds(table.name, detail.row),
         *_hindered(table.name, detail.row),
-        *(note for column in tenant for note in _unfit_ids(table, detail, column, ids)),
         *_uncopyable(table, detail.row),
         *_triggered(table, detail, may_exempt),
     )
@@ -263,35 +261,6 @@ def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
     return []
 
 
-def _unfit_ids(table: TableFacts, detail: Detail, column: str, ids: Sequence[str]) -> list[Note]:
-    """Ids that the tenant column cannot hold."""
-    kind = detail.types[column]
-    digits = kind[kind.find("(") + 1 : -1] if kind.endswith(")") else ""
-    length = int(digits) if digits.isdigit() else 0
-    notes = []
-    for tenant_id in ids:
-        if kind == "uuid" and not _is_uuid(tenant_id):
-            notes.append(
-                Note(
-                    f"Column {column} of {table.name} is of type uuid, the id {tenant_id} is none.",
-                    "Correct the tenant's id.",
-                )
-            )
-        if length and len(tenant_id) > length:
-            notes.append(
-                Note(
-                    f"Column {column} of {table.name} holds {length} characters, the id {tenant_id} has more.",
-                    "Widen the column.",
-                )
-            )
-    return notes
-
-
-def _is_uuid(value: str) -> bool:
-    digits = value.replace("-", "")
-    return len(value) == 36 and len(digits) == 32 and all(character in "0123456789abcdefABCDEF" for character in digits)
-
-
 def make_work(
     catalog: Mapping[str, TableFacts],
     details: Mapping[str, Detail],
@@ -318,7 +287,6 @@ def make_work(
         ties=ties(catalog, moving, plan.table, lambda name: details[name].sql),
         schema=detail.schema,
         relation=detail.relation,
-        kinds=tuple(detail.types[column] for column in plan.tenant_columns),
         unique=(*plan.tenant_columns, *plan.key),
         fixed=tuple(column for column in copied if column in detail.always),
         triggers=bool(detail.triggers),
@@ -333,16 +301,10 @@ def table_digest(
     session: PostgreSQLSession, connection: Connection, table: TableFacts, tenant: Sequence[str], tenant_id: str
 ) -> tuple[int, str]:
     """See :meth:`~.database.Database.table_digest`; the server hashes, rows stay where they are."""
-    schema, _dot, relation = table.name.rpartition(".")
-    sql = quote(schema or session.default_schema, relation)
+    sql = session.table_sql(table.name)
     types = {column.name: column.type for column in table.columns}
-    own = {
-        column: f"{literal(tenant_id)}::text::{types[column]}"
-        for column in tenant
-        if types[column] != "uuid" or _is_uuid(tenant_id)
-    }
-    if not own:
-        return 0, "0"
+    called = session.spelled(table, tenant)
+    own = {column: spell(types[column], called.get(column, {}).get(tenant_id, tenant_id)) for column in tenant}
     shown = [
         f"nullif({quote(column.name)}, {own[column.name]})" if column.name in own else quote(column.name)
         for column in table.columns

@@ -10,7 +10,7 @@ PostgreSQL checks every row that is changed or copied (manual, ALTER TABLE).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN, Refusal, TablePlan
@@ -18,7 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import Detail
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import assignment, quote
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import quote
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -30,17 +30,16 @@ def broken_constraints(
     details: Mapping[str, Detail],
     planned: Sequence[TablePlan],
     unfit: Collection[str],
+    value: Callable[[str, str, str], str],
     live_id: str,
     other_id: str,
 ) -> list[Refusal]:
     """One refusal for each constraint of *planned* tables that a row of *live_id* would break under *other_id*; one
     query each.
+
+    :param value: (table, tenant column, tenant id) → what the column holds, as a literal.
     """
-    dialect = Dialect(
-        lambda table: details[table].sql,
-        quote,
-        lambda table, column, tenant_id: f"{literal(tenant_id)}::{details[table].types[column]}",
-    )
+    dialect = Dialect(lambda table: details[table].sql, quote, value)
     found = list(dangling(catalog, planned, unfit, dialect, live_id, other_id))
     for plan in (plan for plan in planned if plan.table not in unfit):
         found += _checks(connection, details[plan.table], plan, dialect, live_id, other_id)
@@ -52,10 +51,10 @@ def _checks(
     connection: Connection, detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str, other_id: str
 ) -> Iterator[tuple[str, Refusal]]:
     """Each CHECK of a table, asked about the rows as they will stand under the other id."""
-    moved = {
-        column: assignment(quote(column), detail.types[column], live_id, other_id).partition(" = ")[2]
-        for column in plan.tenant_columns
-    }
+    moved = {}
+    for column in plan.tenant_columns:
+        before, after = (dialect.value(plan.table, column, tenant_id) for tenant_id in (live_id, other_id))
+        moved[column] = f"CASE WHEN {quote(column)} = {before} THEN {after} ELSE {quote(column)} END"
     rows = ", ".join(
         f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
     )

@@ -39,10 +39,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
     WorkRows,
     quote,
+    spell,
     works,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, StateTable, Survey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, StateTable, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
 with suppress(ImportError):
@@ -68,11 +69,12 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self.rows: WorkRows = WorkRows(quote, self.exact, self.label)
+        self.rows: WorkRows = WorkRows(quote, self.spell, self.exact, self.label)
         # of the last survey
         self._catalog: dict[str, TableFacts] = {}
         self._details: dict[str, Detail] = {}
         self._own: frozenset[str] = frozenset()
+        self._fits: dict[tuple[str, str], str] = {}
 
     # -- what the engine is -----------------------------------------------------------------------
 
@@ -88,8 +90,16 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", "") == "42P01"
 
-    def exact(self, column: str, tenant_id: str) -> str:
-        return f"{column}::text = {literal(tenant_id)}"
+    def spell(self, kind: str, tenant_id: str) -> str:
+        return spell(kind, tenant_id)
+
+    def exact(self, column: str, kind: str, tenant_id: str) -> str:
+        return f"{column}::text = ({spell(kind, tenant_id)})::text"
+
+    def moved(self, table: TableFacts, columns: Sequence[str]) -> Work:
+        detail = self._details[table.name]
+        work = works((super().moved(table, columns),))[0]
+        return replace(work, schema=detail.schema, relation=detail.relation)
 
     def quote(self, *names: str) -> str:
         return quote(*names)
@@ -141,11 +151,12 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         moving = self.tenant_tables(catalog)
         for name, tenant in moving.items():
             detail = self._details[name]
-            notes = notes_of(catalog[name], detail, tenant, (live_id, other_id), exempt)
+            work = self.moved(catalog[name], tenant)
+            unfit = self._unfit(connection, work, (live_id, other_id))
+            notes = (*notes_of(catalog[name], detail, exempt), *unfit)
             catalog[name] = replace(catalog[name], notes=notes)
-            if self._countable(detail, tenant, notes):
-                table = Planned(name, tenant)
-                catalog[name] = self._counted(connection, catalog[name], table, live_id, other_id, name in own_rows)
+            if detail.row["readable"] and not detail.row["hidden"] and not unfit:
+                catalog[name] = self._counted(connection, catalog[name], work, live_id, other_id, name in own_rows)
 
         def make(plan: TablePlan, number: int) -> Work:
             return make_work(catalog, self._details, moving, plan, number)
@@ -153,30 +164,52 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return Survey(catalog, make, version)
 
-    @staticmethod
-    def _countable(detail: Detail, tenant: Sequence[str], notes: Sequence[Note]) -> bool:
-        """Whether the ids can be looked for: an unpopulated view, for example, cannot be read."""
-        kinds = [detail.types[column] for column in tenant]
-        unfit = detail.row["hidden"] or any("of type uuid" in note.reason for note in notes)
-        return bool(detail.row["readable"]) and not unfit and all(_TEXTUAL.fullmatch(kind) for kind in kinds)
+    def _unfit(self, connection: Connection, work: Work, ids: Sequence[str]) -> tuple[Note, ...]:
+        """Ids that a tenant column cannot hold."""
+        notes = []
+        for column, kind in zip(work.columns, work.kinds, strict=True):
+            for tenant_id in ids:
+                reason = self._misfit(connection, kind, work.called(column, tenant_id))
+                if reason:
+                    where = f"Column {column} of {work.name} is of type {kind}"
+                    advice = (
+                        "Correct the participant's `ids`."
+                        if work.ids.get(column)
+                        else "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or"
+                        " `id_query`; else correct the tenant's id, or `tenant_columns`."
+                    )
+                    notes.append(Note(f"{where}, {reason}.", advice))
+                    break
+        return tuple(notes)
+
+    def _misfit(self, connection: Connection, kind: str, own: str) -> str:
+        """Why a type cannot hold an id; empty when it can. It would be cut off without an error by a cast."""
+        digits = re.search(r"^character(?: varying)?\(([0-9]+)\)", kind)
+        if digits and len(own) > int(digits[1]):
+            return f"and the id {own} has {len(own)} characters"
+        if kind == "bytea" and not re.fullmatch(r"(0x|\\x)([0-9A-Fa-f]{2})+", own):
+            return f"and the id {own} is not written as bytes, 0x…"
+        if (kind, own) not in self._fits:
+            try:
+                with connection.begin_nested():
+                    execute(connection, f"SELECT {spell(kind, own)}")
+                self._fits[kind, own] = ""
+            except sa.exc.DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
+                self._fits[kind, own] = f"which cannot hold the id {own}"
+        return self._fits[kind, own]
 
     def _counted(
-        self, connection: Connection, facts: TableFacts, table: Planned, live_id: str, other_id: str, own: bool
+        self, connection: Connection, facts: TableFacts, work: Work, live_id: str, other_id: str, own: bool
     ) -> TableFacts:
         """Add rows, size, and where the ids stand inside of values. *own*: rows of the other id are the migration's."""
-        detail = self._details[table.name]
-        work = Work(
-            table.name,
-            table.columns,
-            schema=detail.schema,
-            relation=detail.relation,
-            kinds=tuple(detail.types[column] for column in table.columns),
-        )
-        count = self.rows.count(connection, (work,), live_id, other_id)[table.name]
+        detail = self._details[work.name]
+        count = self.rows.count(connection, (work,), live_id, other_id)[work.name]
         notes = facts.notes
         if count.old != count.exact:
             reason = (
-                f"Table {table.name} holds {count.old - count.exact} rows whose id only looks like {live_id} (letter"
+                f"Table {work.name} holds {count.old - count.exact} rows whose id only looks like {live_id} (letter"
                 " case, or an equal value that is written differently)."
             )
             notes = (*notes, Note(reason, "Correct the ids of these rows: a way back could not restore them."))
@@ -209,11 +242,14 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         found = execute(connection, f"SELECT {checks} FROM ({sample}) s").one()
         return tuple(column for column, hit in zip(columns, found, strict=True) if hit)
 
-    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+    def measure(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], live_id: str, other_id: str
+    ) -> Rate | Refusal | None:
         if not table.rows or self._details[table.name].row["relkind"] != "r" or self._standby(connection):
             return None
-        probe = Probe(connection, self._catalog, self._details, self.tenant_tables(self._catalog))
-        return probe.rate(table, live_id, other_id)
+        moving = self.tenant_tables(self._catalog)
+        probe = Probe(connection, self._catalog, self._details, moving, self._change)
+        return probe.rate(table, self.moved(table, tenant).is_id(live_id), live_id, other_id)
 
     def broken(
         self,
@@ -225,9 +261,20 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         other_id: str,
     ) -> list[Refusal]:
         return [
-            *broken_constraints(connection, survey.catalog, self._details, tables, unfit, live_id, other_id),
+            *broken_constraints(
+                connection, survey.catalog, self._details, tables, unfit, self._value, live_id, other_id
+            ),
             *self._disk(connection, survey.catalog, tables),
         ]
+
+    def _value(self, table: str, column: str, tenant_id: str) -> str:
+        """What a tenant column holds for a tenant, as a literal."""
+        return self.rows.value(self.moved(self._catalog[table], [column]), column, tenant_id)
+
+    def _change(self, table: str, column: str, old: str, new: str) -> str:
+        """Map one id of a tenant column; a row may hold another tenant's id in its other tenant columns."""
+        name, before, after = quote(column), self._value(table, column, old), self._value(table, column, new)
+        return f"CASE WHEN {name} = {before} THEN {after} ELSE {name} END"
 
     # -- server -----------------------------------------------------------------------------------
 
@@ -348,6 +395,7 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         for work in scheme.works:
             logs = scheme.create_logs(work) if work.strategy == TWIN else ()
             result += [*logs, *scheme.triggers(work).values(), scheme.always(work)]
+        result += [self.root_insert(table, state) for table in state.roots]
         result += [scheme.chunk(work, False, False) for work in scheme.twins]
         last: list[str] = []
         if scheme.twins:
@@ -358,7 +406,9 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
             ]
             last.append(scheme.empty_log(scheme.twins, None))
             result += [*last, *(scheme.compare(work, False, False, 20, False) for work in scheme.twins)]
-        result += ["-- window: barrier, first transaction", scheme.lock(), *last, scheme.set_fences(window.closed)]
+        synced = [self.root_update(table, state) for table in state.roots if table.copied]
+        result += ["-- window: barrier, first transaction", scheme.lock(), *last, *synced]
+        result += [scheme.set_fences(window.closed)]
         if updates:
             move = self.rows.move_statement(works(state.in_place), state.live_id, state.other_id)
             result += ["-- window: barrier, second transaction", move]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import (
     SAMPLE_ROWS,
     execute,
-    literal,
     per_row_us,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate, TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import Detail
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import assignment, quote
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import quote
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -40,6 +39,7 @@ class Probe:
     """Measurements for one plan.
 
     :param tenant: tenant columns by table.
+    :param change: (table, tenant column, old id, new id) → the value that the column takes.
     """
 
     def __init__(
@@ -48,20 +48,23 @@ class Probe:
         catalog: Mapping[str, TableFacts],
         details: Mapping[str, Detail],
         tenant: Mapping[str, Sequence[str]],
+        change: Callable[[str, str, str, str], str],
     ) -> None:
         self.connection, self.catalog, self.details, self.tenant = connection, catalog, details, tenant
+        self.change = change
 
-    def rate(self, table: TableFacts, live: str, other: str) -> Rate:
+    def rate(self, table: TableFacts, where: str, live: str, other: str) -> Rate:
         """Copy up to 2000 of the tenant's rows into a temporary table with the same indexes, change them there, take it
         back.
 
         Foreign keys that carry the tenant column get a temporary parent or an empty child, so that their checks are
         measured too.
+
+        :param where: condition of the tenant's rows.
         """
         connection, detail, columns = self.connection, self.details[table.name], self.tenant[table.name]
         sample = min(table.rows, SAMPLE_ROWS)
         names = ", ".join(quote(column.name) for column in table.columns if not column.generated)
-        where = " OR ".join(f"{quote(column)} = {literal(live)}::{detail.types[column]}" for column in columns)
         savepoint = connection.begin_nested()
         try:
             execute(
@@ -77,7 +80,7 @@ class Probe:
             parents = self._temporary_parents(table)
             self._temporary_children(table)
             update_us = statistics.median(
-                per_row_us(sample, partial(execute, connection, self._update(detail, columns, parents, *direction)))
+                per_row_us(sample, partial(execute, connection, self._update(table.name, columns, parents, *direction)))
                 for direction in ((live, other), (other, live), (live, other))  # the first one reads catalogs too
             )
         except sa.exc.ProgrammingError:
@@ -86,11 +89,10 @@ class Probe:
             savepoint.rollback()
         return Rate(update_us * DURABLE + self._scan_us(table), copy_us * COPYING)
 
-    @staticmethod
     def _update(
-        detail: Detail, columns: Sequence[str], parents: Sequence[Sequence[str]], from_id: str, to_id: str
+        self, table: str, columns: Sequence[str], parents: Sequence[Sequence[str]], from_id: str, to_id: str
     ) -> str:
-        change = {column: assignment(quote(column), detail.types[column], from_id, to_id) for column in columns}
+        change = {column: f"{quote(column)} = {self.change(table, column, from_id, to_id)}" for column in columns}
         updates = [
             f"p{n} AS (UPDATE zdm_probe_{n} SET {', '.join(change[column] for column in moved)})"
             for n, moved in enumerate(parents)

@@ -32,7 +32,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     configure,
     refuse_pooler,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import Work, quote
 
 with suppress(ImportError):
     import sqlalchemy as sa
@@ -76,6 +76,11 @@ class PostgreSQLSession(Database):
         self._may: dict[str, bool] = {}
         self.default_schema = "public"
         self._lock_timeout_ms = LOCK_TIMEOUT_MS
+
+    def table_sql(self, name: str) -> str:
+        """A table by its name for an operator, quoted."""
+        schema, _dot, relation = name.rpartition(".")
+        return quote(schema or self.default_schema, relation)
 
     # -- connecting -------------------------------------------------------------------------------
 

@@ -84,16 +84,17 @@ def _widest_type(kind: str) -> str:
     return f"{sized[1]}{sized[2] or ''}" if sized else kind
 
 
-def assignment(column: str, kind: str, from_id: str, to_id: str) -> str:
-    """Map one id of a quoted tenant column; a row may hold another tenant's id in its other tenant columns."""
-    return f"{column} = CASE WHEN {column} = {literal(from_id)}::{kind} THEN {literal(to_id)}::{kind} ELSE {column} END"
+def spell(kind: str, tenant_id: str) -> str:
+    """An id as a literal of a column's type; bytes may be written as ``0x…``."""
+    if kind == "bytea" and tenant_id.startswith("0x"):
+        tenant_id = f"\\x{tenant_id[2:]}"
+    return f"{literal(tenant_id)}::{kind}"
 
 
 @dataclass(frozen=True)
 class Work(Planned):
     """One planned table as PostgreSQL's verbs need it; kept in the state row, so that no verb reads the catalog for it.
 
-    :param kinds: types of the tenant columns.
     :param unique: primary key with the tenant column.
     :param fixed: columns that cannot be updated (GENERATED ALWAYS AS IDENTITY).
     :param triggers: the application has triggers here.
@@ -102,7 +103,6 @@ class Work(Planned):
 
     schema: str = ""
     relation: str = ""
-    kinds: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     triggers: bool = False
@@ -121,7 +121,8 @@ class Work(Planned):
         return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
     def values(self, tenant_id: str) -> list[str]:
-        return [f"{literal(tenant_id)}::{kind}" for kind in self.kinds]
+        kinds = zip(self.columns, self.kinds, strict=True)
+        return [spell(kind, self.called(column, tenant_id)) for column, kind in kinds]
 
     def same_key(self, left: str, right: str) -> str:
         return " AND ".join(f"{left}.{quote(column)} = {right}.{quote(column)}" for column in self.key)
@@ -140,13 +141,6 @@ class WorkRows(Rows):
 
     def table(self, table: Planned) -> str:
         return works((table,))[0].sql
-
-    def value(self, table: Planned, column: str, tenant_id: str) -> str:
-        kinds = works((table,))[0].kinds
-        return f"{literal(tenant_id)}::{kinds[table.columns.index(column)]}"
-
-    def exactly(self, table: Planned, column: str, tenant_id: str) -> str:
-        return f"{quote(column)}::text = ({self.value(table, column, tenant_id)})::text"
 
     def move_statement(self, tables: Sequence[Planned], old: str, new: str) -> str:
         parts = [f"m{table.number} AS ({self.update(table, old, new)})" for table in tables]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     literal,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Note, Rate, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import as_bytes, is_binary, is_numeric
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.planning import typical_us
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Count
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import OWN_TABLES, Planned, Survey
@@ -61,13 +62,20 @@ class SQLiteInspection(Verbs):
     """The reading half of the SQLite participant."""
 
     planned = SQLitePlanned
+    row_lock = ""  # a file has one writer
 
     @property
     def path(self) -> Path:
         """The database file."""
         return Path(self.options["database"])
 
-    def exact(self, column: str, tenant_id: str) -> str:
+    def spell(self, kind: str, tenant_id: str) -> str:
+        # a text compares equal to a number of a column with numeric affinity, and never to bytes
+        return f"X'{as_bytes(tenant_id).hex()}'" if is_binary(kind) else literal(tenant_id)
+
+    def exact(self, column: str, kind: str, tenant_id: str) -> str:
+        if is_binary(kind):
+            return f"{column} = {self.spell(kind, tenant_id)}"
         return f"CAST({column} AS TEXT) = {literal(tenant_id)} COLLATE BINARY"
 
     def snapshot(self) -> tuple[str, ...]:
@@ -141,11 +149,11 @@ class SQLiteInspection(Verbs):
     def _surveyed(
         self, connection: Connection, table: TableFacts, columns: tuple[str, ...], ids: tuple[str, str], virtual: bool
     ) -> TableFacts:
-        count = Count()
+        count, moved = Count(), self.moved(table, columns)
 
         def look() -> None:
             nonlocal count
-            count = self.rows.count(connection, [Planned(table.name, columns)], *ids)[table.name]
+            count = self.rows.count(connection, [moved], *ids)[table.name]
 
         look_ms = typical_us(1, look) / 1000
         notes = list(self._expressions(connection, table.name, columns))
@@ -162,9 +170,9 @@ class SQLiteInspection(Verbs):
                 " exempt a connection."
             )
             notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
-        notes += _id_notes(table.name, count, *ids)
+        notes += (*_id_notes(table.name, count, *ids), *_misfits(moved, ids))
         return replace(
-            self._without_nulls(connection, table, columns),
+            table,
             rows=count.old,
             rows_of_target=count.new,
             look_ms=look_ms,
@@ -180,38 +188,17 @@ class SQLiteInspection(Verbs):
                 )
                 yield Note(reason, "Drop the index for the migration, or put the tenant column into it.")
 
-    def _without_nulls(self, connection: Connection, table: TableFacts, tenant: tuple[str, ...]) -> TableFacts:
-        """A primary key column without NOT NULL may hold nulls in SQLite (manual, "The PRIMARY KEY"); here it counts
-        when it does.
-        """
-
-        def nullable(name: str) -> bool:
-            return bool(
-                execute(
-                    connection,
-                    f"SELECT EXISTS (SELECT 1 FROM {self.quote(table.name)} WHERE {self.quote(name)} IS NULL)",
-                ).scalar()
-            )
-
-        columns = tuple(
-            (
-                replace(column, nullable=nullable(column.name))
-                if column.nullable and column.name in tenant and column.name in table.primary_key
-                else column
-            )
-            for column in table.columns
-        )
-        return replace(table, columns=columns)
-
     def abilities(self) -> Engine:
         return Engine("SQLite", (IN_PLACE,), table_ms=3, rate=Rate(20.0, 40.0), one_writer=True)
 
-    def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
+    def measure(
+        self, connection: Connection, table: TableFacts, tenant: Sequence[str], live_id: str, other_id: str
+    ) -> Rate | Refusal | None:
         """Move a sample of the tenant's rows in a temporary table with the same keys, indexes and checks."""
         if not table.rows or table.notes:
             return None
-        moved = Planned(table.name, self.tenant_tables({table.name: table})[table.name])
-        probe = Planned(_PROBE, moved.columns)
+        moved = self.moved(table, tenant)
+        probe = replace(moved, name=_PROBE)
         columns = ", ".join(self.quote(column.name) for column in table.columns if not column.generated)
         checks = [f", CHECK ({check['sqltext']})" for check in sa.inspect(connection).get_check_constraints(table.name)]
         indexes = sa.inspect(connection).get_indexes(table.name)
@@ -244,6 +231,27 @@ class SQLiteInspection(Verbs):
             return ()
         reason = f"{self.label}: {self.path} and its folder are not both writable; the journal lies beside the file."
         return (Refusal(self.name, reason, f"Let this user write {self.path} and {folder}."),)
+
+
+def _misfits(moved: Planned, ids: Sequence[str]) -> Iterator[Note]:
+    """Ids that a tenant column with numbers or bytes cannot hold; it would take them, and find nothing."""
+    for column in moved.columns:
+        kind = moved.kind(column)
+        own = [moved.called(column, tenant_id) for tenant_id in ids]
+        misfit = next(
+            (
+                each
+                for each in own
+                if (is_numeric(kind) and not each.isdecimal())
+                or (is_binary(kind) and not re.fullmatch(r"(0x|\\x)([0-9A-Fa-f]{2})+", each))
+            ),
+            None,
+        )
+        if misfit is not None:
+            yield Note(
+                f"Column {column} of {moved.name} is of type {kind}, which cannot hold the id {misfit}.",
+                "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or `id_query`.",
+            )
 
 
 def _id_notes(table: str, count: Count, live_id: str, other_id: str) -> Iterator[Note]:

@@ -196,7 +196,9 @@ class SQLite(SQLiteInspection):
 
     def _trigger(self, name: str, table: Planned, event: str, tenant_id: str, hits: Iterable[str]) -> str:
         refused = [
-            f"{row}.{self.quote(column)} = {literal(tenant_id)}" for column in table.columns for row in EVENTS[event]
+            f"{row}.{self.quote(column)} = {self.rows.value(table, column, tenant_id)}"
+            for column in table.columns
+            for row in EVENTS[event]
         ]
         if event != "DELETE":
             own = self.rows.has(table, tenant_id)
