@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.description.operation import Operation
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import FOLLOWS
 from ansible_collections.zdm.landscape.tests.chaos.scene import Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 
@@ -149,9 +150,15 @@ def test_a_table_that_nobody_classified(stage: Scene) -> None:
         refused(stage, "attachment", "ignore")
 
 
-def test_a_table_without_tenant_column_that_hangs_on_a_tenant_table(stage: Scene) -> None:
+def test_a_table_without_tenant_column_follows_or_is_unclear(stage: Scene) -> None:
     create = "CREATE TABLE reminder (id integer PRIMARY KEY, outbox_id bigint REFERENCES outbox (id))"
     with sql(stage.landscape.databases["bills"], create, "DROP TABLE reminder"):
+        operation = Operation(stage.options)
+        plan = operation.checked_plan(for_window=True)
+        operation.close()
+        chosen = {(each.participant, t.table): t.strategy for each in plan.inspections for t in each.tables}
+        assert chosen["bills", "reminder"] == FOLLOWS
+    with sql(stage.landscape.databases["bills"], "CREATE TABLE reminder (id int)", "DROP TABLE reminder"):
         refused(stage, "reminder")
 
 
