@@ -170,15 +170,11 @@ class ShapeContract:
         mine, other = "0a" * 16, "0b" * 16
         ground.sql(
             "CREATE TABLE bill (id int NOT NULL PRIMARY KEY, tenant_id {bytes} NOT NULL)",
-            f"INSERT INTO bill VALUES (1, {self.bytes_of(mine)}), (2, {self.bytes_of('0c' * 16)})",
+            f"INSERT INTO bill VALUES (1, {ground.bytes_of(mine)}), (2, {ground.bytes_of('0c' * 16)})",
         )
         assert "bill" in Journey(ground).refusals()
         journey = Journey(ground, own_ids={A: f"0x{mine}", B: f"0x{other}"})
         journey.life(renamed(bytes.fromhex(mine), bytes.fromhex(other)))
-
-    @staticmethod
-    def bytes_of(digits: str) -> str:
-        return f"X'{digits}'"
 
     ACCOUNTS = (
         "CREATE TABLE accounts (nr {big} NOT NULL PRIMARY KEY, external_id {id} NOT NULL UNIQUE)",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
@@ -21,6 +21,18 @@ MIGRATION = "venezia--venezia-scp"
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
+class Session(Protocol):
+    """What a writer uses."""
+
+    def execute(self, statement: str) -> int:
+        """Number of rows changed."""
+
+    def query(self, statement: str) -> Any:
+        """The first value of the first row."""
+
+    def close(self) -> None: ...
+
+
 class Ground(ABC):
     """An empty database of one engine.
 
@@ -31,6 +43,36 @@ class Ground(ABC):
 
     words: ClassVar[dict[str, str]]
     refused: type[Exception]
+
+    extras: ClassVar[Mapping[str, str]] = {
+        "generated": "w int GENERATED ALWAYS AS (v * 2) STORED",
+        "document": "doc json",
+        "check": "CONSTRAINT {table}_v CHECK (v >= 0)",
+        "unique": "CONSTRAINT {table}_mark UNIQUE (mark)",
+    }
+    """Of random schemas: what stands between the parentheses of a CREATE TABLE."""
+
+    def bytes_of(self, digits: str) -> str:
+        """A literal of bytes."""
+        return f"X'{digits}'"
+
+    def create(self, name: str, parts: Sequence[str], extras: Sequence[str]) -> list[str]:
+        """The statements that make a table with these columns, constraints and extras."""
+        more = [self.extras[extra].replace("{table}", name) for extra in extras]
+        # constraints come after the columns
+        ordered = sorted(
+            [*parts, *more], key=lambda part: part.startswith(("PRIMARY", "UNIQUE", "FOREIGN", "CONSTRAINT"))
+        )
+        return [f"CREATE TABLE {name} ({', '.join(ordered)})"]
+
+    @abstractmethod
+    def session(self) -> Session:
+        """A session of the application with commits by itself; the caller closes it."""
+
+    def passing(self, error: Exception) -> bool:
+        """Whether an application would simply try again, as it has to at any time: a deadlock, a busy file."""
+        del error
+        return False
 
     @abstractmethod
     def run(self, statement: str) -> list[tuple[Any, ...]]:

@@ -13,15 +13,46 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
-from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground
+from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
+from ansible_collections.zdm.landscape.tests.integration.shape_random import whole_life
+
+
+class MariaDBSession:
+    def __init__(self, connection: pymysql.Connection[Any]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> int:
+        with self._connection.cursor() as cursor:
+            return int(cursor.execute(statement))
+
+    def query(self, statement: str) -> Any:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            row = cursor.fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class MariaDBGround(Ground):
-    words: ClassVar = {"id": "varchar(36)", "bytes": "binary(16)", "text": "varchar(40)", "big": "bigint unsigned"}
+    words: ClassVar = {
+        "id": "varchar(36)",
+        "bytes": "binary(16)",
+        "text": "varchar(40)",
+        "big": "bigint unsigned",
+        "number": "int NOT NULL AUTO_INCREMENT",
+    }
     refused = pymysql.Error
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+
+    def session(self) -> Session:
+        return MariaDBSession(self.bench.server.connect(self.bench.name, True))
+
+    def passing(self, error: Exception) -> bool:
+        return error.args[0] in (1205, 1213)
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         return self.bench.sql(statement)
@@ -44,3 +75,14 @@ def ground(empty: Bench) -> MariaDBGround:
 
 class TestMariaDB(ShapeContract):
     pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_schemas(ground: MariaDBGround, seed: int) -> None:
+    whole_life(ground, seed)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_many_random_schemas(ground: MariaDBGround, seed: int) -> None:
+    whole_life(ground, seed)

@@ -13,16 +13,37 @@ from typing import Any, ClassVar
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
-from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground
+from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
+from ansible_collections.zdm.landscape.tests.integration.shape_random import whole_life
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
 
 
+class SQLiteSession:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> int:
+        return self._connection.execute(statement).rowcount
+
+    def query(self, statement: str) -> Any:
+        return self._connection.execute(statement).fetchone()[0]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class SQLiteGround(Ground):
-    words: ClassVar = {"id": "TEXT", "bytes": "BLOB", "text": "TEXT", "big": "BIGINT"}
+    words: ClassVar = {"id": "TEXT", "bytes": "BLOB", "text": "TEXT", "big": "BIGINT", "number": "INTEGER"}
     refused = sqlite3.Error
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+
+    def session(self) -> Session:
+        return SQLiteSession(sqlite3.connect(self.bench.path, 60, isolation_level=None, check_same_thread=False))
+
+    def passing(self, error: Exception) -> bool:
+        return "locked" in str(error)
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         return list(self.bench.admin.execute(statement))
@@ -49,3 +70,8 @@ def ground(tmp_path: Path) -> Iterator[SQLiteGround]:
 
 class TestSQLite(ShapeContract):
     pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_schemas(ground: SQLiteGround, seed: int) -> None:
+    whole_life(ground, seed)
