@@ -17,6 +17,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     ROOT,
 )
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import A, B, C, Ground, Journey, Rows, renamed
+from ansible_collections.zdm.landscape.tests.integration.verb_kit import killed
 
 TENANTS = "CREATE TABLE tenants (id {id} NOT NULL PRIMARY KEY, name {text}, plan int)"
 ITEM = (
@@ -136,6 +137,67 @@ class ShapeContract:
         journey.switch()
         assert ground.sql(f"SELECT name, nr FROM tenants WHERE id = '{A}'") == [("venezia", 5)]
         assert ground.sql(f"SELECT name, nr FROM tenants WHERE id = '{B}'") == [("venezia-scp", 7)]
+
+    @pytest.mark.parametrize("verb", ["stage", "barrier", "turn", "undo", "remove"])
+    def test_killed_at_work_on_a_root(self, ground: Ground, verb: str) -> None:
+        ground.sql(TENANTS, ITEM, TWO_TENANTS, *ITEMS)
+        schema, rows = ground.dump(), ground.rows()
+        journey = Journey(ground)
+        plan = journey.plan()
+        if verb != "stage":
+            journey.stage()
+            ground.sql(f"UPDATE tenants SET name = 'Venice' WHERE id = '{A}'")
+        if verb in ("turn", "undo"):
+            journey.epoch += 1
+            journey.act("take_over")
+            journey.act("barrier")
+        between = ground.rows()
+        for _statement in killed(
+            type(journey.participant), journey.participant.options, verb, journey.move(), plan=plan
+        ):
+            assert ground.sql(f"SELECT count(*) FROM item WHERE tenant_id IN ('{A}', '{B}')") == [(2,)]
+            assert name_of(ground, A)
+        if verb == "stage":
+            assert ground.rows() == {**rows, **{t: f for t, f in ground.rows().items() if "tenants" in t}}
+            assert name_of(ground, B) == ["Venezia"]
+            journey.whole()
+            journey.remove()
+            assert (ground.rows(), ground.dump()) == (rows, schema)
+        elif verb == "remove":
+            assert (name_of(ground, A), name_of(ground, B), ground.dump()) == (["Venice"], [], schema)
+        else:
+            moved = "item" if verb != "undo" else ""
+            tables = [name for name in ground.tables() if moved and moved in name]
+            after = ground.rows()
+            assert {t: after[t] for t in tables} == {t: r for t, r in renamed(A, B)(between).items() if t in tables}
+            assert name_of(ground, B) == ["Venice"]
+
+    def test_cascades_from_a_root_lose_nothing(self, ground: Ground) -> None:
+        ground.sql(
+            TENANTS,
+            "CREATE TABLE item (tenant_id {id} NOT NULL, id int NOT NULL, v {text}, PRIMARY KEY (tenant_id, id),"
+            " CONSTRAINT item_tenant FOREIGN KEY (tenant_id) REFERENCES tenants (id) ON DELETE CASCADE"
+            " ON UPDATE CASCADE)",
+            TWO_TENANTS,
+            f"INSERT INTO item VALUES ('{A}', 1, 'x'), ('{C}', 1, 'z')",
+        )
+        strategy = self.copies or IN_PLACE
+        journey = Journey(ground, tables={"item": {"strategy": strategy}}, no_cross_tenant_readers=True)
+        journey.stage()
+        if self.guards_roots:
+            for change in (f"DELETE FROM tenants WHERE id = '{A}'", f"UPDATE tenants SET id = 'x' WHERE id = '{A}'"):
+                with pytest.raises(ground.refused, match="needed by a migration"):
+                    ground.sql(change)
+        ground.sql(f"DELETE FROM tenants WHERE id = '{C}'")
+        assert ground.sql(f"SELECT count(*) FROM item WHERE tenant_id = '{C}'") == [(0,)]
+        journey.switch()
+        journey.switch()
+        journey.remove()
+        assert ground.sql("SELECT id, v FROM item") == [(1, "x")]
+
+    copies = ""
+    """The strategy that makes copies, where the engine has it."""
+    guards_roots = False
 
     # -- tables without a tenant column -----------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Move
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Inspection, Move
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import Database
 
 A, B, C = "venezia", "venezia-scp", "bystander"
@@ -63,10 +63,13 @@ def act(participant: Database, verb: str, at: Move) -> None:
         getattr(participant, verb)(at)
 
 
-def act_and_die(kind: type[Database], options: dict[str, Any], verb: str, at: Move, statement: int) -> None:
+def act_and_die(
+    kind: type[Database], options: dict[str, Any], verb: str, at: Move, statement: int, plan: Inspection | None
+) -> None:
     """Run a verb and kill this process right before its n-th writing statement or commit."""
     participant = kind(options)
-    plan = participant.inspect(KEY, A, B) if verb == "stage" else None
+    if plan is None and verb == "stage":
+        plan = participant.inspect(KEY, A, B)
     left = statement
 
     def count() -> None:
@@ -84,21 +87,31 @@ def act_and_die(kind: type[Database], options: dict[str, Any], verb: str, at: Mo
     def _commit(_connection: Any) -> None:
         count()
 
-    if plan:
+    if verb == "stage":
         participant.stage(at, plan, lambda _step: None)
     else:
         act(participant, verb, at)
 
 
-def killed(kind: type[Database], options: dict[str, Any], verb: str, at: Move, every: int = 1) -> Iterator[int]:
-    """Run a verb in processes that die before its first, second, … write; ends when one lives to its end."""
+def killed(
+    kind: type[Database],
+    options: dict[str, Any],
+    verb: str,
+    at: Move,
+    every: int = 1,
+    plan: Inspection | None = None,
+) -> Iterator[int]:
+    """Run a verb in processes that die before its first, second, … write; ends when one lives to its end.
+
+    :param plan: stage this one.
+    """
     statement = 1
     while True:
-        process = _PROCESSES.Process(target=act_and_die, args=(kind, options, verb, at, statement))
+        process = _PROCESSES.Process(target=act_and_die, args=(kind, options, verb, at, statement, plan))
         process.start()
         process.join()
         if process.exitcode == 0:
-            assert statement > 5  # else nothing was counted
+            assert statement > 1  # else nothing was counted
             return
         assert process.exitcode == -signal.SIGKILL
         yield statement

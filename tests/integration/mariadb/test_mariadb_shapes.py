@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pymysql
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
@@ -74,7 +75,8 @@ def ground(empty: Bench) -> MariaDBGround:
 
 
 class TestMariaDB(ShapeContract):
-    pass
+    copies = TWIN
+    guards_roots = True
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import psycopg
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
@@ -130,7 +131,7 @@ def ground(server: PostgresServer) -> Iterator[PostgreSQLGround]:
 
 
 class TestPostgreSQL(ShapeContract):
-    pass
+    copies = TWIN
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -38,6 +38,7 @@ class SQLiteGround(Ground):
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+        self.run("PRAGMA foreign_keys = ON")
 
     def session(self) -> Session:
         return SQLiteSession(sqlite3.connect(self.bench.path, 60, isolation_level=None, check_same_thread=False))
