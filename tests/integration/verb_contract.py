@@ -252,13 +252,11 @@ class VerbContract:
         with pytest.raises(Refused, match="rows of the tenant id that is not live"):
             bench.participant().stage(move(1), plan, lambda _step: None)
 
-    def test_unclassified_and_unsafe_tables_are_refused(self, bench: Any) -> None:
+    def test_unclassified_tables_are_refused(self, bench: Any) -> None:
         bench.sql("CREATE TABLE country (code CHAR(2) NOT NULL PRIMARY KEY)")
-        bench.sql("CREATE TABLE loose (tenant_id VARCHAR(63), id INT)")
         found = {refusal.object: refusal.reason for refusal in bench.participant().inspect(KEY, A, B).refusals}
         assert "not classified" in found["country"]
-        assert found["loose"] == "Table loose has no primary key."
-        options = {"tables": {"country": {"ignore": "no tenant data"}, "loose": {"ignore": "scratch"}}}
+        options = {"tables": {"country": {"ignore": "no tenant data"}}}
         assert bench.participant(**options).inspect(KEY, A, B).refusals == ()
 
     def test_application_triggers_are_refused(self, bench: Any) -> None:

@@ -185,15 +185,12 @@ class _Job:
                     "Name the column that it is computed from.",
                 )
         self._check_rows(table)
-        if not self.schema.key(name):
-            reason = f"Table {name} has no primary key."
-            advice = f"Add one, or name a unique key of NOT NULL columns: `{name}: {{key: [column, …]}}`."
-            if self.tables.get(name, {}).get("key"):
-                reason, advice = (
-                    f"`key` of table {name} is no unique key of NOT NULL columns.",
-                    "Name all columns of one unique key.",
-                )
-            self.refuse(name, reason, advice)
+        if self.tables.get(name, {}).get("key") and not self.schema.key(name):
+            self.refuse(
+                name,
+                f"`key` of table {name} is no unique key of NOT NULL columns.",
+                "Name all columns of one unique key.",
+            )
         for note in table.notes:
             if self.schema.forbids_all(note):
                 self.refuse(name, note.reason, note.advice)

@@ -301,16 +301,26 @@ def test_rows_of_the_target_are_refused() -> None:
     assert "1 rows of the tenant id that is not live" in refusals["a"]
 
 
-def test_no_primary_key_is_refused_unless_a_key_is_named() -> None:
-    unique = (UniqueKey("uk", ("tenant_id", "id")), UniqueKey("part", ("tenant_id", "parent"), whole=False))
+def test_without_a_primary_key_a_unique_key_is_the_key() -> None:
+    unique = (UniqueKey("part", ("tenant_id", "parent"), whole=False), UniqueKey("uk", ("tenant_id", "id")))
     facts = table("a", primary_key=(), unique_keys=unique)
-    _plans, refusals = run(facts)
-    assert "no primary key" in refusals["a"]
+    plans, refusals = run(facts)
+    assert plans["a"].key == ("id",)
+    assert not refusals
     plans, refusals = run(facts, tables={"a": {"key": ["id", "tenant_id"]}})
     assert plans["a"].key == ("id",)
     assert not refusals
     _plans, refusals = run(facts, tables={"a": {"key": ["tenant_id", "parent"]}})
     assert "no unique key" in refusals["a"]
+
+
+def test_without_any_key_a_table_is_in_place_and_no_twin() -> None:
+    facts = table("a", primary_key=(), unique_keys=(UniqueKey("part", ("tenant_id", "parent"), whole=False),))
+    plans, refusals = run(facts)
+    assert (plans["a"].strategy, plans["a"].key) == (IN_PLACE, ())
+    assert not refusals
+    _plans, refusals = run(facts, tables={"a": {"strategy": "twin"}})
+    assert "it has neither a primary key nor a unique key of NOT NULL columns with tenant_id" in refusals["a"]
 
 
 def test_unclassified_tables_are_refused_not_skipped() -> None:

@@ -160,10 +160,11 @@ class MariaDBInspection(MariaDBServer, Verbs):
 
     @staticmethod
     def _twin_notes(table: TableFacts, tenant: Sequence[str], columns: Mapping[str, ColumnInfo]) -> Iterator[Note]:
-        if SEQUENCE in map(str.lower, table.primary_key):
+        keys = table.primary_key or tuple(name for unique in table.unique_keys for name in unique.columns)
+        if SEQUENCE in map(str.lower, keys):
             reason = f"Key column {SEQUENCE} of {table.name} has the name of a column of ours."
             yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
-        for name in table.primary_key:
+        for name in dict.fromkeys(keys):
             if name not in tenant and columns[name].type not in KEY_TYPES:
                 reason = (
                     f"Key column {name} of {table.name} is of type {columns[name].type}, which has no order by value to"

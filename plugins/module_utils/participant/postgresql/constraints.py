@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import Detail
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import homeless, tree
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import assignment, quote
 
 if TYPE_CHECKING:
@@ -45,29 +46,46 @@ def broken_constraints(
     for plan in (plan for plan in planned if plan.table not in unfit):
         found += _checks(connection, details[plan.table], plan, dialect, live_id, other_id)
         found += _keys_not_valid(connection, catalog, details[plan.table], plan, dialect, live_id)
-    return [refusal for query, refusal in found if execute(connection, query).first()]
+    return [
+        *(refusal for query, refusal in found if execute(connection, query).first()),
+        *_homeless(connection, details, planned, unfit, dialect, live_id, other_id),
+    ]
+
+
+def _homeless(
+    connection: Connection,
+    details: Mapping[str, Detail],
+    planned: Sequence[TablePlan],
+    unfit: Collection[str],
+    dialect: Dialect,
+    live_id: str,
+    other_id: str,
+) -> Iterator[Refusal]:
+    """Rows that no partition would take."""
+    for plan in planned:
+        partitioned = details[plan.table].partitioned
+        if partitioned and plan.table not in unfit and partitioned.key & set(plan.tenant_columns):
+            rows = _moved_rows(details[plan.table], plan, dialect, live_id, other_id)
+            refusal = homeless(connection, plan.table, partitioned, rows, other_id)
+            if refusal:
+                yield refusal
 
 
 def _checks(
     connection: Connection, detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str, other_id: str
 ) -> Iterator[tuple[str, Refusal]]:
     """Each CHECK of a table, asked about the rows as they will stand under the other id."""
-    moved = {
-        column: assignment(quote(column), detail.types[column], live_id, other_id).partition(" = ")[2]
-        for column in plan.tenant_columns
-    }
-    rows = ", ".join(
-        f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
-    )
+    rows = _moved_rows(detail, plan, dialect, live_id, other_id)
+    tables = f"SELECT {literal(detail.sql)}::regclass::oid"
+    # what the parent has is asked of it
     checks = (
-        "SELECT conname, pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid ="
-        f" {literal(detail.sql)}::regclass ORDER BY 1"
+        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid), c.relispartition, coalesce("
+        "pg_get_partition_constraintdef(c.oid), 'true') FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
+        f" WHERE k.contype = 'c' AND k.coninhcount = 0 AND k.conrelid IN ({tree(tables)}) ORDER BY 1, c.oid"
     )
-    for name, condition in execute(connection, checks).all():
-        query = (
-            f"SELECT 1 FROM (SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}) AS"
-            f" {quote(detail.relation)} WHERE ({condition}) IS FALSE LIMIT 1"
-        )
+    for name, condition, is_partition, bounds in execute(connection, checks).all():
+        here = f"({bounds}) AND " if is_partition else ""
+        query = f"SELECT 1 FROM ({rows}) AS {quote(detail.relation)} WHERE {here}({condition}) IS FALSE LIMIT 1"
         reason = (
             f"Check constraint {name} of {plan.table} does not hold for a row of {live_id} when it stands under"
             f" {other_id}."
@@ -80,6 +98,18 @@ def _checks(
                 "Correct the rows or the constraint; it is checked for every row that is changed or copied.",
             ),
         )
+
+
+def _moved_rows(detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str, other_id: str) -> str:
+    """Query: the rows of the live id as they will stand under the other one."""
+    moved = {
+        column: assignment(quote(column), detail.types[column], live_id, other_id).partition(" = ")[2]
+        for column in plan.tenant_columns
+    }
+    rows = ", ".join(
+        f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
+    )
+    return f"SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}"
 
 
 def _keys_not_valid(

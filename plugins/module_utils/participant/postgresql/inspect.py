@@ -28,6 +28,11 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     table_digest,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.constraints import broken_constraints
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import (
+    Partitioned,
+    partition_cautions,
+    were_partitions,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.probe import Probe
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
     READ_ONLY,
@@ -155,9 +160,14 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
 
     @staticmethod
     def _countable(detail: Detail, tenant: Sequence[str], notes: Sequence[Note]) -> bool:
-        """Whether the ids can be looked for: an unpopulated view, for example, cannot be read."""
+        """Whether the ids can be looked for: an unpopulated view cannot be read, a foreign table only as its server
+        lets us.
+        """
         kinds = [detail.types[column] for column in tenant]
-        unfit = detail.row["hidden"] or any("of type uuid" in note.reason for note in notes)
+        far = any(
+            row["relkind"] == "f" for row in (detail.row, *(detail.partitioned.rows if detail.partitioned else ()))
+        )
+        unfit = far or detail.row["hidden"] or any("of type uuid" in note.reason for note in notes)
         return bool(detail.row["readable"]) and not unfit and all(_TEXTUAL.fullmatch(kind) for kind in kinds)
 
     def _counted(
@@ -210,10 +220,29 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         return tuple(column for column, hit in zip(columns, found, strict=True) if hit)
 
     def measure(self, connection: Connection, table: TableFacts, live_id: str, other_id: str) -> Rate | Refusal | None:
-        if not table.rows or self._details[table.name].row["relkind"] != "r" or self._standby(connection):
+        if not table.rows or self._details[table.name].row["relkind"] not in "rp" or self._standby(connection):
             return None
         probe = Probe(connection, self._catalog, self._details, self.tenant_tables(self._catalog))
         return probe.rate(table, live_id, other_id)
+
+    def _known_again(
+        self, connection: Connection, survey: Survey, state: State, refusals: Sequence[Refusal]
+    ) -> tuple[Refusal, ...]:
+        known = super()._known_again(connection, survey, state, refusals)
+        return were_partitions(known, survey.catalog, works(state.tables))
+
+    def cautions(self, state: State) -> tuple[str, ...]:
+        return (*partition_cautions(works(state.tables), self._partitioned()), *self._to_refresh)
+
+    def _partitioned(self) -> dict[str, Partitioned]:
+        return {name: detail.partitioned for name, detail in self._details.items() if detail.partitioned}
+
+    @property
+    def _to_refresh(self) -> list[str]:
+        views = (detail.sql for name, detail in self._details.items() if name in self._catalog and detail.is_view)
+        return [
+            f"REFRESH MATERIALIZED VIEW {view} after each switch: it holds the tenant's id" for view in sorted(views)
+        ]
 
     def broken(
         self,

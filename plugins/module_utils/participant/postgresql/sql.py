@@ -98,6 +98,7 @@ class Work(Planned):
     :param fixed: columns that cannot be updated (GENERATED ALWAYS AS IDENTITY).
     :param triggers: the application has triggers here.
     :param exchanging: it has secondary unique keys, whose values rows may exchange.
+    :param partitioned: it is a partitioned table, and ``partitions`` names its partitions.
     """
 
     schema: str = ""
@@ -107,6 +108,8 @@ class Work(Planned):
     fixed: tuple[str, ...] = ()
     triggers: bool = False
     exchanging: bool = False
+    partitioned: bool = False
+    partitions: tuple[str, ...] = ()
 
     @property
     def sql(self) -> str:
@@ -222,7 +225,9 @@ class Scheme:
                 f"CREATE OR REPLACE FUNCTION {self.note(work, side)}() RETURNS trigger LANGUAGE plpgsql SECURITY"
                 f" DEFINER SET search_path = pg_catalog, pg_temp AS $zdm${body}$zdm$"
             ),
-            f"REVOKE ALL ON FUNCTION {self.note(work, side)}() FROM PUBLIC",
+            # whoever makes or attaches a partition must be allowed to execute what its triggers call
+            f"{'GRANT' if work.partitioned else 'REVOKE'} ALL ON FUNCTION {self.note(work, side)}()"
+            f" {'TO' if work.partitioned else 'FROM'} PUBLIC",
         ]
 
     def _note_body(self, work: Work, side: str) -> str:
