@@ -216,13 +216,13 @@ class _Job:
     # -- result -----------------------------------------------------------------------------------
 
     def _plan(self, name: str, choice: Choice) -> TablePlan:
-        strategy, rows = self.strategy[name], self.facts[name].rows
+        strategy, rows, parts = self.strategy[name], self.facts[name].rows, self.facts[name].parts
         if strategy == IGNORE:
             return TablePlan(name, IGNORE, self.why[name], rows)
         key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
         stage = choice.copy_ms(name) if strategy == TWIN else 0
         engine, columns = self.schema.engine, self.tenant[name]
-        window = engine.table_ms + (choice.update_ms(name) if strategy == IN_PLACE else 0)
-        waiting = window if engine.one_writer else engine.fence_ms
+        window = parts * engine.table_ms + (choice.update_ms(name) if strategy == IN_PLACE else 0)
+        waiting = window if engine.one_writer else parts * engine.fence_ms
         shared = self.schema.shared_keys(name) if strategy == IN_PLACE and not engine.one_writer else ()
         return TablePlan(name, strategy, self.why[name], rows, columns, key, stage, window, waiting, shared)

@@ -76,6 +76,7 @@ class TableFacts:
     :param ids_inside: columns of text or JSON in which a sample of the tenant's rows holds the id; see ``id_stays``.
     :param look_ms: milliseconds of counting the rows of both ids: full scans without an index. The window of a table in
         place takes three such looks: before the update, for it and after it.
+    :param parts: tables of the database that it is made of: itself, and its partitions.
     """
 
     name: str
@@ -89,6 +90,7 @@ class TableFacts:
     bytes: int = 0
     ids_inside: tuple[str, ...] = ()
     look_ms: float = 0.0
+    parts: int = 1
     notes: tuple[Note, ...] = ()
 
 

@@ -7,11 +7,13 @@ and go.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
     MIGRATION,
     WAIT_MS,
@@ -303,6 +305,88 @@ def test_a_publication_of_a_partition_is_refused(site: Site) -> None:
     assert "Publication feed sends changes of ev" in refusal.reason
 
 
+# -- others that write --------------------------------------------------------------------------------
+
+
+def late(site: Site, participant: PostgreSQL, monkeypatch: pytest.MonkeyPatch, statement: str) -> Any:
+    """What becomes of a statement that waits for a row that moves: its number of rows, or its error."""
+    outcome: list[Any] = []
+
+    def write() -> None:
+        with site.connect() as session:
+            try:
+                outcome.append(session.execute(statement).rowcount)
+            except psycopg.Error as error:
+                outcome.append(error)
+
+    writer = threading.Thread(target=write)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND wait_event_type = 'Lock'"
+
+    def moved(*_arguments: Any) -> None:
+        writer.start()
+        while not site.sql(waiting, admin=True)[0][0]:
+            assert writer.is_alive() or not outcome, outcome
+
+    monkeypatch.setattr(participant, "refuse_loose", moved)
+    site.switch(participant)
+    writer.join()
+    return outcome[0]
+
+
+@pytest.mark.parametrize("schema", [BY_TIME, (*BY_TENANT, OF_B)], ids=["time", "tenant"])
+def test_a_late_writer_of_a_row_that_moves_is_not_told_that_it_wrote(
+    site: Site, monkeypatch: pytest.MonkeyPatch, schema: tuple[str, ...]
+) -> None:
+    empty(site, *schema, *FILL)
+    participant = site.staged(tables={"ev": {"strategy": "in_place"}})
+    outcome = late(site, participant, monkeypatch, f"UPDATE ev SET v = 9 WHERE tenant_id = '{A}' AND id = 7")
+    if schema == BY_TIME:
+        assert outcome == 0
+    else:
+        assert isinstance(outcome, psycopg.errors.SerializationFailure)
+        assert "already moved to another partition" in str(outcome)
+    assert site.sql("SELECT count(*) FROM ev WHERE v = 9") == [(0,)]
+
+
+@pytest.mark.parametrize("schema", [BY_TIME, BY_HASH], ids=["time", "hash"])
+def test_other_tenants_meet_no_error_while_rows_move(
+    site: Site, tables: dict[str, Any], schema: tuple[str, ...]
+) -> None:
+    """They write rows of their own, from one partition to another too, in the partitions in which ours move."""
+    empty(site, *schema, *FILL, f"INSERT INTO ev SELECT '{C}', n, '2024-05-05' FROM generate_series(200, 300) n")
+    participant = site.staged(tables=tables)
+    ended, written, errors = threading.Event(), [0, 0, 0], list[psycopg.Error]()
+
+    def write(number: int) -> None:
+        with site.connect() as session:
+            session.autocommit = True
+            while not ended.is_set():
+                try:
+                    session.execute(
+                        "UPDATE ev SET at = CASE WHEN at < '2025-01-01' THEN at + 400 ELSE at - 400 END, v = v + 1"
+                        f" WHERE tenant_id = '{C}' AND id % 3 = {number}"
+                    )
+                    written[number] += 1
+                except psycopg.Error as error:
+                    errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for reverse in (False, True, False):
+        go_live = site.switch(participant, reverse)
+        assert go_live["rows"] == 100
+        seen = list(written)
+        while not errors and any(now == before for now, before in zip(written, seen, strict=True)):
+            pass
+    ended.set()
+    for writer in writers:
+        writer.join()
+    assert errors == []
+    found = site.sql(f"SELECT id % 3, count(*), sum(v) FROM ev WHERE tenant_id = '{C}' GROUP BY 1 ORDER BY 1")
+    assert found == [(number, 67, 67 * written[number]) for number in range(3)]
+
+
 # -- partitions that come and go --------------------------------------------------------------------
 
 NEW = "CREATE TABLE ev26 PARTITION OF ev FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')"
@@ -409,7 +493,7 @@ def test_abort_removes_copies_from_every_partition_and_nothing_else(site: Site) 
 def test_the_plan_says_what_partitions_mean(site: Site) -> None:
     empty(site, *BY_TENANT, OF_B, *FILL)
     in_place = site.participant(tables={"ev": {"strategy": "in_place"}}).inspect(MIGRATION, A, B)
-    assert any("each switch writes rows of ev anew" in caution for caution in in_place.cautions)
+    assert any("rows of ev anew in other partitions" in caution for caution in in_place.cautions)
     twin = site.participant(tables={"ev": {"strategy": "twin"}}).inspect(MIGRATION, A, B)
     assert not any("anew" in caution for caution in twin.cautions)
     assert any("after a partition of ev is made" in caution for caution in twin.cautions)

@@ -172,7 +172,9 @@ def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str
     for name, table in catalog.items():
         detail = details[name]
         columns = tuple(replace(column, type=detail.types.get(column.name, column.type)) for column in table.columns)
-        catalog[name] = replace(table, columns=columns, triggers=tuple(trigger[0] for trigger in detail.triggers))
+        parts = len(detail.partitioned.rows) if detail.partitioned else 1
+        names = tuple(trigger[0] for trigger in detail.triggers)
+        catalog[name] = replace(table, columns=columns, triggers=names, parts=parts)
     return catalog
 
 

@@ -27,10 +27,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     read_details,
     table_digest,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.cautions import cautions_of
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.constraints import broken_constraints
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import (
-    Partitioned,
-    partition_cautions,
     were_partitions,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.probe import Probe
@@ -232,17 +231,7 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         return were_partitions(known, survey.catalog, works(state.tables))
 
     def cautions(self, state: State) -> tuple[str, ...]:
-        return (*partition_cautions(works(state.tables), self._partitioned()), *self._to_refresh)
-
-    def _partitioned(self) -> dict[str, Partitioned]:
-        return {name: detail.partitioned for name, detail in self._details.items() if detail.partitioned}
-
-    @property
-    def _to_refresh(self) -> list[str]:
-        views = (detail.sql for name, detail in self._details.items() if name in self._catalog and detail.is_view)
-        return [
-            f"REFRESH MATERIALIZED VIEW {view} after each switch: it holds the tenant's id" for view in sorted(views)
-        ]
+        return cautions_of(works(state.tables), self._details, self._catalog)
 
     def broken(
         self,

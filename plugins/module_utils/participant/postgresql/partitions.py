@@ -217,25 +217,6 @@ def homeless(connection: Connection, table: str, partitioned: Partitioned, rows:
     )
 
 
-def partition_cautions(tables: Sequence[Work], partitioned: Mapping[str, Partitioned]) -> Iterator[str]:
-    """What the plan says of planned partitioned tables."""
-    for work in tables:
-        table = partitioned.get(work.name)
-        if table is None:
-            continue
-        yield (
-            f"after a partition of {work.name} is made, attached or detached, no window begins before the next stage"
-        )
-        moving = sorted(table.key & set(work.columns))
-        if moving and work.strategy == IN_PLACE:
-            yield (
-                f"each switch writes rows of {work.name} anew, as {moving[0]} is in its partition key: do not drop or"
-                " detach the partitions of either id"
-            )
-        elif moving:
-            yield f"do not drop or detach the partitions of {work.name} of either id, as both hold rows"
-
-
 def were_partitions(
     refusals: Sequence[Refusal], catalog: Mapping[str, TableFacts], staged: Sequence[Work]
 ) -> tuple[Refusal, ...]:
