@@ -175,7 +175,7 @@ class _Job:
                 self.refuse(
                     name, f"Tenant column {column.name} of {name} may be null.", f"Make {column.name} NOT NULL."
                 )
-            if not _TENANT_TYPE.fullmatch(column.type.strip()):
+            if not _TENANT_TYPE.fullmatch((column.base or column.type).strip()):
                 reason = f"Tenant column {column.name} of {name} is of type {column.type}, not text or uuid."
                 self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
             if column.generated:

@@ -12,13 +12,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 
 @dataclass(frozen=True)
 class Column:
-    """A column; ``type`` as the engine writes it, for example ``character varying(36)``."""
+    """A column; ``type`` as the engine writes it, for example ``character varying(36)``; ``base`` is the type below it
+    where it is a domain or an enum.
+    """
 
     name: str
     type: str
     nullable: bool = False
     generated: bool = False
     identity: bool = False
+    base: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

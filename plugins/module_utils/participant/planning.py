@@ -20,6 +20,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     IGNORE,
     IN_WINDOW,
     STAGED,
+    TWIN,
     Inspection,
     Move,
     Refusal,
@@ -270,7 +271,8 @@ class Planning(Database):
         known = self._known_again(connection, survey, state, refusals) if state else refusals
         refused = (*known, *self.obstacles(connection), *broken, *unable)
         planned = survey.planned(tables, state.tables if state else ())
-        example = replace(example, tables=planned)
+        # a twin without a key is refused, and no statement could be written for it
+        example = replace(example, tables=tuple(table for table in planned if table.strategy != TWIN or table.key))
         updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
         return Inspection(
             participant=self.name,

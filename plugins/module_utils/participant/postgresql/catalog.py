@@ -25,6 +25,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
     quote,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.types import read_bases
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
     tenant_columns_of,
@@ -85,6 +86,11 @@ class Detail:
     indexes: tuple[tuple[str, ...], ...]
     collations: Mapping[str, str] = field(default_factory=dict)
     partitioned: Partitioned | None = None
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """The types below those that are domains or enums."""
+
+    def base(self, column: str) -> str:
+        return self.bases.get(self.types[column], self.types[column])
 
     @property
     def schema(self) -> str:
@@ -127,7 +133,7 @@ def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str
         if row["attidentity"] == "a":
             always.setdefault(key, set()).add(row["attname"])
     result = {}
-    partitioned = read_partitions(connection, session.display_name)
+    partitioned, bases = read_partitions(connection, session.display_name), read_bases(connection)
     for found in execute(connection, _TABLES).mappings():
         if found["relispartition"]:
             continue
@@ -144,6 +150,7 @@ def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str
             indexes,
             collations.get(key, {}),
             whole,
+            bases,
         )
         result[session.display_name(*key)] = detail
     return result
@@ -171,7 +178,14 @@ def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str
     catalog |= {name: view for name, view in views.items() if tenant_columns_of(view, patterns)}
     for name, table in catalog.items():
         detail = details[name]
-        columns = tuple(replace(column, type=detail.types.get(column.name, column.type)) for column in table.columns)
+        columns = tuple(
+            replace(
+                column,
+                type=detail.types.get(column.name, column.type),
+                base=detail.bases.get(detail.types.get(column.name, ""), ""),
+            )
+            for column in table.columns
+        )
         parts = len(detail.partitioned.rows) if detail.partitioned else 1
         names = tuple(trigger[0] for trigger in detail.triggers)
         catalog[name] = replace(table, columns=columns, triggers=names, parts=parts)
@@ -291,7 +305,7 @@ def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
 
 def _unfit_ids(table: TableFacts, detail: Detail, column: str, ids: Sequence[str]) -> list[Note]:
     """Ids that the tenant column cannot hold."""
-    kind = detail.types[column]
+    kind = detail.base(column)
     digits = kind[kind.find("(") + 1 : -1] if kind.endswith(")") else ""
     length = int(digits) if digits.isdigit() else 0
     notes = []
@@ -363,11 +377,11 @@ def table_digest(
     """See :meth:`~.database.Database.table_digest`; the server hashes, rows stay where they are."""
     schema, _dot, relation = table.name.rpartition(".")
     sql = quote(schema or session.default_schema, relation)
-    types = {column.name: column.type for column in table.columns}
+    types = {column.name: (column.type, column.base or column.type) for column in table.columns}
     own = {
-        column: f"{literal(tenant_id)}::text::{types[column]}"
+        column: f"{literal(tenant_id)}::text::{types[column][0]}"
         for column in tenant
-        if types[column] != "uuid" or _is_uuid(tenant_id)
+        if types[column][1] != "uuid" or _is_uuid(tenant_id)
     }
     if not own:
         return 0, "0"

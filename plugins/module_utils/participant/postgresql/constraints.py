@@ -76,16 +76,24 @@ def _checks(
 ) -> Iterator[tuple[str, Refusal]]:
     """Each CHECK of a table, asked about the rows as they will stand under the other id."""
     rows = _moved_rows(detail, plan, dialect, live_id, other_id)
+    standing = f"SELECT * FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}"
     tables = f"SELECT {literal(detail.sql)}::regclass::oid"
-    # what the parent has is asked of it
-    checks = (
-        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid), c.relispartition, coalesce("
-        "pg_get_partition_constraintdef(c.oid), 'true') FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
-        f" WHERE k.contype = 'c' AND k.coninhcount = 0 AND k.conrelid IN ({tree(tables)}) ORDER BY 1, c.oid"
+    # one that reads other rows of the tenant finds them under the other id only when they have moved; then a volatile
+    # one sees them, and no other one does
+    functions = (
+        "ARRAY(SELECT f.provolatile::text FROM pg_depend d JOIN pg_proc f ON f.oid = d.refobjid WHERE d.classid ="
+        " 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass)"
     )
-    for name, condition, is_partition, bounds in execute(connection, checks).all():
-        here = f"({bounds}) AND " if is_partition else ""
-        query = f"SELECT 1 FROM ({rows}) AS {quote(detail.relation)} WHERE {here}({condition}) IS FALSE LIMIT 1"
+    # what a partition inherits is asked of the parent
+    checks = (
+        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid), c.relispartition,"
+        f" coalesce(pg_get_partition_constraintdef(c.oid), 'true'), {functions} FROM pg_constraint k JOIN pg_class c ON"
+        f" c.oid = k.conrelid WHERE k.contype = 'c' AND k.coninhcount = 0 AND k.conrelid IN ({tree(tables)})"
+        " ORDER BY 1, c.oid"
+    )
+    for name, condition, is_partition, bounds, volatile in execute(connection, checks).all():
+        source, here = standing if "v" in volatile else rows, f"({bounds}) AND " if is_partition else ""
+        query = f"SELECT 1 FROM ({source}) AS {quote(detail.relation)} WHERE {here}({condition}) IS FALSE LIMIT 1"
         reason = (
             f"Check constraint {name} of {plan.table} does not hold for a row of {live_id} when it stands under"
             f" {other_id}."
@@ -95,7 +103,8 @@ def _checks(
             Refusal(
                 plan.table,
                 reason,
-                "Correct the rows or the constraint; it is checked for every row that is changed or copied.",
+                "Correct the rows or the constraint; it is checked for every row that is changed or copied."
+                + (" A function that reads other rows for it must be VOLATILE, to see them move." if volatile else ""),
             ),
         )
 

@@ -46,6 +46,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     works,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.types import untaken
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import Planned, State, StateTable, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -145,7 +146,9 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         moving = self.tenant_tables(catalog)
         for name, tenant in moving.items():
             detail = self._details[name]
+            named = [column for column in tenant if detail.types[column] in detail.bases]
             notes = notes_of(catalog[name], detail, tenant, (live_id, other_id), exempt)
+            notes += tuple(untaken(connection, name, detail.types, named, (live_id, other_id)))
             catalog[name] = replace(catalog[name], notes=notes)
             if self._countable(detail, tenant, notes):
                 table = Planned(name, tenant)
@@ -162,11 +165,15 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         """Whether the ids can be looked for: an unpopulated view cannot be read, a foreign table only as its server
         lets us.
         """
-        kinds = [detail.types[column] for column in tenant]
+        kinds = [detail.base(column) for column in tenant]
         far = any(
             row["relkind"] == "f" for row in (detail.row, *(detail.partitioned.rows if detail.partitioned else ()))
         )
-        unfit = far or detail.row["hidden"] or any("of type uuid" in note.reason for note in notes)
+        unfit = (
+            far
+            or detail.row["hidden"]
+            or any("of type uuid" in note.reason or "does not take the id" in note.reason for note in notes)
+        )
         return bool(detail.row["readable"]) and not unfit and all(_TEXTUAL.fullmatch(kind) for kind in kinds)
 
     def _counted(
@@ -198,11 +205,11 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         self, connection: Connection, facts: TableFacts, work: Work, live_id: str, other_id: str
     ) -> tuple[str, ...]:
         """Other columns in which a sample of the rows holds one of the ids as a word."""
-        types = self._details[facts.name].types
+        base = self._details[facts.name].base
         columns = [
             c.name
             for c in facts.columns
-            if c.name not in work.columns and not c.generated and _TEXTUAL.fullmatch(types[c.name])
+            if c.name not in work.columns and not c.generated and _TEXTUAL.fullmatch(base(c.name))
         ]
         if not columns:
             return ()

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import IN_PLACE, Refusal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Note, TableFacts, UniqueKey
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import (
+    ForeignKey,
+    Note,
+    TableFacts,
+    UniqueKey,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import SCHEMA, Work, quote
 
 if TYPE_CHECKING:
@@ -46,8 +51,6 @@ SELECT rn.nspname AS root_schema, r.relname AS root_name, n.nspname, c.relname, 
  ARRAY(SELECT ROW(tgname, tgtype, tgenabled)::text FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
   AND g.tgparentid = 0 AND g.tgenabled <> 'D' ORDER BY 1) AS triggers,
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'x' ORDER BY 1) AS exclusions,
- ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
-  ORDER BY 1) AS foreign_keys,
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
   ORDER BY 1) AS referring,
  ARRAY(SELECT pubname::text FROM pg_publication_tables p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
@@ -60,9 +63,10 @@ FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.re
  LEFT JOIN pg_partitioned_table pt ON pt.partrelid = c.oid
 ORDER BY 1, 2, c.oid <> t.root, 3, 4"""
 
-_INHERITED_KEYS = """
-SELECT n.nspname, c.relname, k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
- JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.contype = 'f' AND k.conparentid <> 0"""
+_FOREIGN_KEYS = """
+SELECT n.nspname, c.relname, k.conname, rn.nspname, r.relname, k.conparentid <> 0 FROM pg_constraint k
+ JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace WHERE k.contype = 'f'"""
 
 
 def tree(oids: str) -> str:
@@ -128,29 +132,33 @@ def as_one(
     display: Display,
 ) -> dict[str, TableFacts]:
     """All tables without partitions: their own keys are the parent's, and a key to one of them is a key to the
-    parent.
+    parent. SQLAlchemy takes a key from another schema into the default one for a key to a table beside it.
     """
     root = {part: name for name, table in partitioned.items() for part in table.names}
-    if not partitioned:
-        return dict(reflected)
-    inherited = {(display(row[0], row[1]), row[2]) for row in execute(connection, _INHERITED_KEYS)}
+    referred: dict[tuple[str, str], str] = {}
+    for schema, table, key, parent_schema, parent, inherited in execute(connection, _FOREIGN_KEYS):
+        name = display(parent_schema, parent)
+        referred |= {} if inherited else {(display(schema, table), key): root.get(name, name)}
+
+    def foreign_keys(facts: TableFacts) -> list[ForeignKey]:
+        found = ((key, referred.get((facts.name, key.name))) for key in facts.foreign_keys)
+        return [replace(key, table=parent) for key, parent in found if parent]
+
     result = {}
-    for name, table in reflected.items():
+    for name, facts in reflected.items():
         if name in root:
             continue
-        keys = [key for key in table.foreign_keys if (name, key.name) not in inherited]
-        unique = list(table.unique_keys)
+        keys, unique = foreign_keys(facts), list(facts.unique_keys)
         for part, row in partitioned[name].parts if name in partitioned else ():
             own = reflected[part]
-            keys += [key for key in own.foreign_keys if key.name in row["foreign_keys"]]
+            keys += foreign_keys(own)
             # only a part of the table: no key that identifies its rows
             unique += [
                 UniqueKey(f"{key.name} of partition {part}", key.columns, whole=False)
                 for key in (UniqueKey(_primary(row, own), own.primary_key), *own.unique_keys)
                 if key.name in row["unique_keys"]
             ]
-        foreign = tuple(replace(key, table=root.get(key.table, key.table)) for key in keys)
-        result[name] = replace(table, foreign_keys=foreign, unique_keys=tuple(unique))
+        result[name] = replace(facts, foreign_keys=tuple(keys), unique_keys=tuple(unique))
     return result
 
 

@@ -152,7 +152,8 @@ class WorkRows(Rows):
         return f"{quote(column)}::text = ({self.value(table, column, tenant_id)})::text"
 
     def move_statement(self, tables: Sequence[Planned], old: str, new: str) -> str:
-        parts = [f"m{table.number} AS ({self.update(table, old, new)})" for table in tables]
+        # PostgreSQL does the last part first, and a CHECK of a child may look by a function for the row's parent
+        parts = [f"m{table.number} AS ({self.update(table, old, new)})" for table in reversed(tables)]
         return f"WITH {', '.join(parts)} SELECT"
 
     def update_all(self, connection: Connection, tables: Sequence[Planned], old: str, new: str) -> None:
