@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
     MIGRATION,
@@ -359,7 +359,6 @@ def test_other_tenants_meet_no_error_while_rows_move(
 
     def write(number: int) -> None:
         with site.connect() as session:
-            session.autocommit = True
             while not ended.is_set():
                 try:
                     session.execute(
@@ -385,6 +384,46 @@ def test_other_tenants_meet_no_error_while_rows_move(
     assert errors == []
     found = site.sql(f"SELECT id % 3, count(*), sum(v) FROM ev WHERE tenant_id = '{C}' GROUP BY 1 ORDER BY 1")
     assert found == [(number, 67, 67 * written[number]) for number in range(3)]
+
+
+def test_a_writer_of_a_partition_is_waited_for_and_named(site: Site, tables: dict[str, Any]) -> None:
+    empty(site, *BY_TIME, *FILL)
+    participant = site.staged(tables=tables)
+    with site.connect() as session:
+        session.autocommit = False
+        session.execute(f"INSERT INTO ev25 VALUES ('{A}', 777, '2025-07-07')")
+        with pytest.raises(Timeout, match="on ev25") as caught:
+            participant.prelude(site.move(), 200)
+        assert caught.value.details["blockers"][0]["username"] == "app"
+        session.commit()
+    go(site, participant)
+    assert site.sql(f"SELECT count(*) FROM ev WHERE tenant_id = '{B}' AND id = 777") == [(1,)]
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_an_old_snapshot_passes_no_fence_of_a_partition(site: Site, tables: dict[str, Any], isolation: str) -> None:
+    empty(site, *BY_TENANT, OF_B, *FILL)
+    participant = site.staged(tables=tables)
+    with site.connect() as session:
+        session.autocommit = False
+        session.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        session.execute("SELECT 1")
+        site.switch(participant)
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            session.execute(f"INSERT INTO ev VALUES ('{A}', 777, '2025-07-07')")
+
+
+@pytest.mark.parametrize("schema", [BY_TIME, (*BY_TENANT, OF_B)], ids=["time", "tenant"])
+def test_an_undo_is_exact(site: Site, tables: dict[str, Any], schema: tuple[str, ...]) -> None:
+    empty(site, *schema, *FILL)
+    participant = site.staged(tables=tables)
+    before = rows(site)
+    participant.barrier(site.move(), WAIT_MS)
+    participant.undo(site.move())
+    assert rows(site) == before
+    found = site.status(participant)
+    assert (found.state, found.live_id, found.fenced, found.problems) == ("staged", A, (B,), ())
+    site.sql(f"UPDATE ev SET v = 5 WHERE tenant_id = '{A}'")
 
 
 # -- partitions that come and go --------------------------------------------------------------------
