@@ -60,11 +60,10 @@ options:
         description:
           - What is said of single tables, by their name.
           - "Keys of each: C(strategy) (V(in_place), V(twin) or V(auto)), C(ignore) with the reason why the table holds
-            no data of a tenant,
-            C(no_cross_tenant_readers) when nothing reads rows of several tenants at once, C(key) with the columns of the
-            unique key that identifies a row, when it is neither the primary key nor the first one of NOT NULL columns
-            with the tenant column, and C(id_stays) with columns whose text may keep the tenant's id, each with
-            the reason."
+            no data of a tenant, C(no_cross_tenant_readers) when nothing reads rows of several tenants at once,
+            C(key) with the columns of the unique key that identifies a row, when it is neither the primary key nor the
+            first one of NOT NULL columns with the tenant column, and C(id_stays) with columns whose text may keep the
+            tenant's id, each with the reason."
         type: dict
         default: {}
       no_cross_tenant_readers:

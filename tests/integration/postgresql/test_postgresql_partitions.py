@@ -241,6 +241,25 @@ def test_a_foreign_key_to_a_partition_ties_the_strategies(site: Site) -> None:
     assert "ask for different strategies" in found[0].reason
 
 
+def test_a_key_of_one_partition_that_is_not_valid(site: Site) -> None:
+    empty(
+        site,
+        *BY_TIME,
+        *FILL,
+        "CREATE TABLE kind (tenant_id uuid, id int, PRIMARY KEY (tenant_id, id))",
+        "INSERT INTO kind SELECT tenant_id, id FROM ev25 WHERE id > 40",
+        "ALTER TABLE ev25 ADD CONSTRAINT ev25_kind FOREIGN KEY (tenant_id, id) REFERENCES kind NOT VALID",
+    )
+    tables = {"ev": {"strategy": "twin"}, "kind": {"strategy": "twin"}}
+    (refusal,) = refusals(site, tables=tables)
+    assert refusal.reason.startswith("Foreign key ev25_kind of ev is NOT VALID")
+    assert "ALTER TABLE ev25 VALIDATE CONSTRAINT ev25_kind" in refusal.advice
+    site.sql(f"INSERT INTO kind SELECT '{A}', id FROM ev25 WHERE id <= 40 AND tenant_id = '{A}'")
+    assert refusals(site, tables=tables) == [], "rows of other partitions, and of other tenants, do not count"
+    site.sql(f"DELETE FROM ev25 WHERE id <= 40 AND tenant_id = '{C}'", "ALTER TABLE ev25 VALIDATE CONSTRAINT ev25_kind")
+    whole_way(site, tables=tables)
+
+
 # -- what partitions have of their own --------------------------------------------------------------
 
 
@@ -274,6 +293,18 @@ def test_a_trigger_of_one_partition_does_not_fire_for_the_move(site: Site, table
     finally:
         site.sql("GRANT SET ON PARAMETER session_replication_role TO zdm", admin=True)
     whole_way(site, tables=tables)
+
+
+def test_a_partition_whose_columns_stand_in_another_order(site: Site, tables: dict[str, Any]) -> None:
+    empty(
+        site,
+        *BY_TIME[:2],
+        "CREATE TABLE odd (v int DEFAULT 0, gone int, id int NOT NULL, at date NOT NULL, tenant_id uuid NOT NULL)",
+        "ALTER TABLE odd DROP gone",
+        "ALTER TABLE ev ATTACH PARTITION odd DEFAULT",
+        *FILL,
+    )
+    whole_way(site, *CHANGES, tables=tables)
 
 
 def test_a_unique_index_of_one_partition_forbids_twins(site: Site) -> None:
@@ -518,6 +549,20 @@ def test_copies_in_a_detached_partition_are_named(site: Site) -> None:
     site.sql("ALTER TABLE ev ATTACH PARTITION ev24 FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')")
     participant.remove(site.move())
     assert (dump(site), rows(site)) == (structure, before)
+
+
+def test_a_dropped_partition_of_the_other_id_is_missed_and_made_again(site: Site, tables: dict[str, Any]) -> None:
+    empty(site, *BY_TENANT, OF_B, *FILL)
+    participant = site.staged(tables=tables)
+    go(site, participant)
+    site.sql("ALTER TABLE ev DETACH PARTITION ev_a", "DROP TABLE ev_a")
+    assert site.status(participant).unready
+    (refusal,) = participant.inspect(MIGRATION, A, B).refusals
+    assert refusal.reason.startswith(f"Table ev has no partition for rows of {A}")
+    site.sql(BY_TENANT[1])
+    participant.stage(site.move(reverse=True), site.plan(participant), lambda _entry: None)
+    go(site, participant, reverse=True)
+    assert site.sql(f"SELECT count(*) FROM ev WHERE tenant_id = '{A}'") == [(100,)]
 
 
 def test_abort_removes_copies_from_every_partition_and_nothing_else(site: Site) -> None:

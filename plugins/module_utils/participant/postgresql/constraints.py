@@ -130,11 +130,13 @@ def _keys_not_valid(
     live_id: str,
 ) -> Iterator[tuple[str, Refusal]]:
     """Foreign keys that were added NOT VALID and that the strategy asks about."""
+    tables = f"SELECT {literal(detail.sql)}::regclass::oid"
     names = (
-        "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND conrelid ="
-        f" {literal(detail.sql)}::regclass"
+        "SELECT conname, conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND"
+        f" conrelid IN ({tree(tables)})"
     )
-    unproven = set(execute(connection, names).scalars())
+    # a partition may have keys of its own, and until they are all valid the parent has none
+    unproven = {row[0]: row[1] for row in execute(connection, names)}
     for key in catalog[plan.table].foreign_keys:
         asked = plan.strategy == TWIN or {*key.columns} & {*plan.tenant_columns}
         if key.name not in unproven or key.table not in catalog or not asked:
@@ -142,7 +144,7 @@ def _keys_not_valid(
         complete = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in key.columns)
         same = " AND ".join(f"p.{quote(referred)} = c.{quote(column)}" for column, referred in key.pairs)
         query = (
-            f"SELECT 1 FROM {detail.sql} c WHERE ({_own(plan, dialect, live_id, 'c.')}) AND {complete}"
+            f"SELECT 1 FROM {unproven[key.name]} c WHERE ({_own(plan, dialect, live_id, 'c.')}) AND {complete}"
             f" AND NOT EXISTS (SELECT FROM {dialect.table(key.table)} p WHERE {same}) LIMIT 1"
         )
         reason = (
@@ -154,7 +156,8 @@ def _keys_not_valid(
             Refusal(
                 plan.table,
                 reason,
-                f"Correct the rows until ALTER TABLE {detail.sql} VALIDATE CONSTRAINT {quote(key.name)} succeeds.",
+                f"Correct the rows until ALTER TABLE {unproven[key.name]} VALIDATE CONSTRAINT {quote(key.name)}"
+                " succeeds.",
             ),
         )
 

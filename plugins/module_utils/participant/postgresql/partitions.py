@@ -29,7 +29,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-Display = Callable[[str | None, str], str]
+Display = Callable[[Any, str], str]
 """(schema, relation) → the name that an operator writes."""
 
 MOVES_KEYS = 150000
