@@ -259,6 +259,21 @@ class VerbContract:
         options = {"tables": {"country": {"ignore": "no tenant data"}}}
         assert bench.participant(**options).inspect(KEY, A, B).refusals == ()
 
+    def test_a_table_without_any_key_moves(self, bench: Any) -> None:
+        bench.sql("CREATE TABLE loose (tenant_id VARCHAR(63) NOT NULL, id INT)")
+        for tenant in (A, A, C):
+            bench.sql(f"INSERT INTO loose VALUES ('{tenant}', 1)")
+        catalog, loose = bench.catalog(), "SELECT tenant_id, COUNT(*) FROM loose GROUP BY tenant_id ORDER BY tenant_id"
+        participant = bench.participant()
+        stage(participant)
+        for epoch, forward, live in ((2, True, B), (3, False, A), (4, True, B)):
+            participant.take_over(move(epoch, forward))
+            participant.barrier(move(epoch, forward), WAIT_MS)
+            participant.turn(move(epoch, forward))
+            assert sorted(map(tuple, bench.sql(loose))) == sorted([(live, 2), (C, 1)])
+        participant.remove(move(4, forward=False))
+        assert bench.catalog() == catalog
+
     def test_application_triggers_are_refused(self, bench: Any) -> None:
         bench.sql(self.application_trigger)
         found = bench.participant().inspect(KEY, A, B).refusals

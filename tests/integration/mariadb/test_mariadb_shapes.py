@@ -7,12 +7,14 @@ works.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import copying
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Refusal
-from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
+from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench, run
 from ansible_collections.zdm.landscape.tests.integration.mariadb.twinsite import catalog, participant_of, switch
 from ansible_collections.zdm.landscape.tests.integration.verb_kit import KEY, A, B, C, move, stage, status
 
@@ -169,6 +171,39 @@ def test_values_with_quotes_and_lists_of_several_columns(empty: Bench) -> None:
     assert "no partition for rows of" in refusal.reason
     empty.sql(f"ALTER TABLE ev ADD PARTITION (PARTITION b VALUES IN (('{B}', 'b\\\\')))")
     whole_way(empty, tables={"ev": IN_PLACE})
+
+
+@pytest.mark.parametrize("parts", [BY_TIME, BY_KEY], ids=["time", "key"])
+def test_other_tenants_meet_no_error_while_rows_move(empty: Bench, way: dict[str, Any], parts: str) -> None:
+    """They write rows of their own, from one partition to another too, in the partitions in which ours move."""
+    make(empty, f"{EV} {parts}", *FILL)
+    participant = participant_of(empty, tables={"ev": way})
+    stage(participant)
+    ended, written, errors = threading.Event(), [0, 0, 0], list[Exception]()
+
+    def write(session: pymysql.Connection[Any], number: int) -> None:
+        change = "at = IF(at < '2025-01-01', at + INTERVAL 9 YEAR, at - INTERVAL 9 YEAR), v = v + 1"
+        while not ended.is_set() and not errors:
+            try:
+                run(session, f"UPDATE ev SET {change} WHERE tenant_id = '{C}' AND id = {number + 1}")
+                written[number] += 1
+            except pymysql.err.Error as error:
+                errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(empty.application(), number)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for epoch, forward in ((2, True), (3, False), (4, True)):
+        assert switch(participant, epoch, forward)["rows"] == 100
+        seen = list(written)
+        while not errors and any(now == before for now, before in zip(written, seen, strict=True)):
+            pass
+    ended.set()
+    for writer in writers:
+        writer.join()
+    assert errors == []
+    found = empty.sql(f"SELECT v FROM ev WHERE tenant_id = '{C}' AND id <= 3 ORDER BY id")
+    assert [row[0] for row in found] == written
 
 
 # -- keys and columns -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql import locks
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.tests.integration.postgresql.pgsite import (
     MIGRATION,
@@ -455,6 +456,18 @@ def test_an_undo_is_exact(site: Site, tables: dict[str, Any], schema: tuple[str,
     found = site.status(participant)
     assert (found.state, found.live_id, found.fenced, found.problems) == ("staged", A, (B,), ())
     site.sql(f"UPDATE ev SET v = 5 WHERE tenant_id = '{A}'")
+
+
+def test_more_partitions_than_the_lock_table_has_room_for(
+    site: Site, tables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty(site, *BY_TIME, *FILL)
+    assert refusals(site, tables=tables) == []
+    monkeypatch.setattr(locks, "SHARE", 0.001)
+    refusal = refusals(site, tables=tables)[0]
+    assert refusal.object == "ev"
+    assert refusal.reason.startswith("The window locks 8 tables, partitions and indexes at once")
+    assert "Set max_locks_per_transaction to" in refusal.advice
 
 
 # -- partitions that come and go --------------------------------------------------------------------

@@ -29,9 +29,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.cautions import cautions_of
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.constraints import broken_constraints
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import (
-    were_partitions,
-)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.locks import crowded
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import were_partitions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.probe import Probe
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
     READ_ONLY,
@@ -144,13 +143,15 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         catalog, self._details = read_catalog(self, connection), read_details(self, connection)
         self._catalog, self._own = catalog, frozenset(own_rows)
         moving = self.tenant_tables(catalog)
+        full = crowded(connection, {name: self._details[name].sql for name in moving})
         for name, tenant in moving.items():
             detail = self._details[name]
             named = [column for column in tenant if detail.types[column] in detail.bases]
             notes = notes_of(catalog[name], detail, tenant, (live_id, other_id), exempt)
             notes += tuple(untaken(connection, name, detail.types, named, (live_id, other_id)))
+            notes += (full[name],) if name in full else ()
             catalog[name] = replace(catalog[name], notes=notes)
-            if self._countable(detail, tenant, notes):
+            if not full and self._countable(detail, tenant, notes):
                 table = Planned(name, tenant)
                 catalog[name] = self._counted(connection, catalog[name], table, live_id, other_id, name in own_rows)
 

@@ -37,7 +37,7 @@ MOVES_KEYS = 150000
 ON DELETE action is done to its children (release notes of 15)."""
 
 _PARTITIONS = f"""
-WITH RECURSIVE tree(root, oid) AS (
+WITH RECURSIVE published AS MATERIALIZED (SELECT * FROM pg_publication_tables), tree(root, oid) AS (
  SELECT c.oid, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p'
   AND NOT c.relispartition AND n.nspname <> '{SCHEMA}'
  UNION ALL SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid)
@@ -53,7 +53,7 @@ SELECT rn.nspname AS root_schema, r.relname AS root_name, n.nspname, c.relname, 
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'x' ORDER BY 1) AS exclusions,
  ARRAY(SELECT conname::text FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
   ORDER BY 1) AS referring,
- ARRAY(SELECT pubname::text FROM pg_publication_tables p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
+ ARRAY(SELECT pubname::text FROM published p WHERE p.schemaname = n.nspname AND p.tablename = c.relname
   ORDER BY 1) AS publications,
  ARRAY(SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid
   AND i.indisunique AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) ORDER BY 1)
