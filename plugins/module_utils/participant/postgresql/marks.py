@@ -19,6 +19,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     Work,
 )
 
+_MEMBERS = tree("SELECT w.oid")
+
 # columns, constraints (also those that refer to its tenant columns), unique indexes, the application's triggers and
 # rules, heirs, bounds of a partition and row security; names are written as our search path has it. A column's xmin
 # tells that its values were rewritten (ALTER TYPE … USING), which nothing else shows
@@ -27,8 +29,10 @@ _STRUCTURE = f"""concat_ws('/',
   attidentity, attcollation, xmin), ',' ORDER BY attnum)
   FROM pg_attribute WHERE attrelid = m.oid AND attnum > 0 AND NOT attisdropped),
  (SELECT string_agg(concat_ws(' ', conname, conrelid::regclass, pg_get_constraintdef(oid)), ',' ORDER BY conname,
-  conrelid) FROM pg_constraint WHERE conrelid = m.oid OR confrelid = m.oid AND EXISTS (SELECT FROM pg_attribute a
-  WHERE a.attrelid = m.oid AND a.attnum = ANY (confkey) AND a.attname = ANY (w.tenant))),
+  conrelid) FROM (SELECT oid, conname, conrelid FROM pg_constraint WHERE conrelid = m.oid UNION
+   SELECT oid, conname, conrelid FROM pg_constraint WHERE m.oid = w.oid AND confrelid IN ({_MEMBERS})
+   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = confrelid AND a.attnum = ANY (confkey)
+    AND a.attname = ANY (w.tenant))) k),
  (SELECT string_agg(pg_get_ruledef(oid), ',' ORDER BY oid) FROM pg_rewrite WHERE ev_class = m.oid),
  (SELECT string_agg(concat_ws(' ', inhrelid::regclass, inhparent::regclass), ',' ORDER BY inhrelid, inhparent)
   FROM pg_inherits WHERE inhrelid = m.oid OR inhparent = m.oid),
@@ -51,13 +55,12 @@ def marks_query(scheme: Scheme, tables: tuple[Work, ...]) -> str:
         f" ARRAY[{', '.join(map(literal, work.columns))}]::name[])"
         for work in tables
     )
-    members = f"({tree('SELECT w.oid')})"
-    structure = f"SELECT string_agg({_STRUCTURE}, '//' ORDER BY m.oid::regclass::text) FROM {members} m"
+    structure = f"SELECT string_agg({_STRUCTURE}, '//' ORDER BY m.oid::regclass::text) FROM ({_MEMBERS}) m"
     ours = (
         "SELECT string_agg(concat_ws(' ', t.tgname, t.oid, t.xmin, t.tgenabled, CASE WHEN"
         f" p.oid NOT IN (coalesce(to_regproc({literal(scheme.fence('s'))})::oid, 0),"
         f" coalesce(to_regproc({literal(scheme.fence('t'))})::oid, 0)) THEN md5(p.prosrc) END), ',' ORDER BY t.tgname,"
-        f" t.oid) FROM {members} m JOIN pg_trigger t ON t.tgrelid = m.oid JOIN pg_proc p ON p.oid = t.tgfoid WHERE"
+        f" t.oid) FROM ({_MEMBERS}) m JOIN pg_trigger t ON t.tgrelid = m.oid JOIN pg_proc p ON p.oid = t.tgfoid WHERE"
         f" starts_with(t.tgname::text, {literal(scheme.trigger_prefix)})"
     )
     return (
