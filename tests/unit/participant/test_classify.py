@@ -323,6 +323,12 @@ def test_without_any_key_a_table_is_in_place_and_no_twin() -> None:
     assert "it has neither a primary key nor a unique key of NOT NULL columns with tenant_id" in refusals["a"]
 
 
+def test_each_partition_costs_what_a_table_costs() -> None:
+    plans, _refusals = run(table("a", rows=0, parts=7), table("b", rows=0))
+    assert [plans[name].window_ms for name in "ab"] == [7 * BOTH.table_ms, BOTH.table_ms]
+    assert [plans[name].bystander_ms for name in "ab"] == [7 * BOTH.fence_ms, BOTH.fence_ms]
+
+
 def test_unclassified_tables_are_refused_not_skipped() -> None:
     lost = TableFacts("lost", (Column("id", "integer"),), ("id",))
     line = TableFacts(

@@ -116,8 +116,7 @@ class MariaDBInspection(MariaDBServer, Verbs):
         for row in execute(connection, sql.COLUMNS):
             if row[0] in columns:
                 columns[row[0]][row[1]] = ColumnInfo(*row)
-        notes = self._notes(connection, catalog, tenant)
-        homeless, self._keys = partition_notes(connection, tenant, self.quote, live_id, other_id)
+        notes = self._notes(connection, catalog, tenant, (live_id, other_id))
         triggers: dict[str, list[str]] = {}
         for table, trigger in execute(connection, sql.APPLICATION_TRIGGERS):
             if not re.fullmatch(sql.OWN_TRIGGERS, trigger):
@@ -130,7 +129,7 @@ class MariaDBInspection(MariaDBServer, Verbs):
         for name, names in tenant.items():
             found = [columns[name][column] for column in names]
             count, look_ms = self._count(connection, Planned(name, names), found, live_id, other_id)
-            notes[name] += [*homeless.get(name, ()), *self._column_notes(connection, found, live_id, other_id)]
+            notes[name] += self._column_notes(connection, found, live_id, other_id)
             if count.old != count.exact:
                 reason = (
                     f"Table {name} holds {count.old - count.exact} rows whose id only looks like {live_id} (letter"
@@ -186,9 +185,14 @@ class MariaDBInspection(MariaDBServer, Verbs):
                 yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
 
     def _notes(
-        self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]
+        self,
+        connection: Connection,
+        catalog: Mapping[str, TableFacts],
+        tenant: Mapping[str, tuple[str, ...]],
+        ids: tuple[str, str],
     ) -> dict[str, list[Note]]:
-        notes: dict[str, list[Note]] = {name: [] for name in tenant}
+        homeless, self._keys = partition_notes(connection, tenant, self.quote, *ids)
+        notes: dict[str, list[Note]] = {name: list(homeless.get(name, ())) for name in tenant}
         for name, kind, engine in execute(connection, sql.TABLES):
             if name in notes and engine != "InnoDB":
                 notes[name].append(
