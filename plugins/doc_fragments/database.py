@@ -63,10 +63,10 @@ options:
             no data of a tenant, C(tenant_columns) with its own tenant columns, C(follows) with the table that its rows
             belong to where no foreign key tells, C(own_ids) whether its tenant columns hold the participant's own ids,
             C(new_row) with values of the other tenant's row where it is made as a copy,
-            C(no_cross_tenant_readers) when nothing reads rows of several tenants at once, C(key) with the columns of a
-            unique key
-            when there is no primary key, and C(id_stays) with columns whose text may keep the tenant's id, each with
-            the reason."
+            C(no_cross_tenant_readers) when nothing reads rows of several tenants at once,
+            C(key) with the columns of the unique key that identifies a row, when it is neither the primary key nor the
+            first one of NOT NULL columns with the tenant column, and C(id_stays) with columns whose text may keep the
+            tenant's id, each with the reason."
         type: dict
         default: {}
       ignore:

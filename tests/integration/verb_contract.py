@@ -252,7 +252,7 @@ class VerbContract:
         with pytest.raises(Refused, match="rows of the tenant id that is not live"):
             bench.participant().stage(move(1), plan, lambda _step: None)
 
-    def test_unclassified_and_unsafe_tables_are_refused(self, bench: Any) -> None:
+    def test_unclassified_tables_are_refused(self, bench: Any) -> None:
         bench.sql("CREATE TABLE country (code CHAR(2) NOT NULL PRIMARY KEY)")
         bench.sql("CREATE TABLE loose (tenant_id DATE, id INT)")
         found = {refusal.object: refusal.reason for refusal in bench.participant().inspect(KEY, A, B).refusals}
@@ -260,6 +260,21 @@ class VerbContract:
         assert "holds no" in found["loose"]
         options = {"tables": {"country": {"ignore": "no tenant data"}, "loose": {"ignore": "scratch"}}}
         assert bench.participant(**options).inspect(KEY, A, B).refusals == ()
+
+    def test_a_table_without_any_key_moves(self, bench: Any) -> None:
+        bench.sql("CREATE TABLE loose (tenant_id VARCHAR(63) NOT NULL, id INT)")
+        for tenant in (A, A, C):
+            bench.sql(f"INSERT INTO loose VALUES ('{tenant}', 1)")
+        catalog, loose = bench.catalog(), "SELECT tenant_id, COUNT(*) FROM loose GROUP BY tenant_id ORDER BY tenant_id"
+        participant = bench.participant()
+        stage(participant)
+        for epoch, forward, live in ((2, True, B), (3, False, A), (4, True, B)):
+            participant.take_over(move(epoch, forward))
+            participant.barrier(move(epoch, forward), WAIT_MS)
+            participant.turn(move(epoch, forward))
+            assert sorted(map(tuple, bench.sql(loose))) == sorted([(live, 2), (C, 1)])
+        participant.remove(move(4, forward=False))
+        assert bench.catalog() == catalog
 
     def test_application_triggers_are_refused(self, bench: Any) -> None:
         bench.sql(self.application_trigger)

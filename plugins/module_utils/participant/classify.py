@@ -195,7 +195,7 @@ class _Job:
         for column in table.columns:
             if column.name not in self.tenant[name]:
                 continue
-            if _NO_ID.match(column.type.strip()):
+            if _NO_ID.match((column.base or column.type).strip()):
                 reason = f"Tenant column {column.name} of {name} is of type {column.type}, which holds no id."
                 self.refuse(name, reason, "Narrow `tenant_columns` to the columns that hold tenant ids.")
             if column.generated:
@@ -261,13 +261,13 @@ class _Job:
     # -- result -----------------------------------------------------------------------------------
 
     def _plan(self, name: str, choice: Choice) -> TablePlan:
-        strategy, rows = self.strategy[name], self.facts[name].rows
+        strategy, rows, parts = self.strategy[name], self.facts[name].rows, self.facts[name].parts
         if strategy in STAYING:
             return TablePlan(name, strategy, self.why[name], rows)
         key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
         stage = choice.copy_ms(name) if strategy == TWIN else 0
         engine, columns = self.schema.engine, self.tenant[name]
-        window = engine.table_ms + (choice.update_ms(name) if strategy in MOVING else 0)
-        waiting = window if engine.one_writer else engine.fence_ms
+        window = parts * engine.table_ms + (choice.update_ms(name) if strategy in MOVING else 0)
+        waiting = window if engine.one_writer else parts * engine.fence_ms
         shared = self.schema.shared_keys(name) if strategy in MOVING and not engine.one_writer else ()
         return TablePlan(name, strategy, self.why[name], rows, columns, key, stage, window, waiting, shared)

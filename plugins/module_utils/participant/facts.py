@@ -12,13 +12,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 
 @dataclass(frozen=True)
 class Column:
-    """A column; ``type`` as the engine writes it, for example ``character varying(36)``."""
+    """A column; ``type`` as the engine writes it, for example ``character varying(36)``; ``base`` is the type below it
+    where it is a domain or an enum.
+    """
 
     name: str
     type: str
     nullable: bool = False
     generated: bool = False
     identity: bool = False
+    base: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class TableFacts:
     :param ids_inside: columns of text or JSON in which a sample of the tenant's rows holds the id; see ``id_stays``.
     :param look_ms: milliseconds of counting the rows of both ids: full scans without an index. The window of a table in
         place takes three such looks: before the update, for it and after it.
+    :param parts: tables of the database that it is made of: itself, and its partitions.
     """
 
     name: str
@@ -89,6 +93,7 @@ class TableFacts:
     bytes: int = 0
     ids_inside: tuple[str, ...] = ()
     look_ms: float = 0.0
+    parts: int = 1
     notes: tuple[Note, ...] = ()
 
 

@@ -22,6 +22,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     ROOT,
     STAGED,
     STAYING,
+    TWIN,
     Inspection,
     Move,
     Refusal,
@@ -337,7 +338,8 @@ class Planning(Database):
         known = self._known_again(connection, survey, state, refusals) if state else refusals
         refused = (*unknown, *known, *self.obstacles(connection), *broken, *unable)
         planned = self._planned(survey, tables, state.tables if state else ())
-        example = replace(example, tables=planned)
+        # a twin without a key is refused, and no statement could be written for it
+        example = replace(example, tables=tuple(table for table in planned if table.strategy != TWIN or table.key))
         tables = tuple(self._with_difference(connection, survey, plan, example) for plan in tables)
         updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
         return Inspection(

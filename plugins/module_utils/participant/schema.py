@@ -52,14 +52,18 @@ class Schema:
         return set(note.strategies) >= set(self.engine.strategies)
 
     def key(self, name: str) -> tuple[str, ...]:
-        """The columns that identify a row: the primary key, or the unique key named by ``key``."""
-        table = self.facts[name]
-        wanted = self.entries.get(name, {}).get("key")
-        if not wanted:
+        """The columns that identify a row: the unique key named by ``key``, the primary key, or the first unique key
+        with a tenant column; empty when there is none.
+        """
+        table, tenant = self.facts[name], set(self.tenant.get(name, ()))
+        wanted = set(self.entries.get(name, {}).get("key") or ())
+        if table.primary_key and not wanted:
             return table.primary_key
         nullable = {column.name for column in table.columns if column.nullable}
         for unique in (UniqueKey("primary key", table.primary_key), *table.unique_keys):
-            if unique.whole and set(unique.columns) == set(wanted) and not nullable & set(wanted):
+            columns = set(unique.columns)
+            fits = columns == wanted if wanted else bool(tenant & columns)
+            if unique.whole and fits and not nullable & columns:
                 return unique.columns
         return ()
 
@@ -120,7 +124,7 @@ class Schema:
         if len(tenant) > 1:
             return f"it has several tenant columns ({', '.join(tenant)})"
         if not self.key(name):
-            return "it has no key of NOT NULL columns"
+            return f"it has neither a primary key nor a unique key of NOT NULL columns with {tenant[0]}"
         for unique in (UniqueKey("primary key", table.primary_key or self.key(name)), *table.unique_keys):
             if tenant[0] not in unique.columns:
                 return f"unique key {unique.name} ({', '.join(unique.columns)}) does not contain {tenant[0]}"

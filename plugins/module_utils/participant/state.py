@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.names import short_hash
@@ -288,6 +289,17 @@ def state_name(migration: str) -> str:
     return f"zdm_migration_{short_hash(migration)}"
 
 
+# each of a stage's many transactions reads and writes all planned tables, which seldom change
+@lru_cache(maxsize=4)
+def _read_tables(load: Callable[[Mapping[str, Any]], Planned], text: str) -> tuple[Planned, ...]:
+    return tuple(map(load, json.loads(text)))
+
+
+@lru_cache(maxsize=4)
+def _written_tables(tables: tuple[Planned, ...]) -> str:
+    return json.dumps([asdict(table) for table in tables])
+
+
 class StateTable:
     """The table of state rows; in some engines each migration has its own.
 
@@ -310,7 +322,7 @@ class StateTable:
         numbers = {name: int(row[name]) for name in ("epoch", "finished", "format")}
         if numbers["format"] > FORMAT:
             return State(migration, numbers["epoch"], row["state"], "", "", "", (), format=numbers["format"])
-        tables = tuple(map(self._planned.load, json.loads(row["tables"])))
+        tables = _read_tables(self._planned.load, row["tables"])
         read = {"tables": tables, "marks": json.loads(row["marks"]), "progress": Progressed.load(row["progress"])}
         return State(**{**row, **numbers, **read})
 
@@ -318,7 +330,7 @@ class StateTable:
         """Insert the migration's state row, or overwrite it."""
         values = {
             **{name: getattr(state, name) for name in _COLUMNS},
-            "tables": json.dumps([asdict(table) for table in state.tables]),
+            "tables": _written_tables(state.tables),
             "marks": json.dumps(state.marks),
             "progress": json.dumps(asdict(state.progress)),
         }

@@ -31,10 +31,6 @@ def found(bench: Bench, source: str = A, target: str = B, **options: Any) -> dic
         (f"CREATE TABLE odd ({KEYS}) ENGINE=MyISAM", "engine MyISAM, which has no transactions"),
         (f"CREATE TABLE odd ({KEYS}) WITH SYSTEM VERSIONING", "system-versioned"),
         (
-            f"CREATE TABLE odd ({KEYS}) PARTITION BY LIST COLUMNS (tenant_id) (PARTITION a VALUES IN ('{A}'))",
-            "partitioned by its tenant column",
-        ),
-        (
             "CREATE TABLE odd (tenant_id VARCHAR(9) NOT NULL, id INT NOT NULL, PRIMARY KEY (tenant_id, id))",
             f"the id {B} has 11 characters",
         ),

@@ -94,14 +94,6 @@ def test_auto_chooses_by_size(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
             "seen",
             "Materialised view",
         ),
-        (
-            (
-                "CREATE TABLE note (tenant_id uuid NOT NULL, id int, PRIMARY KEY (tenant_id, id)) PARTITION BY LIST"
-                " (tenant_id)"
-            ),
-            "note",
-            "partitioned",
-        ),
         ("CREATE TABLE note (PRIMARY KEY (tenant_id)) INHERITS (statistic)", "note", "inheritance"),
         ("CREATE RULE quiet AS ON DELETE TO outbox DO INSTEAD NOTHING", "outbox", "Rule quiet"),
         (

@@ -311,18 +311,32 @@ def test_rows_without_a_tenant_stay_where_they_are() -> None:
     assert "tenant_id may be null" in refusals["a"]
 
 
-def test_a_twin_needs_a_key_in_place_needs_none() -> None:
-    unique = (UniqueKey("uk", ("tenant_id", "id")), UniqueKey("part", ("tenant_id", "parent"), whole=False))
+def test_without_a_primary_key_a_unique_key_is_the_key() -> None:
+    unique = (UniqueKey("part", ("tenant_id", "parent"), whole=False), UniqueKey("uk", ("tenant_id", "id")))
     facts = table("a", primary_key=(), unique_keys=unique)
     plans, refusals = run(facts)
-    assert (plans["a"].strategy, refusals) == (IN_PLACE, {})
-    _plans, refusals = run(facts, tables={"a": {"strategy": "twin"}}, **DECLARED)
-    assert "no key of NOT NULL columns" in refusals["a"]
+    assert plans["a"].key == ("id",)
+    assert not refusals
     plans, refusals = run(facts, tables={"a": {"key": ["id", "tenant_id"]}})
     assert plans["a"].key == ("id",)
     assert not refusals
     _plans, refusals = run(facts, tables={"a": {"key": ["tenant_id", "parent"]}})
     assert "no unique key" in refusals["a"]
+
+
+def test_without_any_key_a_table_is_in_place_and_no_twin() -> None:
+    facts = table("a", primary_key=(), unique_keys=(UniqueKey("part", ("tenant_id", "parent"), whole=False),))
+    plans, refusals = run(facts)
+    assert (plans["a"].strategy, plans["a"].key) == (IN_PLACE, ())
+    assert not refusals
+    _plans, refusals = run(facts, tables={"a": {"strategy": "twin"}})
+    assert "it has neither a primary key nor a unique key of NOT NULL columns with tenant_id" in refusals["a"]
+
+
+def test_each_partition_costs_what_a_table_costs() -> None:
+    plans, _refusals = run(table("a", rows=0, parts=7), table("b", rows=0))
+    assert [plans[name].window_ms for name in "ab"] == [7 * BOTH.table_ms, BOTH.table_ms]
+    assert [plans[name].bystander_ms for name in "ab"] == [7 * BOTH.fence_ms, BOTH.fence_ms]
 
 
 def test_unclassified_tables_are_refused_not_skipped() -> None:

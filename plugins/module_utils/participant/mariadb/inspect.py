@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import MissingRight
@@ -28,6 +29,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts im
     TableFacts,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb import sql
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.partitions import partition_notes
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.planned import MariaDBPlanned, planned
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.server import MariaDBServer
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.sessions import (
@@ -75,13 +77,23 @@ class MariaDBInspection(MariaDBServer, Verbs):
 
     planned = MariaDBPlanned
     client_wants_delimiters = True
+    _keys: Mapping[str, str] = MappingProxyType({})
+    """By table the tenant column in its partition key, of the last survey."""
 
     def cautions(self, state: State) -> tuple[str, ...]:
         # the triggers name these columns, and MariaDB looks for them at every row (1054)
         named = ", ".join(f"{table.name} ({', '.join((*table.columns, *table.key))})" for table in state.tables)
         if not named:
             return ()
-        return (f"renaming or dropping one of these columns stops every tenant's writes to its table: {named}",)
+        anew = [table.name for table in state.in_place if table.name in self._keys]
+        return (
+            f"renaming or dropping one of these columns stops every tenant's writes to its table: {named}",
+            *(
+                f"each switch writes the tenant's rows of {name} anew in other partitions, as {self._keys[name]} is in"
+                " its partition key"
+                for name in anew
+            ),
+        )
 
     def no_such_table(self, error: sa.exc.DBAPIError) -> bool:
         return number(error) == NO_SUCH_TABLE
@@ -125,7 +137,7 @@ class MariaDBInspection(MariaDBServer, Verbs):
         for row in execute(connection, sql.COLUMNS):
             if row[0] in columns:
                 columns[row[0]][row[1]] = ColumnInfo(*row)
-        notes = self._notes(connection, catalog, tenant)
+        notes = self._notes(connection, catalog, tenant, (live_id, other_id))
         triggers: dict[str, list[str]] = {}
         for table, trigger in execute(connection, sql.APPLICATION_TRIGGERS):
             if not re.fullmatch(sql.OWN_TRIGGERS, trigger):
@@ -179,10 +191,11 @@ class MariaDBInspection(MariaDBServer, Verbs):
 
     @staticmethod
     def _twin_notes(table: TableFacts, tenant: Sequence[str], columns: Mapping[str, ColumnInfo]) -> Iterator[Note]:
-        if SEQUENCE in map(str.lower, table.primary_key):
+        keys = table.primary_key or tuple(name for unique in table.unique_keys for name in unique.columns)
+        if SEQUENCE in map(str.lower, keys):
             reason = f"Key column {SEQUENCE} of {table.name} has the name of a column of ours."
             yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
-        for name in table.primary_key:
+        for name in dict.fromkeys(keys):
             if name not in tenant and columns[name].type not in KEY_TYPES:
                 reason = (
                     f"Key column {name} of {table.name} is of type {columns[name].type}, which has no order by value to"
@@ -191,9 +204,14 @@ class MariaDBInspection(MariaDBServer, Verbs):
                 yield Note(reason, "Choose `strategy: in_place`.", (TWIN,))
 
     def _notes(
-        self, connection: Connection, catalog: Mapping[str, TableFacts], tenant: Mapping[str, tuple[str, ...]]
+        self,
+        connection: Connection,
+        catalog: Mapping[str, TableFacts],
+        tenant: Mapping[str, tuple[str, ...]],
+        ids: tuple[str, str],
     ) -> dict[str, list[Note]]:
-        notes: dict[str, list[Note]] = {name: [] for name in tenant}
+        homeless, self._keys = partition_notes(connection, tenant, self.quote, *ids)
+        notes: dict[str, list[Note]] = {name: list(homeless.get(name, ())) for name in tenant}
         for name, kind, engine in execute(connection, sql.TABLES):
             if name in notes and engine != "InnoDB":
                 notes[name].append(
@@ -207,18 +225,6 @@ class MariaDBInspection(MariaDBServer, Verbs):
                     Note(
                         f"Table {name} is system-versioned: its history would keep the old id.",
                         "Remove the versioning for the migration.",
-                    )
-                )
-        for name, method, expression in execute(connection, sql.PARTITIONS):
-            if (
-                name in notes
-                and method.startswith(("LIST", "RANGE"))
-                and any(column in expression for column in tenant[name])
-            ):
-                notes[name].append(
-                    Note(
-                        f"Table {name} is partitioned by its tenant column.",
-                        "Remove the partitioning for the migration.",
                     )
                 )
         for name, index in execute(connection, sql.PREFIXES):

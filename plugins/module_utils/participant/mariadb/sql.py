@@ -86,6 +86,11 @@ PARTITIONS = (
     "SELECT DISTINCT table_name, partition_method, partition_expression FROM information_schema.partitions "
     "WHERE table_schema = DATABASE() AND partition_method IS NOT NULL"
 )
+BOUNDS = (
+    "SELECT partition_method, partition_description FROM information_schema.partitions WHERE table_schema = DATABASE()"
+    " AND table_name = {table} GROUP BY partition_ordinal_position, partition_method, partition_description ORDER BY"
+    " partition_ordinal_position"
+)
 PREFIXES = (
     "SELECT DISTINCT table_name, index_name FROM information_schema.statistics "
     "WHERE table_schema = DATABASE() AND non_unique = 0 AND sub_part IS NOT NULL"

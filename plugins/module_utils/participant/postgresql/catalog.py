@@ -13,6 +13,12 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.constraints import ties
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Column, Note, TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import (
+    Partitioned,
+    as_one,
+    partition_notes,
+    read_partitions,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import (
     SCHEMA,
     TRIGGER_PREFIX,
@@ -20,6 +26,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     quote,
     spell,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.types import read_bases
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.table_options import (
     DEFAULT_TENANT_COLUMNS,
     tenant_columns_of,
@@ -79,6 +86,12 @@ class Detail:
     """Name, event bits, when it is enabled."""
     indexes: tuple[tuple[str, ...], ...]
     collations: Mapping[str, str] = field(default_factory=dict)
+    partitioned: Partitioned | None = None
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """The types below those that are domains or enums."""
+
+    def base(self, column: str) -> str:
+        return self.bases.get(self.types[column], self.types[column])
 
     @property
     def schema(self) -> str:
@@ -91,6 +104,11 @@ class Detail:
     @property
     def sql(self) -> str:
         return quote(self.schema, self.relation)
+
+    @property
+    def is_view(self) -> bool:
+        """A materialised view."""
+        return bool(self.row["relkind"] == "m")
 
     def key_type(self, column: str) -> str:
         """As a CREATE TABLE writes it: equal keys must be equal in the log too."""
@@ -116,19 +134,24 @@ def read_details(session: PostgreSQLSession, connection: Connection) -> dict[str
         if row["attidentity"] == "a":
             always.setdefault(key, set()).add(row["attname"])
     result = {}
-    for row in execute(connection, _TABLES).mappings():
-        if row["relispartition"]:
+    partitioned, bases = read_partitions(connection, session.display_name), read_bases(connection)
+    for found in execute(connection, _TABLES).mappings():
+        if found["relispartition"]:
             continue
-        key = (row["nspname"], row["relname"])
+        key = (found["nspname"], found["relname"])
+        whole = partitioned.get(session.display_name(*key))
+        row = whole.of_the_whole(found) if whole else dict(found)
         triggers = tuple(_trigger(text) for text in row["triggers"])
         indexes = tuple(tuple(_array(text)) for text in row["indexes"])
         detail = Detail(
-            dict(row),
+            row,
             types.get(key, {}),
             frozenset(always.get(key, ())),
             triggers,
             indexes,
             collations.get(key, {}),
+            whole,
+            bases,
         )
         result[session.display_name(*key)] = detail
     return result
@@ -146,15 +169,27 @@ def _array(text: str) -> list[str]:
 def read_catalog(session: PostgreSQLSession, connection: Connection) -> dict[str, TableFacts]:
     """All tables of the application, with their triggers and PostgreSQL's own names of types."""
     details = read_details(session, connection)
-    schemas = sorted({detail.schema for detail in details.values()})
-    catalog = {name: table for name, table in session.reflect(connection, schemas).items() if name in details}
-    views = {name: _materialized(name, detail) for name, detail in details.items() if detail.row["relkind"] == "m"}
+    partitioned = {name: detail.partitioned for name, detail in details.items() if detail.partitioned}
+    schemas = {detail.schema for detail in details.values()}
+    schemas |= {part["nspname"] for table in partitioned.values() for part in table.rows}
+    reflected = as_one(connection, session.reflect(connection, sorted(schemas)), partitioned, session.display_name)
+    catalog = {name: table for name, table in reflected.items() if name in details}
+    views = {name: _materialized(name, detail) for name, detail in details.items() if detail.is_view}
     patterns = session.options.get("tenant_columns") or DEFAULT_TENANT_COLUMNS
     catalog |= {name: view for name, view in views.items() if tenant_columns_of(view, patterns)}
     for name, table in catalog.items():
         detail = details[name]
-        columns = tuple(replace(column, type=detail.types.get(column.name, column.type)) for column in table.columns)
-        catalog[name] = replace(table, columns=columns, triggers=tuple(trigger[0] for trigger in detail.triggers))
+        columns = tuple(
+            replace(
+                column,
+                type=detail.types.get(column.name, column.type),
+                base=detail.bases.get(detail.types.get(column.name, ""), ""),
+            )
+            for column in table.columns
+        )
+        parts = len(detail.partitioned.rows) if detail.partitioned else 1
+        names = tuple(trigger[0] for trigger in detail.triggers)
+        catalog[name] = replace(table, columns=columns, triggers=names, parts=parts)
     return catalog
 
 
@@ -165,13 +200,14 @@ def _materialized(name: str, detail: Detail) -> TableFacts:
     )
 
 
-def notes_of(table: TableFacts, detail: Detail, may_exempt: bool) -> tuple[Note, ...]:
+def notes_of(table: TableFacts, detail: Detail, tenant: Sequence[str], may_exempt: bool) -> tuple[Note, ...]:
     """What forbids strategies for a table with tenant columns.
 
     :param may_exempt: the user may switch off the application's triggers in its session.
     """
     return (
         *_unfit_kinds(table.name, detail.row),
+        *(partition_notes(table, detail.partitioned, tenant) if detail.partitioned else ()),
         *_hindered(table.name, detail.row),
         *_uncopyable(table, detail.row),
         *_triggered(table, detail, may_exempt),
@@ -247,8 +283,6 @@ def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
                 f"Refresh it after each switch and {ignore[0].lower()}{ignore[1:]}",
             )
         ]
-    if row["relkind"] == "p":
-        return [Note(f"Table {name} is partitioned, which is not supported.", ignore)]
     if row["relkind"] == "f":
         return [
             Note(
@@ -256,8 +290,14 @@ def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
                 "Make its own database a participant, and ignore it here.",
             )
         ]
-    if row["inherits"]:
-        return [Note(f"Table {name} takes part in inheritance, which is not supported.", ignore)]
+    if row["inherits"] and row["relkind"] != "p":
+        reason = (
+            f"Table {name} takes part in inheritance (INHERITS), which is not supported: its rows are seen through two"
+            " tables, and an heir has triggers and keys of its own."
+        )
+        return [
+            Note(reason, f"End it (ALTER TABLE <heir> NO INHERIT <parent>), or make the heirs partitions. {ignore}")
+        ]
     return []
 
 
@@ -287,6 +327,8 @@ def make_work(
         ties=ties(catalog, moving, plan.table, lambda name: details[name].sql),
         schema=detail.schema,
         relation=detail.relation,
+        partitioned=bool(detail.partitioned),
+        partitions=detail.partitioned.names if detail.partitioned else (),
         unique=(*plan.tenant_columns, *plan.key),
         fixed=tuple(column for column in copied if column in detail.always),
         triggers=bool(detail.triggers),

@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.constrai
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.database import execute, literal
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.catalog import Detail
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import homeless, tree
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.sql import quote
 
 if TYPE_CHECKING:
@@ -44,29 +45,54 @@ def broken_constraints(
     for plan in (plan for plan in planned if plan.table not in unfit):
         found += _checks(connection, details[plan.table], plan, dialect, live_id, other_id)
         found += _keys_not_valid(connection, catalog, details[plan.table], plan, dialect, live_id)
-    return [refusal for query, refusal in found if execute(connection, query).first()]
+    return [
+        *(refusal for query, refusal in found if execute(connection, query).first()),
+        *_homeless(connection, details, planned, unfit, dialect, live_id, other_id),
+    ]
+
+
+def _homeless(
+    connection: Connection,
+    details: Mapping[str, Detail],
+    planned: Sequence[TablePlan],
+    unfit: Collection[str],
+    dialect: Dialect,
+    live_id: str,
+    other_id: str,
+) -> Iterator[Refusal]:
+    """Rows that no partition would take."""
+    for plan in planned:
+        partitioned = details[plan.table].partitioned
+        if partitioned and plan.table not in unfit and partitioned.key & set(plan.tenant_columns):
+            rows = _moved_rows(details[plan.table], plan, dialect, live_id, other_id)
+            refusal = homeless(connection, plan.table, partitioned, rows, other_id)
+            if refusal:
+                yield refusal
 
 
 def _checks(
     connection: Connection, detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str, other_id: str
 ) -> Iterator[tuple[str, Refusal]]:
     """Each CHECK of a table, asked about the rows as they will stand under the other id."""
-    moved = {}
-    for column in plan.tenant_columns:
-        before, after = (dialect.value(plan.table, column, tenant_id) for tenant_id in (live_id, other_id))
-        moved[column] = f"CASE WHEN {quote(column)} = {before} THEN {after} ELSE {quote(column)} END"
-    rows = ", ".join(
-        f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
+    rows = _moved_rows(detail, plan, dialect, live_id, other_id)
+    standing = f"SELECT * FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}"
+    tables = f"SELECT {literal(detail.sql)}::regclass::oid"
+    # one that reads other rows of the tenant finds them under the other id only when they have moved; then a volatile
+    # one sees them, and no other one does
+    functions = (
+        "ARRAY(SELECT f.provolatile::text FROM pg_depend d JOIN pg_proc f ON f.oid = d.refobjid WHERE d.classid ="
+        " 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass)"
     )
+    # what a partition inherits is asked of the parent
     checks = (
-        "SELECT conname, pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid ="
-        f" {literal(detail.sql)}::regclass ORDER BY 1"
+        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid), c.relispartition,"
+        f" coalesce(pg_get_partition_constraintdef(c.oid), 'true'), {functions} FROM pg_constraint k JOIN pg_class c ON"
+        f" c.oid = k.conrelid WHERE k.contype = 'c' AND k.coninhcount = 0 AND k.conrelid IN ({tree(tables)})"
+        " ORDER BY 1, c.oid"
     )
-    for name, condition in execute(connection, checks).all():
-        query = (
-            f"SELECT 1 FROM (SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}) AS"
-            f" {quote(detail.relation)} WHERE ({condition}) IS FALSE LIMIT 1"
-        )
+    for name, condition, is_partition, bounds, volatile in execute(connection, checks).all():
+        source, here = standing if "v" in volatile else rows, f"({bounds}) AND " if is_partition else ""
+        query = f"SELECT 1 FROM ({source}) AS {quote(detail.relation)} WHERE {here}({condition}) IS FALSE LIMIT 1"
         reason = (
             f"Check constraint {name} of {plan.table} does not hold for a row of {live_id} when it stands under"
             f" {other_id}."
@@ -76,9 +102,22 @@ def _checks(
             Refusal(
                 plan.table,
                 reason,
-                "Correct the rows or the constraint; it is checked for every row that is changed or copied.",
+                "Correct the rows or the constraint; it is checked for every row that is changed or copied."
+                + (" A function that reads other rows for it must be VOLATILE, to see them move." if volatile else ""),
             ),
         )
+
+
+def _moved_rows(detail: Detail, plan: TablePlan, dialect: Dialect, live_id: str, other_id: str) -> str:
+    """Query: the rows of the live id as they will stand under the other one."""
+    moved = {}
+    for column in plan.tenant_columns:
+        before, after = (dialect.value(plan.table, column, tenant_id) for tenant_id in (live_id, other_id))
+        moved[column] = f"CASE WHEN {quote(column)} = {before} THEN {after} ELSE {quote(column)} END"
+    rows = ", ".join(
+        f"{moved[column]} AS {quote(column)}" if column in moved else quote(column) for column in detail.types
+    )
+    return f"SELECT {rows} FROM {detail.sql} WHERE {_own(plan, dialect, live_id)}"
 
 
 def _keys_not_valid(
@@ -90,11 +129,13 @@ def _keys_not_valid(
     live_id: str,
 ) -> Iterator[tuple[str, Refusal]]:
     """Foreign keys that were added NOT VALID and that the strategy asks about."""
+    tables = f"SELECT {literal(detail.sql)}::regclass::oid"
     names = (
-        "SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND conrelid ="
-        f" {literal(detail.sql)}::regclass"
+        "SELECT conname, conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND"
+        f" conrelid IN ({tree(tables)})"
     )
-    unproven = set(execute(connection, names).scalars())
+    # a partition may have keys of its own, and until they are all valid the parent has none
+    unproven = {row[0]: row[1] for row in execute(connection, names)}
     for key in catalog[plan.table].foreign_keys:
         asked = plan.strategy == TWIN or {*key.columns} & {*plan.tenant_columns}
         if key.name not in unproven or key.table not in catalog or not asked:
@@ -102,7 +143,7 @@ def _keys_not_valid(
         complete = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in key.columns)
         same = " AND ".join(f"p.{quote(referred)} = c.{quote(column)}" for column, referred in key.pairs)
         query = (
-            f"SELECT 1 FROM {detail.sql} c WHERE ({_own(plan, dialect, live_id, 'c.')}) AND {complete}"
+            f"SELECT 1 FROM {unproven[key.name]} c WHERE ({_own(plan, dialect, live_id, 'c.')}) AND {complete}"
             f" AND NOT EXISTS (SELECT FROM {dialect.table(key.table)} p WHERE {same}) LIMIT 1"
         )
         reason = (
@@ -114,7 +155,8 @@ def _keys_not_valid(
             Refusal(
                 plan.table,
                 reason,
-                f"Correct the rows until ALTER TABLE {detail.sql} VALIDATE CONSTRAINT {quote(key.name)} succeeds.",
+                f"Correct the rows until ALTER TABLE {unproven[key.name]} VALIDATE CONSTRAINT {quote(key.name)}"
+                " succeeds.",
             ),
         )
 

@@ -27,7 +27,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     read_details,
     table_digest,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.cautions import cautions_of
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.constraints import broken_constraints
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.locks import crowded
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import were_partitions
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.probe import Probe
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.session import (
     READ_ONLY,
@@ -43,6 +46,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgres
     works,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.twin_sql import Twins
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.types import way_out
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.state import State, StateTable, Survey
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.verbs import Verbs
 
@@ -149,13 +153,15 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         catalog, self._details = read_catalog(self, connection), read_details(self, connection)
         self._catalog, self._own = catalog, frozenset(own_rows)
         moving = self.tenant_tables(catalog)
+        full = crowded(connection, {name: self._details[name].sql for name in moving})
         for name, tenant in moving.items():
             detail = self._details[name]
             work = self.moved(catalog[name], tenant)
-            unfit = self._unfit(connection, work, (live_id, other_id))
-            notes = (*notes_of(catalog[name], detail, exempt), *unfit)
+            unfit = self._unfit(connection, work, detail, (live_id, other_id))
+            notes = (*notes_of(catalog[name], detail, tenant, exempt), *unfit)
+            notes += (full[name],) if name in full else ()
             catalog[name] = replace(catalog[name], notes=notes)
-            if detail.row["readable"] and not detail.row["hidden"] and not unfit:
+            if not full and not unfit and self._countable(detail):
                 catalog[name] = self._counted(connection, catalog[name], work, live_id, other_id, name in own_rows)
 
         def make(plan: TablePlan, number: int) -> Work:
@@ -164,30 +170,38 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return Survey(catalog, make, version)
 
-    def _unfit(self, connection: Connection, work: Work, ids: Sequence[str]) -> tuple[Note, ...]:
+    @staticmethod
+    def _countable(detail: Detail) -> bool:
+        """Whether the ids can be looked for: an unpopulated view cannot be read, a foreign table only as its server
+        lets us.
+        """
+        rows = (detail.row, *(detail.partitioned.rows if detail.partitioned else ()))
+        return bool(detail.row["readable"]) and not detail.row["hidden"] and not any(r["relkind"] == "f" for r in rows)
+
+    def _unfit(self, connection: Connection, work: Work, detail: Detail, ids: Sequence[str]) -> tuple[Note, ...]:
         """Ids that a tenant column cannot hold."""
         notes = []
         for column, kind in zip(work.columns, work.kinds, strict=True):
             for tenant_id in ids:
-                reason = self._misfit(connection, kind, work.called(column, tenant_id))
+                own = work.called(column, tenant_id)
+                reason = self._misfit(connection, kind, detail.base(column), own)
                 if reason:
                     where = f"Column {column} of {work.name} is of type {kind}"
-                    advice = (
-                        "Correct the participant's `ids`."
-                        if work.ids.get(column)
-                        else "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or"
-                        " `id_query`; else correct the tenant's id, or `tenant_columns`."
+                    notes.append(
+                        Note(f"{where}, {reason}.", way_out(kind, detail.base(column), own, column in work.ids))
                     )
-                    notes.append(Note(f"{where}, {reason}.", advice))
                     break
         return tuple(notes)
 
-    def _misfit(self, connection: Connection, kind: str, own: str) -> str:
-        """Why a type cannot hold an id; empty when it can. It would be cut off without an error by a cast."""
-        digits = re.search(r"^character(?: varying)?\(([0-9]+)\)", kind)
+    def _misfit(self, connection: Connection, kind: str, base: str, own: str) -> str:
+        """Why a type cannot hold an id; empty when it can. It would be cut off without an error by a cast.
+
+        :param base: the type below a domain.
+        """
+        digits = re.search(r"^character(?: varying)?\(([0-9]+)\)", base)
         if digits and len(own) > int(digits[1]):
             return f"and the id {own} has {len(own)} characters"
-        if kind == "bytea" and not re.fullmatch(r"(0x|\\x)([0-9A-Fa-f]{2})+", own):
+        if base == "bytea" and not re.fullmatch(r"(0x|\\x)([0-9A-Fa-f]{2})+", own):
             return f"and the id {own} is not written as bytes, 0x…"
         if (kind, own) not in self._fits:
             try:
@@ -222,11 +236,11 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         self, connection: Connection, facts: TableFacts, work: Work, live_id: str, other_id: str
     ) -> tuple[str, ...]:
         """Other columns in which a sample of the rows holds one of the ids as a word."""
-        types = self._details[facts.name].types
+        base = self._details[facts.name].base
         columns = [
             c.name
             for c in facts.columns
-            if c.name not in work.columns and not c.generated and _TEXTUAL.fullmatch(types[c.name])
+            if c.name not in work.columns and not c.generated and _TEXTUAL.fullmatch(base(c.name))
         ]
         if not columns:
             return ()
@@ -245,11 +259,20 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
     def measure(
         self, connection: Connection, table: TableFacts, tenant: Sequence[str], live_id: str, other_id: str
     ) -> Rate | Refusal | None:
-        if not table.rows or self._details[table.name].row["relkind"] != "r" or self._standby(connection):
+        if not table.rows or self._details[table.name].row["relkind"] not in "rp" or self._standby(connection):
             return None
         moving = self.tenant_tables(self._catalog)
         probe = Probe(connection, self._catalog, self._details, moving, self._change)
         return probe.rate(table, self.moved(table, tenant).is_id(live_id), live_id, other_id)
+
+    def _known_again(
+        self, connection: Connection, survey: Survey, state: State, refusals: Sequence[Refusal]
+    ) -> tuple[Refusal, ...]:
+        known = super()._known_again(connection, survey, state, refusals)
+        return were_partitions(known, survey.catalog, works(state.tables))
+
+    def cautions(self, state: State) -> tuple[str, ...]:
+        return cautions_of(works(state.tables), self._details, self._catalog)
 
     def broken(
         self,

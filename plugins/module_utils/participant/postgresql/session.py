@@ -27,6 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     first_line,
     literal,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import tree
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.settings import (
     behind_a_pooler,
     configure,
@@ -261,6 +262,8 @@ class PostgreSQLSession(Database):
     def writers(self, tables: Sequence[Work]) -> dict[str, dict[str, Any]]:
         """Transactions of other sessions that hold locks against ours on *tables*, by their virtual id."""
         names = ", ".join(f"to_regclass({literal(work.sql)})::oid" for work in tables)
+        # a writer of a partition need not hold a lock on its parent
+        relations = tree(f"SELECT unnest(ARRAY[{names}]::oid[])")
         sql = (
             "SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename,"
             " '') AS username, coalesce(a.backend_type, '') AS backend, coalesce(a.state, '') AS state, p.gid,"
@@ -268,8 +271,8 @@ class PostgreSQLSession(Database):
             " clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint) AS age_ms FROM pg_locks l LEFT"
             " JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND"
             " x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid' LEFT JOIN pg_prepared_xacts"
-            " p ON p.transaction = x.transactionid WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY"
-            f" (ARRAY[{names}]::oid[]) AND l.database = (SELECT oid FROM pg_database WHERE datname ="
+            " p ON p.transaction = x.transactionid WHERE l.locktype = 'relation' AND l.granted AND l.relation IN"
+            f" ({relations}) AND l.database = (SELECT oid FROM pg_database WHERE datname ="
             " current_database()) AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode IN ('RowExclusiveLock',"
             " 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
             " 'AccessExclusiveLock') GROUP BY 1, 2, 3, 4, 5, 6, 7"

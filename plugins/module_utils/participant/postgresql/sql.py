@@ -99,6 +99,7 @@ class Work(Planned):
     :param fixed: columns that cannot be updated (GENERATED ALWAYS AS IDENTITY).
     :param triggers: the application has triggers here.
     :param exchanging: it has secondary unique keys, whose values rows may exchange.
+    :param partitioned: it is a partitioned table, and ``partitions`` names its partitions.
     """
 
     schema: str = ""
@@ -107,6 +108,8 @@ class Work(Planned):
     fixed: tuple[str, ...] = ()
     triggers: bool = False
     exchanging: bool = False
+    partitioned: bool = False
+    partitions: tuple[str, ...] = ()
 
     @property
     def sql(self) -> str:
@@ -143,7 +146,8 @@ class WorkRows(Rows):
         return works((table,))[0].sql
 
     def move_statement(self, tables: Sequence[Planned], old: str, new: str) -> str:
-        parts = [f"m{table.number} AS ({self.update(table, old, new)})" for table in tables]
+        # PostgreSQL does the last part first, and a CHECK of a child may look by a function for the row's parent
+        parts = [f"m{table.number} AS ({self.update(table, old, new)})" for table in reversed(tables)]
         return f"WITH {', '.join(parts)} SELECT"
 
     def update_all(self, connection: Connection, tables: Sequence[Planned], old: str, new: str) -> None:
@@ -216,7 +220,9 @@ class Scheme:
                 f"CREATE OR REPLACE FUNCTION {self.note(work, side)}() RETURNS trigger LANGUAGE plpgsql SECURITY"
                 f" DEFINER SET search_path = pg_catalog, pg_temp AS $zdm${body}$zdm$"
             ),
-            f"REVOKE ALL ON FUNCTION {self.note(work, side)}() FROM PUBLIC",
+            # whoever makes or attaches a partition must be allowed to execute what its triggers call
+            f"{'GRANT' if work.partitioned else 'REVOKE'} ALL ON FUNCTION {self.note(work, side)}()"
+            f" {'TO' if work.partitioned else 'FROM'} PUBLIC",
         ]
 
     def _note_body(self, work: Work, side: str) -> str:

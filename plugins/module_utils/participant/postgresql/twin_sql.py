@@ -199,9 +199,10 @@ class Twins(Scheme):
         )
 
     def purge(self, work: Work, rows: int) -> str:
+        """The id stands there twice: rows of other partitions, and of other tenants, have the same ctid."""
         return (
             f"DELETE FROM {work.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {work.sql} WHERE"
-            f" {work.is_id(self.other)} LIMIT {rows}))"
+            f" {work.is_id(self.other)} LIMIT {rows})) AND {work.is_id(self.other)}"
         )
 
 
