@@ -190,9 +190,9 @@ def test_what_is_live_is_recognised_after_an_abort(live: Bench) -> None:
 def test_of_two_runs_each_loser_is_told_of_the_other(live: Bench) -> None:
     first, stack = live.deployment("testing", "1.1.0")
     with stack:
-        first._begin()
+        first.sight.begin()
         assert live.run("testing", "1.1.0").outcome == "testing"
         with pytest.raises(Conflict, match=r"Another run \(.+@.+:\d+\) is at work on the MTA incidents") as lost:
-            first._refuse(first._decide())
+            first._refuse(first.sight.decide(first._goal))
     assert lost.value.advice == "Let it end; the same command goes on from where it is."
     assert live.run("testing", "1.1.0").outcome == "testing"

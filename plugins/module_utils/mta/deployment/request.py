@@ -90,6 +90,11 @@ class Wanted:
         return self.process_type == BLUE_GREEN and bool(skips)
 
     @property
+    def removes_leftovers(self) -> bool:
+        """Whether what an abort leaves is deleted."""
+        return bool(self.params.get("remove_leftovers"))
+
+    @property
     def settle_ms(self) -> int:
         return self.goal.settle_ms
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     leftovers_of,
     live_versions,
@@ -17,30 +17,19 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps impor
     split_routes,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
+    ABORTED,
     CONTENT,
     ROLLBACK,
     UNDEPLOY,
     Operation,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import AS_ABORTED, Decision
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.presence import Presence
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.sight import Sight
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Watch
-
-PREDICTED = {
-    to.START: "starts an operation",
-    to.RESUME: "resumes {}",
-    to.RETRY: "retries {}",
-    to.ABORT: "aborts {}",
-    to.WAIT: "waits for {}",
-    to.ADOPT: "adopts {}",
-    to.LOOK: "looks for the operation of an earlier run",
-    to.FORGET: "starts an operation",
-    to.SETTLE: "notes the end of {}",
-}
-
 
 OUTCOMES = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}
 """What has happened when an operation that brings no archive has finished."""
@@ -72,16 +61,15 @@ class Result:
 
 
 class Results:
-    """What a run's caller gets to know.
+    """What a run's caller gets to know."""
 
-    :ivar before: the versions that were live before the run; ``None`` when the MTA was not deployed.
-    """
+    def __init__(
+        self, wanted: Wanted, document: DeploymentDocument, sight: Sight, presence: Presence, watch: Watch
+    ) -> None:
+        self._wanted, self._document, self._sight = wanted, document, sight
+        self._presence, self._watch = presence, watch
 
-    def __init__(self, wanted: Wanted, document: DeploymentDocument, presence: Presence, watch: Watch) -> None:
-        self._wanted, self._document, self._presence, self._watch = wanted, document, presence, watch
-        self.before: tuple[str, ...] | None = None
-
-    def make(self, outcome: str, own: Operation, removed: list[str], upgrade: str, *, changed: bool) -> Result:
+    def make(self, outcome: str, own: Operation, removed: Sequence[str] = (), *, changed: bool) -> Result:
         """The result of a run that ends well.
 
         :param removed: names of leftovers that it has deleted.
@@ -100,11 +88,31 @@ class Results:
             },
             routes=routes_by_module(apps),
             split=[] if own.active else split_routes(apps),
-            leftovers={**leftover_facts([] if own.active else leftovers_of(apps)), "removed": removed},
+            leftovers={**leftover_facts([] if own.active else leftovers_of(apps)), "removed": list(removed)},
             previous=self._previous(),
-            version_before=_shown(self.before or ()),
-            upgrade=upgrade,
+            version_before=_shown(self._sight.before or ()),
+            upgrade=self._upgrade(),
         )
+
+    def outcome(self, decision: Decision) -> str:
+        """What is true where nothing is left to do."""
+        attempt = self._document.attempt
+        if self._wanted.state == AS_ABORTED:
+            return "aborted" if attempt and attempt.state == ABORTED else "absent"
+        return "testing" if decision.operation else "unchanged"
+
+    def refusal(self, decision: Decision) -> ZdmError:
+        """The error of a step that must not be done; of two runs the second is told of the first."""
+        own, attempt = decision.operation, self._document.attempt
+        by = self._document.changed_by() if attempt is None or attempt.ended else ""
+        if by:
+            return self._document.at_work(by)
+        return Refused(decision.reason, decision.advice, **({"operation": own.facts()} if own else {}))
+
+    def _upgrade(self) -> str:
+        """How far the tenants' upgrade by this archive is."""
+        attempt = self._document.attempt
+        return attempt.upgrade if attempt and attempt.fingerprint == self._wanted.goal.fingerprint else ""
 
     def _aborted_version(self, outcome: str) -> str:
         attempt = self._document.attempt
@@ -136,9 +144,9 @@ class Results:
         known = document.previous if document.live.get("fingerprint") == mark else document.live
         if known:
             return dict(known["archive"])
-        if not self.before or document.live:
+        if not self._sight.before or document.live:
             return {}
-        about = {"mta_id": self._wanted.mta_id, "version": _shown(self.before)}
+        about = {"mta_id": self._wanted.mta_id, "version": _shown(self._sight.before)}
         return {"name": "", "path": "", "digest": "", "md5": "", **about}
 
 
