@@ -26,6 +26,7 @@ description:
     and the live applications keep
     the suffix C(-live). The next blue-green deployment uses them.
 extends_documentation_fragment:
+  - zdm.landscape.archive
   - zdm.landscape.cloud_foundry
   - zdm.landscape.store
   - zdm.landscape.attributes
@@ -43,26 +44,6 @@ options:
   archive:
     description: Path or URL of the C(.mtar). Required unless O(state) needs none and O(mta_id) is given.
     type: str
-  archive_checksum:
-    description:
-      - What the archive must be, as algorithm, colon and digest, for example V(sha256:0a1b…). Another one is refused
-        before anything is uploaded.
-    type: str
-  archive_source:
-    description: Where O(archive) comes from when it is a copy, as documents and results name it.
-    type: str
-  archive_headers:
-    description: Headers for the request when O(archive) is a URL.
-    type: dict
-  archive_username:
-    description: User for O(archive) when it is a URL.
-    type: str
-  archive_password:
-    description: Password of O(archive_username).
-    type: str
-  archive_ca_file:
-    description: PEM file with the certificate authority of O(archive) when it is a URL; the host's own by default.
-    type: path
   upload:
     description:
       - How the archive gets to the deploy service.
@@ -391,12 +372,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.registry impor
 
 OWN: dict[str, Any] = {
     "archive": {"type": "str"},
-    "archive_checksum": {"type": "str"},
-    "archive_source": {"type": "str"},
-    "archive_headers": {"type": "dict", "no_log": True},
-    "archive_username": {"type": "str"},
-    "archive_password": {"type": "str", "no_log": True},
-    "archive_ca_file": {"type": "path"},
     "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
@@ -443,7 +418,7 @@ OWN: dict[str, Any] = {
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.CLOUD_FOUNDRY, OWN)
+    module = create_module(options.STORE, options.CLOUD_FOUNDRY, options.ARCHIVE, OWN)
     with guarded(module), ExitStack() as stack:
         result = deploy(module, stack)
         before, after = result.pop("version_before"), result["mta"]["version"]

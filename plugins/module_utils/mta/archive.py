@@ -91,7 +91,7 @@ class Download:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Download:
-        """By the options of the module mta_deploy."""
+        """By the option group ARCHIVE."""
         return cls(
             params["archive_headers"] or {},
             *(params[f"archive_{name}"] or "" for name in ("username", "password", "checksum", "source", "ca_file")),

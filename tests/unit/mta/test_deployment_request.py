@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.parameters import FURTHER, further
@@ -15,7 +16,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.reque
 from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
 
 ARCHIVE = Archive("a_1.mtar", "/a_1.mtar", "/a_1.mtar", "0" * 64, "0" * 32, "a", "1.0.0", ("srv",), ("db",))
-DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
+DEFAULTS = {name: option.get("default") for name, option in {**options.ARCHIVE, **OWN}.items()}
 
 
 def ask(archive: Archive | None = ARCHIVE, **params: Any) -> Wanted:
