@@ -202,7 +202,8 @@ options:
     description:
       - Whether to abort an operation that has begun to switch routes. Both versions then stay behind the routes that
         are switched, RV(split) names them, and the next blue-green deployment deletes the old version at its start.
-      - Without it such an operation is waited for, or refused when it has stopped with an error.
+      - Without it such an operation is waited for, or refused when it has stopped with an error. So is one that has no
+        testing phase and runs, as nobody can tell when it switches, and a rollback.
     type: bool
     default: false
   remove_leftovers:
@@ -352,7 +353,8 @@ msg:
   type: str
   sample: "incidents: starts an operation."
 details:
-  description: On failure, what is known of C(operation), C(logs) (files), C(previous) and C(leftovers).
+  description: On failure, what is known of C(operation), C(logs) (files), C(previous), C(leftovers) and C(split), the
+    URLs behind which two versions stand.
   returned: failure
   type: dict
 """

@@ -116,11 +116,11 @@ class Bench:
         with stack:
             return deployment.run()
 
-    def run_out_of_time(self, there: threading.Event, state: str, version: str) -> Result:
+    def run_out_of_time(self, there: threading.Event, state: str, version: str, **params: Any) -> Result:
         """Run the engine with a timeout that ends when the run waits for an operation that is *there*."""
         clock = Clock(there)
         with patch.object(watch, "time", clock):
-            deployment, stack = self.deployment(state, version, sleep=clock.sleep)
+            deployment, stack = self.deployment(state, version, sleep=clock.sleep, **params)
             with stack:
                 return deployment.run()
 

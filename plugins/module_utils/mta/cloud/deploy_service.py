@@ -147,6 +147,10 @@ class DeployService:
             )
         return identity
 
+    def prepare(self) -> None:
+        """Make ready for an action, so that nothing comes between the last look and its request."""
+        self.rest.prepare()
+
     def act(self, operation: str, action: str) -> bool:
         """Abort, resume or retry; false when the operation's state does not allow it, or the answer was lost: read it
         again.

@@ -45,7 +45,7 @@ class Bring:
         if archive is None:
             self.there = ("", [])
             return
-        if wanted.switches_at_once:
+        if wanted.skips_testing:
             self.watch.say(
                 "Without a testing phase the idle applications can't be stopped before the switch: requests may fail"
                 " for some seconds.",

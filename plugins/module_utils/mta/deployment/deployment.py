@@ -20,7 +20,9 @@ from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Away
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ABORTED,
+    ERROR,
     FINISHED,
+    ROLLBACK,
     RUNNING,
     DeployService,
     Operation,
@@ -141,8 +143,11 @@ class Deployment:
             "seen": frozenset(operation.id for operation in self.sight.operations),
             "first": self.sight.before is None,
             "kept": bool(wanted.params.get("keep_previous")),
+            "at_once": wanted.switches_at_once,
         }
-        archive = wanted.archive.facts() if wanted.archive else self.document.previous.get("archive") or {}
+        archive = wanted.archive.facts() if wanted.archive else {}
+        if wanted.process_type == ROLLBACK:
+            archive = self.document.previous.get("archive") or {}
         self.document.begin(Attempt.of(wanted.goal.fingerprint, archive, wanted.extensions, datetime.now(UTC), **facts))
         self._joined = self._changed = True
         try:
@@ -171,6 +176,8 @@ class Deployment:
     def _await(self, decision: Decision) -> None:
         """Poll until the operation's state is another one."""
         self._joined = True
+        if decision.reason:
+            self._watch.say(f"Waiting for the end of operation {_of(decision).id}: {decision.reason}")
         self._until(_of(decision), lambda state: state != RUNNING)
 
     # -- actions ----------------------------------------------------------------------------------
@@ -186,29 +193,41 @@ class Deployment:
         self._act(decision, _of(decision))
 
     def _abort(self, decision: Decision) -> None:
-        own, attempt = _of(decision), self.document.attempt
+        """Abort what is as it was when that was decided, and has not begun to switch routes."""
+        self._service.prepare()  # so that the request follows the last look at once
+        own, attempt = self._watch.read(_of(decision).id), self.document.attempt
+        if own.state != _of(decision).state:
+            return
         split = self._presence.split()
         if split and not self._goal.abort_switched:
+            if self._goal.state != to.AS_ABORTED and own.state == ERROR:
+                self.document.update(resumed=True)
+                return
             raise Refused(
                 f"Two versions are behind {', '.join(split)}: the {own.shown} is switching, or was interrupted.",
-                to.SWITCHED,
+                to.SWITCHED.format(attempt.end_state if attempt else to.AS_DEPLOYED),
                 operation=own.facts(),
                 split=split,
             )
         earlier = not self._joined and attempt is not None and attempt.requested == to.ABORT
         if self._goal.state != to.AS_ABORTED and not earlier:
             self._why = self._why or decision.reason
-            self._watch.read(own.id)
             self._watch.save_logs(own.id)
         self._act(decision, own, joined=not earlier)  # What an earlier run has decided is no failure of this one.
 
     def _act(self, decision: Decision, own: Operation, *, joined: bool = True) -> None:
         self._changed, self._joined = True, joined
-        self.document.ask(decision.step, resumed=decision.step == to.RESUME)
+        before = self.document.ask(decision.step, resumed=decision.step == to.RESUME)
         self._watch.say(
             f"{decision.step.capitalize()} of operation {own.id}{f': {decision.reason}' if decision.reason else ''}"
         )
-        if not self._service.act(own.id, decision.step):
+        try:
+            done = self._service.act(own.id, decision.step)
+        except Refused:  # nothing was done, so nothing was asked for
+            self.document.keep(before)
+            self._idle.take_back()
+            raise
+        if not done:
             self._watch.pause()
             return
         limit = self._wanted.settle_ms if decision.step != to.ABORT else self._wanted.timeout_ms
@@ -233,15 +252,15 @@ class Deployment:
             if self._goal.state != to.AS_ABORTED and self._goal.fingerprint == attempt.fingerprint:
                 self._changed = True
                 return self._result(OUTCOMES.get(attempt.type) or deployed(first=attempt.first), own)
-            if self._goal.state == to.AS_ABORTED and attempt.resumed:
+            if self._goal.state == to.AS_ABORTED and attempt.may_switch:
                 raise Refused(
-                    f"The {own.shown} has ended meanwhile: {attempt.archive.get('name')} is live.",
+                    f"The {own.shown} has ended meanwhile: {attempt.brought}.",
                     "Test it; to go back, deploy the archive that was live before.",
                     **self._results.details(own),
                 )
             return None
         if own.state == ABORTED and not self._wanted.removes_leftovers:
-            self._idle.take_back()
+            self._idle.take_back(aborted=True)
         self.document.update(ended=True, state=own.state or "UNKNOWN")
         if own.state == ABORTED:
             self._aborted(own)

@@ -84,10 +84,15 @@ class Wanted:
         return DEPLOY if self.params.get("strategy") == "default" else BLUE_GREEN
 
     @property
-    def switches_at_once(self) -> bool:
+    def skips_testing(self) -> bool:
         """Whether it is blue-green without a testing phase."""
         skips = self.params.get("skip_testing_phase") or self.params.get("skip_idle_start")
         return self.process_type == BLUE_GREEN and bool(skips)
+
+    @property
+    def switches_at_once(self) -> bool:
+        """Whether what is live is changed at a moment that nobody knows, as there is no testing phase."""
+        return self.process_type != BLUE_GREEN or self.skips_testing
 
     @property
     def removes_leftovers(self) -> bool:

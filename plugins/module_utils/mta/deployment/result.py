@@ -18,8 +18,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps impor
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     ABORTED,
-    CONTENT,
     ROLLBACK,
+    RUNNING,
     UNDEPLOY,
     Operation,
 )
@@ -83,7 +83,7 @@ class Results:
             operation=operation_facts(own) if own.id else {},
             mta={
                 "id": self._wanted.mta_id,
-                "version": archive.version if archive else self._aborted_version(outcome) or _shown(live),
+                "version": archive.version if archive else self._version(outcome, live),
                 "digest": archive.digest if archive else "",
             },
             routes=routes_by_module(apps),
@@ -98,7 +98,8 @@ class Results:
         """What is true where nothing is left to do."""
         attempt = self._document.attempt
         if self._wanted.state == AS_ABORTED:
-            return "aborted" if attempt and attempt.state == ABORTED else "absent"
+            meant = attempt is not None and self._wanted.goal.fingerprint in ("", attempt.fingerprint)
+            return "aborted" if attempt and meant and attempt.state == ABORTED else "absent"
         return "testing" if decision.operation else "unchanged"
 
     def refusal(self, decision: Decision) -> ZdmError:
@@ -114,17 +115,23 @@ class Results:
         attempt = self._document.attempt
         return attempt.upgrade if attempt and attempt.fingerprint == self._wanted.goal.fingerprint else ""
 
-    def _aborted_version(self, outcome: str) -> str:
+    def _version(self, outcome: str, live: Sequence[str]) -> str:
+        """The version that the outcome is about, where the caller has named none."""
         attempt = self._document.attempt
-        return str(attempt.archive.get("version") or "") if attempt and outcome == "aborted" else ""
+        if attempt and outcome == "aborted":
+            return str(attempt.archive.get("version") or "")
+        return _shown(live)
 
     def details(self, own: Operation) -> dict[str, Any]:
         """Facts for whoever must go on by hand; what can't be read is left out."""
         facts = {"operation": operation_facts(own), "logs": self._watch.logs, "previous": self._previous()}
         try:
-            return {**facts, "leftovers": leftover_facts(self._presence.leftovers())} if not own.active else facts
+            apps = self._presence.apps()
         except ZdmError:
             return facts
+        if not own.active:
+            facts["leftovers"] = leftover_facts(leftovers_of(apps))
+        return {**facts, "split": [] if own.state == RUNNING else split_routes(apps)}
 
     def left(self, details: Mapping[str, Any]) -> str:
         """The leftovers of *details* in words, a sentence's end."""
@@ -166,15 +173,21 @@ def failure(
 
     :param reason: a sentence.
     """
-    kind = f" ({own.error_type.lower()})" if own.error_type not in ("", CONTENT) else ""
     kept = f" Logs: {', '.join(logs)}." if logs else ""
     advice = (
-        "Routes may be switched in part: mend the cause and use on_error retry; do not abort."
-        if attempt is not None and attempt.resumed
-        else "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then"
-        " deploy what is mended."
+        "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then deploy"
     )
-    return DeploymentFailed(f"{reason}{kind} {last_words(own)}{kept}", advice, **details)
+    advice += " what is mended."
+    if attempt is not None and attempt.may_switch:
+        advice = "What is live may be changed in part: mend the cause, and use on_error retry to go on."
+    if attempt is not None and attempt.resumed:
+        advice = "Routes may be switched in part: mend the cause and use on_error retry; do not abort."
+    return DeploymentFailed(f"{reason} {last_words(own)}{_two_versions(details)}{kept}", advice, **details)
+
+
+def _two_versions(details: Mapping[str, Any]) -> str:
+    split = details.get("split")
+    return f" Two versions are behind {', '.join(split)}." if split else ""
 
 
 def abortion(
@@ -186,12 +199,10 @@ def abortion(
     :param failed: the operation as it stopped with an error before.
     :param left: see :meth:`Results.left`.
     """
-    live = (
-        "Routes may be switched in part, so look which version answers"
-        if attempt and attempt.resumed
-        else "The live version was not touched"
-    )
-    advice = f"{live}{left} The same command starts afresh."
+    live = "The live version was not touched"
+    if attempt and attempt.may_switch and (attempt.resumed or attempt.end_state != "deployed" or details.get("split")):
+        live = "What is live may be changed in part, so look which version answers"
+    advice = f"{live}{left}{_two_versions(details)} The same command starts afresh."
     if "testing phase" in why:
         return Timeout(f"Operation {own.id} is aborted: {why}.", advice, **details)
     if why:

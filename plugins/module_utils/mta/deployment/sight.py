@@ -37,6 +37,7 @@ class Sight:
     def __init__(self, document: DeploymentDocument, service: DeployService, presence: Presence, watch: Watch) -> None:
         self._document, self._service, self._presence, self._watch = document, service, presence, watch
         self.before: tuple[str, ...] | None = None
+        self._split = False
         self.operations: list[Operation] = []
         self.own = Operation("")
 
@@ -44,6 +45,7 @@ class Sight:
         """Read what is remembered and what is live."""
         self._document.read()
         self.before = self._presence.versions()
+        self._split = bool(self._presence.split())
 
     def decide(self, goal: Goal, *, note: bool = True) -> Decision:
         """Look, and decide.
@@ -85,4 +87,4 @@ class Sight:
             return self.before is None
         if goal.state == to.AS_PREVIOUS:
             return attempt is not None and attempt.type == ROLLBACK and attempt.operation == live.get("operation")
-        return self._document.is_live(goal.fingerprint, self.before or (), self.operations)
+        return not self._split and self._document.is_live(goal.fingerprint, self.before or (), self.operations)
