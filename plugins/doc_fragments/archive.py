@@ -14,7 +14,7 @@ options:
       refused before anything is done with it.
     type: str
   archive_source:
-    description: Where O(archive) comes from when it is a copy, as documents and results name it.
+    description: Where O(archive) comes from when it is a copy, as documents and results name it; a path or a URL.
     type: str
   archive_headers:
     description: Headers for the request when O(archive) is a URL.

@@ -48,8 +48,9 @@ options:
     description:
       - How the archive gets to the deploy service.
       - With V(parts) this host sends it, in parts of 45 MB; what the service has of it already is not sent again.
-      - With V(service) the service fetches the URL O(archive) itself, with O(archive_username) if that is given. This
-        host reads it too, and what the service has fetched must be the same.
+      - With V(service) the service fetches the URL itself, with O(archive_username) if that is given, but without
+        O(archive_headers). The URL is O(archive), or O(archive_source) when O(archive) is a copy of it. This host reads
+        it too, and what the service has fetched must be the same.
     type: str
     choices: [parts, service]
     default: parts

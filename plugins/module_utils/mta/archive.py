@@ -8,6 +8,7 @@ uploaded.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ DESCRIPTOR = "META-INF/mtad.yaml"
 _SUFFIX = ".mtar"
 _MAX_DESCRIPTOR = 10_000_000
 _BLOCK = 1 << 20
+_ROUNDS = 200_000
+"""How often secure parameters are hashed: a tenth of a second for us, too long for who tries all short ones."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Archive:
         known = {
             key: value for key, value in asdict(self).items() if key in ("name", "digest", "md5", "mta_id", "version")
         }
-        return {**known, "path": self.source if _is_url(self.source) else self.path}
+        return {**known, "path": self.source if is_url(self.source) else self.path}
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,10 @@ def opened_archive(location: str, download: Download | None = None) -> Iterator[
     :raises Unreachable: the URL does not answer.
     """
     download = download or Download()
-    if not _is_url(location):
+    if not is_url(location):
         local = os.path.expanduser(location)
         _check(local, download.checksum, location)
-        source = shown(download.source) if _is_url(download.source) else download.source
+        source = shown(download.source) if is_url(download.source) else download.source
         yield read_archive(local, source or location)
         return
     with tempfile.TemporaryDirectory(prefix="zdm-mtar-") as folder:
@@ -205,20 +208,28 @@ def check_selection(archive: Archive, modules: Sequence[str], resources: Sequenc
 
 
 def fingerprint(
-    archive: Archive, extensions: Sequence[Extension], modules: Sequence[str] | None, resources: Sequence[str] | None
+    archive: Archive,
+    extensions: Sequence[Extension],
+    modules: Sequence[str] | None = None,
+    resources: Sequence[str] | None = None,
+    secure: Mapping[str, Any] | None = None,
 ) -> str:
-    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, and the choice of
-    modules and resources.
+    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, the choice of modules
+    and resources, and secure parameters, which can't be guessed from it.
     """
     chosen = [
         f"{key}={','.join(sorted(names)) if names else '*'}"
         for key, names in (("modules", modules), ("resources", resources))
     ]
     parts = [archive.digest, *(extension.digest for extension in extensions), *chosen]
+    if secure:
+        text = json.dumps(secure, sort_keys=True, default=str)
+        parts.append(hashlib.pbkdf2_hmac("sha256", text.encode(), archive.mta_id.encode(), _ROUNDS).hex())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _is_url(location: str) -> bool:
+def is_url(location: str) -> bool:
+    """Whether it is none of this host's paths."""
     return urlsplit(location).scheme in ("http", "https")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.integration.deploy.dying import idle, kill_after_the_stop
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
@@ -81,7 +82,8 @@ def test_an_error_of_infrastructure_is_retried_before_anything_is_aborted(live: 
     live.cloud.faults.fail("approuter-idle", "502 Bad Gateway", "INFRASTRUCTURE", times=3)
     assert live.run("testing", "1.1.0", on_error=on_error).outcome == "testing"
     assert live.sent("POST", "actionId=retry") == 3
-    assert live.texts().count("Retrying, ") == 3
+    assert live.texts().count("Retrying after an error of infrastructure") == 3
+    assert "502" not in "".join(map(shown, live.told))
 
 
 def test_an_error_of_content_is_not_retried(live: Bench) -> None:

@@ -202,6 +202,8 @@ attempts = st.none() | st.builds(
     operation=st.sampled_from(["", *string.ascii_lowercase]),
     requested=st.sampled_from(["", "abort", "resume", "retry"]),
     resumed=st.booleans(),
+    at_once=st.booleans(),
+    first=st.booleans(),
     upgrade=st.sampled_from(["", "begun", "done"]),
     testing_since=st.none() | st.integers(0, 120).map(lambda minutes: NOW - timedelta(minutes=minutes)),
     ended=st.booleans(),
@@ -242,6 +244,8 @@ def test_only_our_own_operation_is_acted_on(
     if decision.step == to.ABORT and attempt and goal.state != "aborted":
         assert goal.abort_on_error or goal.abort_on_deadline or attempt.requested == to.ABORT
         assert not attempt.upgrade
+    if decision.step == to.ABORT and attempt and decision.operation and decision.operation.state == "RUNNING":
+        assert not attempt.may_switch
     if decision.step == to.RESUME and attempt:
         assert attempt.upgrade != "begun" or goal.upgrade == "done"
     if decision.step in (*ACTING, to.START) and goal.operation and attempt and decision.step != to.SETTLE:

@@ -85,6 +85,8 @@ def test_what_brings_no_archive_names_the_mta_alone(state: str, kind: str, param
         ({"parameters": {"retries": 1}}, "knows no parameter 'retries'"),
         ({"parameters": {"versionRule": "ALL"}}, "parameters has versionRule"),
         ({"parameters": {"keepOriginalAppNamesAfterDeploy": False}}, "keepOriginalAppNamesAfterDeploy"),
+        ({"parameters": {"noRestartSubscribedApps": None}}, "noRestartSubscribedApps of parameters is no"),
+        ({"parameters": {"noRestartSubscribedApps": [True]}}, "noRestartSubscribedApps of parameters is no"),
         ({"retries": -1}, "retries is -1"),
         ({"no_start": True, "state": "testing"}, "no_start is given with state testing"),
         ({"keep_previous": True, "strategy": "default"}, "keep_previous has no meaning with strategy default"),

@@ -245,12 +245,12 @@ class CloudFoundry:
     def _expected(self, answer: Answer, what: str) -> Answer:
         if answer.status == 403:
             raise Refused(
-                f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}",
+                f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.said}",
                 "Give the user the role SpaceDeveloper.",
             )
         if not answer.ok:
             raise Unreachable(
-                f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}",
+                f"Cloud Foundry answers to {what} with status {answer.status}: {answer.said}",
                 "See Cloud Foundry's log, then run it again.",
             )
         return answer

@@ -136,7 +136,7 @@ class DeployService:
         answer = self.rest.post(f"{self._space}/operations", json.dumps(body).encode())
         if answer.status in BUSY:
             raise OutcomeUnknown(
-                f"The deploy service answers to the start with status {answer.status}: {answer.reason}",
+                f"The deploy service answers to the start with status {answer.status}: {answer.said}",
                 "Look for the operation.",
             )
         location = str(self.rest.expected(answer, "the start of the operation").headers.get("Location") or "")

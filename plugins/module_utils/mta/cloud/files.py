@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
+    Refused,
+    Unreachable,
+    sentence,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY, Answer, retry_after_s, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.rest import Rest
 
@@ -112,7 +117,7 @@ class Files:
 
         def ended() -> bool:
             found.update(self._job(body, found.get("job", ""), url))
-            if told and found.get("bytes_processed"):
+            if told and int(found.get("bytes_processed") or 0) > 0:
                 told(int(found["bytes_processed"]), 0)
             return bool(found.get("file"))
 
@@ -139,13 +144,15 @@ class Files:
             if answer.status != 303:
                 rest.expected(answer, f"to fetch {shown(url)}")
             return {"job": str(answer.headers.get("Location") or "").rstrip("/").rpartition("/")[2]}
-        answer = rest.get(f"{rest.space}/files/jobs/{job}", missing=True)
-        state = answer.json() if answer.ok else {"status": "ERROR", "error": "the job is gone"}
+        answer = rest.get(f"{rest.space}/files/jobs/{job}{self._query}", missing=True)
+        if not answer.ok:
+            return {"job": ""}  # not written yet, or gone
+        state = answer.json()
         if state.get("status") == "ERROR":
             if "RETRY_UPLOAD" in (state.get("client_actions") or ()):
                 return {"job": ""}
             raise Refused(
-                f"The deploy service can't fetch {shown(url)}: {state.get('error')}.",
+                f"The deploy service can't fetch {shown(url)}: {sentence(str(state.get('error') or ''))}",
                 "Correct the URL and its credentials, or let this host upload the archive.",
             )
         return dict(state)
@@ -170,7 +177,7 @@ class Files:
                     raise Refused(f"{piece.name} is too long for the deploy service.", "Make the archive smaller.")
                 if answer.status not in BUSY:
                     return _uploaded(self._rest.expected(answer, f"the upload of {piece.name}").json(), piece)
-                problem = f"it answers with status {answer.status}: {answer.reason}."
+                problem = f"it answers with status {answer.status}: {answer.said}"
             if attempt + 1 < web.attempts:
                 web.sleep(web.pause_s * 2**attempt)
         raise Unreachable(f"{piece.name} can't be uploaded: {problem}", _AGAIN)

@@ -81,12 +81,12 @@ class Rest:
         if answer.status == 403:
             message = (
                 f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}:"
-                f" {answer.reason}"
+                f" {answer.said}"
             )
             raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
         if not answer.ok:
             raise Refused(
-                f"The deploy service refuses {what} with status {answer.status}: {answer.reason}",
+                f"The deploy service refuses {what} with status {answer.status}: {answer.said}",
                 "Correct what it names; nothing was started.",
             )
         return answer

@@ -14,7 +14,7 @@ from pathlib import Path
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.files import Files
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted, location_of
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Watch
 
 SECURE_ID = "__mta.secure"
@@ -63,7 +63,7 @@ class Bring:
             params = self.wanted.params
             names = {"username": params.get("archive_username"), "password": params.get("archive_password")}
             credentials = {name: str(value) for name, value in names.items() if value}
-            return self.files.fetch(str(params["archive"]), credentials, archive.md5, self.watch.wait, self._told)
+            return self.files.fetch(location_of(params), credentials, archive.md5, self.watch.wait, self._told)
         self.watch.say(f"Uploading {archive.name}")
         return self.files.ensure(archive.path, archive.md5, self._told)
 

@@ -111,9 +111,10 @@ def decide(
     return _own(goal, attempt, own, now)
 
 
-def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool) -> None:
+def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool, known: bool) -> None:
     """Whether the version before may come back.
 
+    :param known: whether what is live came by us, so that the document tells how far its tenants are.
     :raises Refused: the MTA is not deployed, the version was not kept, or tenants were upgraded since.
     """
     live, mta_id = document.live, document.place.mta_id
@@ -124,7 +125,7 @@ def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool) 
     other = "Deploy the archive of the version before with version_rule ALL"
     if live and not live.get("kept"):
         raise Refused(f"The version before of {mta_id} was not kept.", f"{other}; keep_previous keeps the next one.")
-    upgraded = "Tenants were upgraded" if live.get("upgrade") else "" if live else "Tenants may have been upgraded"
+    upgraded = "Tenants were upgraded" if live.get("upgrade") else "" if known else "Tenants may have been upgraded"
     if upgraded and not goal.abort_upgraded:
         raise Refused(
             f"{upgraded} since the version before of {mta_id}, which may not fit them.",

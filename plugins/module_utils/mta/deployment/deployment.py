@@ -48,7 +48,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.resul
     abortion,
     deployed,
     failure,
-    last_words,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.sight import Sight
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Tell, Watch
@@ -188,9 +187,11 @@ class Deployment:
 
     def _retry(self, decision: Decision) -> None:
         own = self._watch.read(_of(decision).id)
-        self._watch.say(f"Retrying, {self._goal.retries} times at most: {last_words(own)}", "WARNING")
+        kind = f" of {own.error_type.lower()}" if own.error_type else ""
+        # the service's words are in the log, and at the end when it is of no use
+        self._watch.say(f"Retrying after an error{kind}, {self._goal.retries} times at most", "WARNING")
         self._goal = replace(self._goal, retries=self._goal.retries - 1)
-        self._act(decision, _of(decision))
+        self._act(decision, own)
 
     def _abort(self, decision: Decision) -> None:
         """Abort what is as it was when that was decided, and has not begun to switch routes."""

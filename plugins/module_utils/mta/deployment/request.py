@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import (
     Extension,
     check_selection,
     fingerprint,
+    is_url,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     BLUE_GREEN,
@@ -126,7 +127,8 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     mark = {AS_PREVIOUS: PREVIOUS, AS_ABSENT: ABSENT}.get(state, "")
     if archive is not None and not mark:
         check_selection(archive, params.get("modules") or (), params.get("resources") or ())
-        mark = fingerprint(archive, extensions, params.get("modules"), params.get("resources"))
+        chosen = params.get("modules"), params.get("resources")
+        mark = fingerprint(archive, extensions, *chosen, params.get("secure_parameters"))
     poll_ms = parse_ms(params["poll_interval"], "poll_interval")
     goal = Goal(
         state=state,
@@ -189,5 +191,19 @@ def _check_options(params: Mapping[str, Any]) -> None:
         raise InputError(f"retries is {params['retries']}.", "Give a number from 0.")
     if state == AS_ABORTED and params.get("upgrade"):
         raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
-    if params.get("upload") == "service" and "://" not in str(params.get("archive") or ""):
-        raise InputError("upload is service, but archive is no URL.", "Give a URL that the deploy service can reach.")
+    if params.get("upload") == "service":
+        _check_service_upload(params)
+
+
+def _check_service_upload(params: Mapping[str, Any]) -> None:
+    if params.get("archive") and not is_url(location_of(params)):
+        advice = "Give a URL that the deploy service can reach, as archive or as archive_source."
+        raise InputError("upload is service, but archive is no URL.", advice)
+    if params.get("archive_headers"):
+        advice = "The deploy service sends none: give archive_username and archive_password, or let this host upload."
+        raise InputError("archive_headers are given with upload service.", advice)
+
+
+def location_of(params: Mapping[str, Any]) -> str:
+    """Where the caller has the archive, with the secrets that a URL may hold."""
+    return str(params.get("archive_source") or params.get("archive") or "")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, ZdmError, sentence
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     leftovers_of,
     live_versions,
@@ -212,7 +212,4 @@ def abortion(
 
 def last_words(own: Operation) -> str:
     """The service's own words, as sentences."""
-    errors = dict.fromkeys(" ".join(error.split()) for error in own.errors[-2:])
-    return " ".join(error if error.endswith((".", "!", "?")) else f"{error}." for error in errors if error) or (
-        "It gives no reason."
-    )
+    return " ".join(dict.fromkeys(sentence(error) for error in own.errors[-2:])) or sentence("")

@@ -78,7 +78,9 @@ class Sight:
         :raises Refused: something does.
         """
         if goal.state == to.AS_PREVIOUS:
-            check_previous(self._document, goal, deployed=self.before is not None)
+            mark = str(self._document.live.get("fingerprint") or "")
+            known = self._document.is_live(mark, self.before or (), self.operations)
+            check_previous(self._document, goal, deployed=self.before is not None, known=known)
 
     def _is_live(self, goal: Goal) -> bool:
         """Whether what is wanted came by us, is what the space has, and nobody has deployed anything since."""
