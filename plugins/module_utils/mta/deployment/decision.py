@@ -40,6 +40,8 @@ SWITCHED = (
     " versions behind the routes that are switched, and the next deployment deletes the old one at its start."
 )
 """What to do about an operation that has begun to switch routes, with the state that goes on with it."""
+_BEFORE = {"resume": ", after cf stop of every application whose name ends with -idle"}
+"""What else to do for an action by hand: a resume loses requests while idle applications run."""
 SKEW = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 
@@ -169,7 +171,7 @@ def _without_operation(goal: Goal, attempt: Attempt | None, operations: Sequence
         advice = "\n".join(
             [
                 f"Ask {other.user or 'its user'} to finish it, or end it yourself with the cf CLI:",
-                *(f"- cf deploy -i {other.id} -a {action}" for action in _possible(other)),
+                *(f"- cf deploy -i {other.id} -a {action}{_BEFORE.get(action, '')}" for action in _possible(other)),
             ]
         )
         return Decision(

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused, Timeout, ZdmError, sentence
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    Refused,
+    Timeout,
+    ZdmError,
+    sentence,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     leftovers_of,
     live_versions,
@@ -108,6 +114,11 @@ class Results:
         by = self._document.changed_by() if attempt is None or attempt.ended else ""
         if by:
             return self._document.at_work(by)
+        if attempt and self._sight.ended_by and self._wanted.goal.operation == attempt.operation:
+            return Conflict(
+                f"Operation {attempt.operation} was ended ({attempt.state}) by another run ({self._sight.ended_by}).",
+                "Let it end; the same command starts afresh.",
+            )
         return Refused(decision.reason, decision.advice, **({"operation": own.facts()} if own else {}))
 
     def _upgrade(self) -> str:

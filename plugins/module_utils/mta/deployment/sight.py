@@ -30,6 +30,7 @@ class Sight:
     """One run's view of its deployment.
 
     :ivar before: the versions that were live before the run; ``None`` when the MTA was not deployed.
+    :ivar ended_by: the run that has ended our operation before this run began; empty when it goes on, or none has.
     :ivar operations: all of this MTA that the service still knows, as they were seen last.
     :ivar own: ours among them; without an id when there is none.
     """
@@ -37,6 +38,7 @@ class Sight:
     def __init__(self, document: DeploymentDocument, service: DeployService, presence: Presence, watch: Watch) -> None:
         self._document, self._service, self._presence, self._watch = document, service, presence, watch
         self.before: tuple[str, ...] | None = None
+        self.ended_by = ""
         self._split = False
         self.operations: list[Operation] = []
         self.own = Operation("")
@@ -44,6 +46,8 @@ class Sight:
     def begin(self) -> None:
         """Read what is remembered and what is live."""
         self._document.read()
+        attempt = self._document.attempt
+        self.ended_by = self._document.by if attempt and attempt.ended else ""
         self.before = self._presence.versions()
         self._split = bool(self._presence.split())
 
