@@ -62,6 +62,12 @@ options:
     type: list
     elements: path
     default: []
+  extension_texts:
+    description: Further extension descriptors, which come after O(extensions), as text. For secrets that are to be in
+      no file of this host, see P(zdm.landscape.session_extension#filter).
+    type: list
+    elements: str
+    default: []
   namespace:
     description: Namespace of the MTA.
     type: str
@@ -378,6 +384,7 @@ OWN: dict[str, Any] = {
     "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
+    "extension_texts": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "namespace": {"type": "str"},
     "strategy": {
         "type": "str",
@@ -442,7 +449,8 @@ def deploy(module: Any, stack: ExitStack) -> dict[str, Any]:
     store = build_store(params)
     given = params["archive"]
     archive = stack.enter_context(opened_archive(given, Download.of(params))) if given else None
-    extensions = read_extensions(params["extensions"], archive.mta_id) if archive else []
+    mta_id = archive.mta_id if archive else ""
+    extensions = read_extensions(params["extensions"], mta_id, params["extension_texts"]) if mta_id else []
     request = wanted(params, archive, extensions)
     cloud = CloudFoundry(params["cloud_foundry"])
     if module.check_mode:

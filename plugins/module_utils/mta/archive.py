@@ -45,10 +45,10 @@ class Extension:
     """An extension descriptor. ``digest`` is SHA-256 in hexadecimal, ``md5`` as the deploy service writes it."""
 
     name: str
-    path: str
     id: str
     digest: str
     md5: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -160,28 +160,26 @@ def read_archive(path: str, source: str = "") -> Archive:
     return Archive(Path(path).name, path, where, digest, md5, mta_id, str(version), *named)
 
 
-def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
+def read_extensions(paths: Sequence[str], mta_id: str, texts: Sequence[str] = ()) -> list[Extension]:
     """Inspect extension descriptors, in the order given.
 
+    :param texts: those that are in no file, which come after the others.
     :raises InputError: one does not exist, is no YAML, or has no ID; two have the same; the first of a chain does not
         extend *mta_id*.
     """
     result: list[Extension] = []
     bases = set()
-    for given in paths:
-        path = os.path.expanduser(given)
-        digest, md5 = _digests(path, f"The extension descriptor {given}", "Correct extensions.")
-        body = _mapping(Path(path).read_bytes(), f"The extension descriptor {given}")
+    for name, what, content in [*map(_extension_file, paths), *map(_extension_text, enumerate(texts, 1))]:
+        body = _mapping(content, what)
         identity, extends = body.get("ID"), body.get("extends")
         if not identity or not extends:
             raise InputError(
-                f"The extension descriptor {given} has no ID or no extends.",
-                "Write both: see the manual of MTA extension descriptors.",
+                f"{what} has no ID or no extends.", "Write both: see the manual of MTA extension descriptors."
             )
         if any(other.id == identity for other in result):
             raise InputError(f"Two extension descriptors have the ID {identity}.", "Give each an ID of its own.")
         bases.add(str(extends))
-        result.append(Extension(Path(path).name, path, str(identity), digest, md5))
+        result.append(extension_of(name or f"{identity}.mtaext", str(identity), content))
     unknown = bases - {mta_id} - {extension.id for extension in result}
     if unknown:
         raise InputError(
@@ -189,6 +187,24 @@ def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
             "Correct its extends.",
         )
     return result
+
+
+def extension_of(name: str, identity: str, content: bytes) -> Extension:
+    """An extension descriptor of this content."""
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest().upper()
+    return Extension(name, identity, hashlib.sha256(content).hexdigest(), md5, content)
+
+
+def _extension_file(given: str) -> tuple[str, str, bytes]:
+    path, what = Path(given).expanduser(), f"The extension descriptor {given}"
+    try:
+        return path.name, what, path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{what} can't be read: {error.strerror}.", "Correct extensions.") from error
+
+
+def _extension_text(numbered: tuple[int, str]) -> tuple[str, str, bytes]:
+    return "", f"Extension descriptor {numbered[0]} of extension_texts", numbered[1].encode()
 
 
 def check_selection(archive: Archive, modules: Sequence[str], resources: Sequence[str]) -> None:

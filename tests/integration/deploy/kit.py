@@ -12,6 +12,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ class Bench:
         with ExitStack() as stack:
             location = given["archive"]
             archive = stack.enter_context(opened_archive(location, Download.of(given))) if location else None
-            request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
+            texts = given["extension_texts"]
+            extensions = read_extensions(given["extensions"], archive.mta_id, texts) if archive else []
+            request = wanted(given, archive, extensions)
             web = Web(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
             cloud = CloudFoundry(options or self.cloud.options(), web)
             return Deployment(
@@ -181,6 +184,16 @@ class Bench:
     def sent(self, method: str, path: str) -> int:
         """How many requests came that contain *path*."""
         return sum(request.method == method and path in request.target for request in self.cloud.requests)
+
+    def waiting(self) -> int:
+        """How many clients have asked for the operation that was started last more than once."""
+        last = self.operations()[-1].id
+        asked = Counter(
+            request.headers.get("authorization")
+            for request in self.cloud.requests
+            if f"/{last}?embed" in request.target
+        )
+        return sum(count > 1 for count in asked.values())
 
     def live_version(self) -> str:
         """The version that answers on the approuter's live route."""

@@ -117,3 +117,9 @@ def test_a_deployment_needs_an_archive(state: str) -> None:
         ask(None, state=state, mta_id="a")
     with pytest.raises(InputError, match="archive and mta_id are missing"):
         ask(None, state="absent")
+
+
+@pytest.mark.parametrize("given", [{"extensions": ["a.mtaext"]}, {"extension_texts": ["ID: a"]}])
+def test_extension_descriptors_belong_to_an_archive(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="given without archive"):
+        ask(None, state="aborted", mta_id="a", **given)

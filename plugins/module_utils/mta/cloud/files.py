@@ -14,6 +14,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,9 +45,9 @@ Wait = Callable[[Callable[[], bool]], bool]
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or a part of one."""
+    """Something to upload, or a part of it."""
 
-    path: str
+    opened: Callable[[], BinaryIO]
     name: str
     start: int
     length: int
@@ -91,16 +92,24 @@ class Files:
         :raises Unreachable: it can't be uploaded; nothing was started.
         """
         size, name = os.path.getsize(path), Path(path).name
+
+        def opened() -> BinaryIO:
+            return open(path, "rb")
+
         if size <= PART_BYTES:
-            return self._ensure(Piece(path, name, 0, size, md5))
+            return self._ensure(Piece(opened, name, 0, size, md5))
         ids = []
         for number, start in enumerate(range(0, size, PART_BYTES)):
             length = min(PART_BYTES, size - start)
-            piece = Piece(path, f"{name}.part.{number}", start, length, _md5(path, start, length))
+            piece = Piece(opened, f"{name}.part.{number}", start, length, _md5(path, start, length))
             ids.append(self._ensure(piece))
             if told:
                 told(start + length, size)
         return ",".join(ids)
+
+    def ensure_content(self, name: str, content: bytes, md5: str) -> str:
+        """The id of a file with this content, which is in no file of this host. Raises as :meth:`ensure`."""
+        return self._ensure(Piece(partial(BytesIO, content), name, 0, len(content), md5))
 
     def fetch(self, url: str, credentials: Mapping[str, str], md5: str, wait: Wait, told: Told | None = None) -> str:
         """Have the service fetch an archive; returns the file's id.
@@ -184,7 +193,7 @@ class Files:
 
     def _upload(self, piece: Piece) -> Answer:
         boundary = secrets.token_hex(16)
-        with open(piece.path, "rb") as file:
+        with piece.opened() as file:
             headers = {
                 "Content-Type": f"multipart/form-data; boundary={boundary}",
                 "Content-Length": str(Upload(file, piece, boundary).length),

@@ -44,6 +44,7 @@ PREVIOUS, ABSENT = "previous", "absent"
 """Fingerprints of operations that bring no archive."""
 _DEPLOYMENTS_ONLY = (
     "extensions",
+    "extension_texts",
     "skip_testing_phase",
     "skip_idle_start",
     "modules",
@@ -122,7 +123,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     :raises InputError: they contradict each other, or the archive.
     """
     state = params["state"]
-    _check_archive(params, archive, extensions)
+    _check_archive(params, archive)
     _check_options(params)
     mark = {AS_PREVIOUS: PREVIOUS, AS_ABSENT: ABSENT}.get(state, "")
     if archive is not None and not mark:
@@ -152,7 +153,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     return result
 
 
-def _check_archive(params: Mapping[str, Any], archive: Archive | None, extensions: Sequence[Extension]) -> None:
+def _check_archive(params: Mapping[str, Any], archive: Archive | None) -> None:
     state = params["state"]
     if archive is None and state in (AS_TESTING, AS_DEPLOYED):
         raise InputError("archive is missing.", f"Give the archive that is to be {state}.")
@@ -163,9 +164,9 @@ def _check_archive(params: Mapping[str, Any], archive: Archive | None, extension
             f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.",
             "Correct archive or mta_id.",
         )
-    if archive is None and extensions:
+    if archive is None and (params.get("extensions") or params.get("extension_texts")):
         raise InputError(
-            "extensions are given without archive.", "Give the archive that they belong to, or mta_id alone."
+            "Extension descriptors are given without archive.", "Give the archive that they belong to, or mta_id alone."
         )
 
 

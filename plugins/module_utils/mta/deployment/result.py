@@ -162,9 +162,10 @@ class Results:
         known = document.previous if document.live.get("fingerprint") == mark else document.live
         if known:
             return dict(known["archive"])
-        if not self._sight.before or document.live:
+        version, live = _shown(self._sight.before or ()), document.live.get("archive") or {}
+        if version in ("", str(live.get("version"))):
             return {}
-        about = {"mta_id": self._wanted.mta_id, "version": _shown(self._sight.before)}
+        about = {"mta_id": self._wanted.mta_id, "version": version}
         return {"name": "", "path": "", "digest": "", "md5": "", **about}
 
 
