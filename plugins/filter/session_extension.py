@@ -14,7 +14,9 @@ description:
   - Returns the text of an extension descriptor (C(.mtaext)) that sets a parameter of the modules, to which
     C(EXT_SESSION_MGT) refers as
     M(zdm.landscape.mta_descriptor) writes it.
-  - The text holds the secret. Write it with mode V(0600) and C(no_log), and remove it in C(always).
+  - The text holds the secret. Give it to M(zdm.landscape.mta_deploy) as
+    O(zdm.landscape.mta_deploy#module:extension_texts), or write it with mode V(0600) and C(no_log), and remove it in
+    C(always).
   - Refuses a secret of fewer than 64 characters, and characters that would not arrive as they are; no message shows the
     secret.
 positional: schema_version, modules, secret

@@ -26,6 +26,7 @@ description:
     and the live applications keep
     the suffix C(-live). The next blue-green deployment uses them.
 extends_documentation_fragment:
+  - zdm.landscape.archive
   - zdm.landscape.cloud_foundry
   - zdm.landscape.store
   - zdm.landscape.attributes
@@ -43,32 +44,13 @@ options:
   archive:
     description: Path or URL of the C(.mtar). Required unless O(state) needs none and O(mta_id) is given.
     type: str
-  archive_checksum:
-    description:
-      - What the archive must be, as algorithm, colon and digest, for example V(sha256:0a1b…). Another one is refused
-        before anything is uploaded.
-    type: str
-  archive_source:
-    description: Where O(archive) comes from when it is a copy, as documents and results name it.
-    type: str
-  archive_headers:
-    description: Headers for the request when O(archive) is a URL.
-    type: dict
-  archive_username:
-    description: User for O(archive) when it is a URL.
-    type: str
-  archive_password:
-    description: Password of O(archive_username).
-    type: str
-  archive_ca_file:
-    description: PEM file with the certificate authority of O(archive) when it is a URL; the host's own by default.
-    type: path
   upload:
     description:
       - How the archive gets to the deploy service.
       - With V(parts) this host sends it, in parts of 45 MB; what the service has of it already is not sent again.
-      - With V(service) the service fetches the URL O(archive) itself, with O(archive_username) if that is given. This
-        host reads it too, and what the service has fetched must be the same.
+      - With V(service) the service fetches the URL itself, with O(archive_username) if that is given, but without
+        O(archive_headers). The URL is O(archive), or O(archive_source) when O(archive) is a copy of it. This host reads
+        it too, and what the service has fetched must be the same.
     type: str
     choices: [parts, service]
     default: parts
@@ -79,6 +61,12 @@ options:
     description: Paths of extension descriptors, in the order of their chain.
     type: list
     elements: path
+    default: []
+  extension_texts:
+    description: Further extension descriptors, which come after O(extensions), as text. For secrets that are to be in
+      no file of this host, see P(zdm.landscape.session_extension#filter).
+    type: list
+    elements: str
     default: []
   namespace:
     description: Namespace of the MTA.
@@ -221,7 +209,8 @@ options:
     description:
       - Whether to abort an operation that has begun to switch routes. Both versions then stay behind the routes that
         are switched, RV(split) names them, and the next blue-green deployment deletes the old version at its start.
-      - Without it such an operation is waited for, or refused when it has stopped with an error.
+      - Without it such an operation is waited for, or refused when it has stopped with an error. So is one that has no
+        testing phase and runs, as nobody can tell when it switches, and a rollback.
     type: bool
     default: false
   remove_leftovers:
@@ -371,7 +360,8 @@ msg:
   type: str
   sample: "incidents: starts an operation."
 details:
-  description: On failure, what is known of C(operation), C(logs) (files), C(previous) and C(leftovers).
+  description: On failure, what is known of C(operation), C(logs) (files), C(previous), C(leftovers) and C(split), the
+    URLs behind which two versions stand.
   returned: failure
   type: dict
 """
@@ -391,15 +381,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.store.registry impor
 
 OWN: dict[str, Any] = {
     "archive": {"type": "str"},
-    "archive_checksum": {"type": "str"},
-    "archive_source": {"type": "str"},
-    "archive_headers": {"type": "dict", "no_log": True},
-    "archive_username": {"type": "str"},
-    "archive_password": {"type": "str", "no_log": True},
-    "archive_ca_file": {"type": "path"},
     "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
+    "extension_texts": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "namespace": {"type": "str"},
     "strategy": {
         "type": "str",
@@ -443,7 +428,7 @@ OWN: dict[str, Any] = {
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.CLOUD_FOUNDRY, OWN)
+    module = create_module(options.STORE, options.CLOUD_FOUNDRY, options.ARCHIVE, OWN)
     with guarded(module), ExitStack() as stack:
         result = deploy(module, stack)
         before, after = result.pop("version_before"), result["mta"]["version"]
@@ -464,7 +449,8 @@ def deploy(module: Any, stack: ExitStack) -> dict[str, Any]:
     store = build_store(params)
     given = params["archive"]
     archive = stack.enter_context(opened_archive(given, Download.of(params))) if given else None
-    extensions = read_extensions(params["extensions"], archive.mta_id) if archive else []
+    mta_id = archive.mta_id if archive else ""
+    extensions = read_extensions(params["extensions"], mta_id, params["extension_texts"]) if mta_id else []
     request = wanted(params, archive, extensions)
     cloud = CloudFoundry(params["cloud_foundry"])
     if module.check_mode:

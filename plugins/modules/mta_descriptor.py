@@ -14,14 +14,14 @@ author: zdm.landscape contributors (@zdm-landscape)
 description:
   - Changes C(mta.yaml), C(mtad.yaml) or an extension descriptor so that services are configured with live URLs,
     application routers keep their
-    users' sessions in Redis and the routes of their tenants, and the SaaS registry waits long enough.
+    users' sessions in Redis and the routes of their tenants, and the SaaS registry waits long enough. How long it waits
+    is raised to O(longest_upgrade), and never lowered.
   - Changes only the lines that it must; all other lines keep their bytes, with comments, anchors, quotes and order.
   - What can't be mended without touching something else is left as it is and listed with its place and what to do by
     hand, in RV(not_mended) and as a warning; all else is mended.
   - Modules keep C(${default-url}) in what they require, since the idle version has to call the idle version.
-requirements:
-  - ruamel.yaml
 extends_documentation_fragment:
+  - zdm.landscape.descriptor
   - zdm.landscape.attributes
 attributes:
   check_mode:
@@ -56,20 +56,6 @@ options:
     description: Whether application routers with a route for every tenant get C(keep-existing-routes).
     type: bool
     default: true
-  longest_upgrade:
-    description: How long the longest upgrade of a tenant takes. The SaaS registry's C(callbackTimeoutMillis) is raised
-      to it; never lowered.
-    type: str
-  namespace:
-    description: Namespace of the deployment, which becomes part of the names of service instances.
-    type: str
-    default: ""
-  approuters:
-    description: Names of modules that are application routers although neither type, environment, name, path nor the
-      C(package.json) in their folder tells so.
-    type: list
-    elements: str
-    default: []
   sessions:
     description:
       - Application routers get an external session store. The resource, its binding and C(EXT_SESSION_MGT) as strict
@@ -149,45 +135,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 mta:
-  description: What the descriptor describes, after the task. Of an extension, the descriptor that it extends.
+  description: What the descriptor describes, after the task, as M(zdm.landscape.mta_descriptor_info) returns it. Of an
+    extension, the descriptor that it extends.
   returned: success
   type: dict
-  contains:
-    id:
-      description: The MTA's id.
-      type: str
-      returned: always
-    version:
-      description: The MTA's version.
-      type: str
-      returned: always
-    schema_version:
-      description: Its schema version.
-      type: str
-      returned: always
-    extends:
-      description: The id that an extension given alone extends; empty for a descriptor.
-      type: str
-      returned: always
-    last:
-      description: The id that a further extension descriptor extends. The last extension's, else the MTA's.
-      type: str
-      returned: always
-    modules:
-      description: Names of the modules.
-      type: list
-      elements: str
-      returned: always
-    resources:
-      description: Names of the resources.
-      type: list
-      elements: str
-      returned: always
-    approuters:
-      description: Names of the modules that are application routers.
-      type: list
-      elements: str
-      returned: always
 session_modules:
   description: Modules that take the session secret from the parameter O(sessions.parameter), C(session-secret) where
     that is not given; none without O(sessions). A module with a parameter of its own is not among them.
@@ -232,14 +183,12 @@ not_mended:
       returned: always
 """
 
-import os
-import tempfile
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded, replace_file
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, mend
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.secret import masked
@@ -251,9 +200,6 @@ SPEC: dict[str, Any] = {
     "base": {"type": "path"},
     "live_urls": {"type": "bool", "default": True},
     "keep_existing_routes": {"type": "bool", "default": True},
-    "longest_upgrade": {"type": "str"},
-    "namespace": {"type": "str", "default": ""},
-    "approuters": {"type": "list", "elements": "str", "default": []},
     "sessions": {
         "type": "dict",
         "options": {
@@ -285,16 +231,8 @@ def wanted(params: dict[str, Any]) -> Wanted:
     )
 
 
-def write(module: AnsibleModule, path: str, text: str) -> None:
-    """Replace the file in one step; mode and owner stay."""
-    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    module.atomic_move(temporary, os.path.realpath(path))
-
-
 def main() -> None:
-    module = create_module(SPEC)
+    module = create_module(options.DESCRIPTOR, SPEC)
     params = module.params
     with guarded(module):
         want = wanted(params)
@@ -306,7 +244,7 @@ def main() -> None:
         old = base.extended([before]) if base else before
         changed = mended.text != before.source.text
         if changed and not module.check_mode:
-            write(module, params["path"], mended.text)
+            replace_file(module, params["path"], mended.text)
         for place in mended.left:
             module.warn(f"Not mended: {place}")
         findings = lint(whole, want.longest_upgrade_ms, want.namespace, approuters=want.known_approuters())

@@ -17,9 +17,9 @@ description:
     place, and a mend.
   - Needs nothing but the files, so that a CI job can run it alone.
   - The rules are described in C(docs/descriptor.md) of the collection.
-requirements:
-  - ruamel.yaml
 extends_documentation_fragment:
+  - zdm.landscape.archive
+  - zdm.landscape.descriptor
   - zdm.landscape.attributes
 attributes:
   check_mode:
@@ -44,19 +44,6 @@ options:
       does.
     type: list
     elements: path
-    default: []
-  longest_upgrade:
-    description: How long the longest upgrade of a tenant takes; the SaaS registry has to wait longer.
-    type: str
-  namespace:
-    description: Namespace of the deployment, which becomes part of the names of service instances.
-    type: str
-    default: ""
-  approuters:
-    description: Names of modules that are application routers although neither type, environment, name, path nor their
-      C(package.json) tells so.
-    type: list
-    elements: str
     default: []
   ignore:
     description: Rules that are not applied.
@@ -205,15 +192,15 @@ mta:
 """
 
 import os
-import tempfile
 from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.durations import parse_ms
-from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded
+from ansible_collections.zdm.landscape.plugins.module_utils.core.edge import create_module, guarded, replace_file
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import opened_archive
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Download, opened_archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import ERROR, WARNING, Finding
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.report import as_json, as_junit
@@ -223,9 +210,6 @@ SPEC: dict[str, Any] = {
     "path": {"type": "path"},
     "archive": {"type": "str"},
     "extensions": {"type": "list", "elements": "path", "default": []},
-    "longest_upgrade": {"type": "str"},
-    "namespace": {"type": "str", "default": ""},
-    "approuters": {"type": "list", "elements": "str", "default": []},
     "ignore": {"type": "list", "elements": "str", "default": []},
     "report": {
         "type": "dict",
@@ -243,7 +227,7 @@ _FAILING = {"error": (ERROR,), "warning": (ERROR, WARNING), "never": ()}
 def load(params: dict[str, Any]) -> Descriptor:
     """The descriptor with its extensions."""
     if params["archive"]:
-        with opened_archive(params["archive"]) as archive:
+        with opened_archive(params["archive"], Download.of(params)) as archive:
             descriptor = Descriptor.of_archive(archive)
     else:
         descriptor = Descriptor.load(params["path"])
@@ -260,14 +244,17 @@ def write_report(module: AnsibleModule, findings: list[Finding], name: str) -> N
     if not os.path.isdir(folder):
         raise InputError(f"report.path: the folder {folder} does not exist.", "Create it before the lint.")
     text = as_json(findings) if report["format"] == "json" else as_junit(findings, name, params["ignore"])
-    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    module.atomic_move(temporary, os.path.realpath(report["path"]))
+    replace_file(module, report["path"], text)
 
 
 def main() -> None:
-    module = create_module(SPEC, mutually_exclusive=[("path", "archive")], required_one_of=[("path", "archive")])
+    module = create_module(
+        options.DESCRIPTOR,
+        options.ARCHIVE,
+        SPEC,
+        mutually_exclusive=[("path", "archive")],
+        required_one_of=[("path", "archive")],
+    )
     params = module.params
     with guarded(module):
         longest = parse_ms(params["longest_upgrade"], "longest_upgrade") if params["longest_upgrade"] else 0

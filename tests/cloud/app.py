@@ -9,6 +9,7 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,28 +20,33 @@ from .standin import HOST
 APPS = Path(__file__).parent / "apps"
 
 
-class App(ABC):
-    """One instance of an application: ``launch`` and ``wait`` (or ``start``), then ``stop`` or ``kill``, on the same
-    port.
+@dataclass(frozen=True)
+class Launch:
+    """How an application is launched.
 
     :param name: of its process and its log.
+    :param folder: for its files.
     :param environment: what the platform gives it: VCAP_SERVICES and the module's own variables. PORT is added.
     :param authority: PEM file of the authority that it trusts besides the usual ones.
     """
 
-    def __init__(
-        self,
-        name: str,
-        processes: Processes,
-        folder: Path,
-        environment: Mapping[str, str],
-        authority: Path,
-        port: int = 0,
-    ) -> None:
-        self.name, self.folder, self.environment = name, folder, dict(environment)
-        self.port = port or free_port()
+    name: str
+    processes: Processes
+    folder: Path
+    environment: Mapping[str, str]
+    authority: Path
+
+
+class App(ABC):
+    """One instance of an application: ``launch`` and ``wait`` (or ``start``), then ``stop`` or ``kill``, on the same
+    port.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.name, self.folder, self.environment = launch.name, launch.folder, dict(launch.environment)
+        self.port = free_port()
         self.url = f"http://localhost:{self.port}"
-        self._processes, self._authority = processes, authority
+        self._processes, self._authority = launch.processes, launch.authority
         self._process: Process | None = None
 
     @abstractmethod

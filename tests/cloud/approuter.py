@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..landscape.processes import Processes
-from .app import APPS, App, service, vcap_services
+from .app import APPS, App, Launch, service, vcap_services
 from .node import Node
 
 SESSIONS = "incident-session-management"
@@ -23,18 +22,9 @@ class Approuter(App):
     changes, ``/public/`` neither.
     """
 
-    def __init__(
-        self,
-        name: str,
-        processes: Processes,
-        folder: Path,
-        environment: Mapping[str, str],
-        authority: Path,
-        port: int = 0,
-        routes: Path = APPS / "approuter",
-    ) -> None:
+    def __init__(self, launch: Launch, routes: Path = APPS / "approuter") -> None:
         """:param routes: the folder of another xs-app.json."""
-        super().__init__(name, processes, folder, environment, authority, port)
+        super().__init__(launch)
         self._routes = routes
 
     def command(self, node: Node) -> list[str]:

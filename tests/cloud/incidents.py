@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..landscape.processes import Processes
-from .app import App
+from .app import Launch
 from .approuter import Approuter
 from .backend import Backend
+from .runners import OwnApps, Runnable, version_of
 from .sidecar import IDLE, LIVE, Sidecar
 from .xsuaa import Xsuaa
 
@@ -24,7 +22,7 @@ OLD = "1.0.0"
 """The version whose schema is the old one; every other version has the new one."""
 
 
-class Incidents:
+class Incidents(OwnApps):
     """Runs the modules: real approuters and sidecars, and the stand-in for the service; an ``AppRunner`` of the
     embedded platform.
 
@@ -33,45 +31,21 @@ class Incidents:
     """
 
     def __init__(self, processes: Processes, folder: Path, xsuaa: Xsuaa, authority: Path) -> None:
-        self.running: dict[str, App | Backend] = {}
+        super().__init__()
         self._processes, self._folder, self._xsuaa, self._authority = processes, folder, xsuaa, authority
-        self._started = 0
+        self._made = 0
 
-    def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            version = str(json.loads(packed.read("package.json"))["version"])
-        self._started += 1
-        name = f"{module_name}-{self._started}"
-        app: App | Backend
+    def make(self, module_name: str, env: Mapping[str, str], content: bytes) -> Runnable:
+        version = version_of(content)
         if module_name == SRV:
-            app = Backend(self._xsuaa, version)
-            app.__enter__()
-        elif module_name == MTX:
+            return Backend(self._xsuaa, version)
+        self._made += 1
+        name = f"{module_name}-{self._made}"
+        launch = Launch(name, self._processes, self._folder / name, env, self._authority)
+        if module_name == MTX:
             schema = LIVE if version == OLD else IDLE
-            app = Sidecar(
-                name,
-                self._processes,
-                self._folder / name,
-                env,
-                self._authority,
-                version=schema,
-                data=self._folder / "tenants",
-            )
-            app.start()
-        else:
-            app = Approuter(name, self._processes, self._folder / name, env, self._authority)
-            app.start()
-        self.running[app_name] = app
-        return app.port
-
-    def stop(self, app_name: str) -> None:
-        app = self.running.pop(app_name, None)
-        if app is not None:
-            app.__exit__(None, None, None)
-
-    def rename(self, old: str, new: str) -> None:
-        if old in self.running:
-            self.running[new] = self.running.pop(old)
+            return Sidecar(launch, version=schema, data=self._folder / "tenants")
+        return Approuter(launch)
 
     def sidecar(self, app_name: str) -> Sidecar:
         """The sidecar that runs under this name, for the hooks of tests."""
@@ -79,7 +53,3 @@ class Incidents:
         if not isinstance(app, Sidecar):
             raise KeyError(app_name)
         return app
-
-    def stop_all(self) -> None:
-        for name in list(self.running):
-            self.stop(name)

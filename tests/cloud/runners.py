@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import queue
+import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 class AppRunner(Protocol):
@@ -28,11 +32,19 @@ class AppRunner(Protocol):
         """The application has another name from now on."""
 
 
-class NoRunner:
-    """Starts nothing; ``running`` says what would run, with its environment."""
+class NamedApps:
+    """Keeps what runs, by the application's name; ``running`` is what a subclass keeps of each."""
 
     def __init__(self) -> None:
-        self.running: dict[str, dict[str, str]] = {}
+        self.running: dict[str, Any] = {}
+
+    def rename(self, old: str, new: str) -> None:
+        if old in self.running:
+            self.running[new] = self.running.pop(old)
+
+
+class NoRunner(NamedApps):
+    """Starts nothing; ``running`` says what would run, with its environment."""
 
     def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
         self.running[app_name] = dict(env)
@@ -41,9 +53,53 @@ class NoRunner:
     def stop(self, app_name: str) -> None:
         self.running.pop(app_name, None)
 
-    def rename(self, old: str, new: str) -> None:
-        if old in self.running:
-            self.running[new] = self.running.pop(old)
+
+class Runnable(Protocol):
+    """An application that runs while its context lasts."""
+
+    @property
+    def port(self) -> int: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, kind: None, error: None, trace: None, /) -> object: ...
+
+
+class OwnApps(NamedApps, ABC):
+    """Runs applications that this process makes; all of them end with the block."""
+
+    running: dict[str, Runnable]
+
+    @abstractmethod
+    def make(self, module_name: str, env: Mapping[str, str], content: bytes) -> Runnable:
+        """The application that runs a module, not started yet. Arguments as in :meth:`AppRunner.start`."""
+
+    def start(self, app_name: str, module_name: str, env: Mapping[str, str], content: bytes) -> int:
+        app = self.make(module_name, env, content)
+        app.__enter__()
+        self.running[app_name] = app
+        return app.port
+
+    def stop(self, app_name: str) -> None:
+        app = self.running.pop(app_name, None)
+        if app is not None:
+            app.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop_all()
+
+    def stop_all(self) -> None:
+        for name in list(self.running):
+            self.stop(name)
+
+
+def version_of(content: bytes) -> str:
+    """The version in the ``package.json`` of a module's ``data.zip``."""
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        return str(json.loads(packed.read("package.json"))["version"])
 
 
 class MainThread:

@@ -9,11 +9,11 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..landscape.processes import Processes
-from .app import APPS, App, service, vcap_services
+from .app import APPS, App, Launch, service, vcap_services
 from .node import Node
 
 LIVE, IDLE = "live", "idle"
@@ -30,22 +30,11 @@ class Sidecar(App):
     """
 
     def __init__(
-        self,
-        name: str,
-        processes: Processes,
-        folder: Path,
-        environment: Mapping[str, str],
-        authority: Path,
-        port: int = 0,
-        *,
-        version: str,
-        data: Path,
-        slow_ms: int = 0,
-        fail_tenants: Iterable[str] = (),
+        self, launch: Launch, *, version: str, data: Path, slow_ms: int = 0, fail_tenants: Iterable[str] = ()
     ) -> None:
-        self._hooks = folder / f"{name}-hooks.json"
+        self._hooks = launch.folder / f"{launch.name}-hooks.json"
         own = {"CDS_ENV": "production", "HOOKS": str(self._hooks)}
-        super().__init__(name, processes, folder, {**environment, **own}, authority, port)
+        super().__init__(replace(launch, environment={**launch.environment, **own}))
         self.version, self.data = version, data
         self.give_up_jobs_after()
         self.behave(slow_ms, fail_tenants)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,3 +43,13 @@ def create_module(*groups: dict[str, Any], **kwargs: Any) -> AnsibleModule:
 def diff(before: dict[str, Any] | None, after: dict[str, Any] | None, header: str) -> dict[str, Any]:
     """A diff of one document as ``--diff`` shows it; ``None`` stands for a document that does not exist."""
     return {"before": before or {}, "after": after or {}, "before_header": header, "after_header": header}
+
+
+def replace_file(module: AnsibleModule, path: str, text: str) -> None:
+    """Replace a file in one step, or what a link leads to; line ends are written as they are in *text*, and mode and
+    owner stay.
+    """
+    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    module.atomic_move(temporary, os.path.realpath(path))

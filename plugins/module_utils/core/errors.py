@@ -63,3 +63,11 @@ class OutcomeUnknown(ZdmError):
 
 class Timeout(ZdmError):
     """A condition did not come true in time; ``details`` carry the partial state."""
+
+
+def sentence(text: str) -> str:
+    """Somebody else's words as a sentence of their own, on one line, so that ours may follow."""
+    text = " ".join(text.split())
+    if not text:
+        return "It gives no reason."
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -120,6 +120,21 @@ MIGRATION: dict[str, Any] = {
     "log_dir": {"type": "path", "default": LOG_DIR},
 }
 
+ARCHIVE: dict[str, Any] = {
+    "archive_checksum": {"type": "str"},
+    "archive_source": {"type": "str"},
+    "archive_headers": {"type": "dict", "no_log": True},
+    "archive_username": {"type": "str"},
+    "archive_password": {"type": "str", "no_log": True},
+    "archive_ca_file": {"type": "path"},
+}
+
+DESCRIPTOR: dict[str, Any] = {
+    "longest_upgrade": {"type": "str"},
+    "namespace": {"type": "str", "default": ""},
+    "approuters": {"type": "list", "elements": "str", "default": []},
+}
+
 CLOUD_FOUNDRY: dict[str, Any] = {
     "cloud_foundry": {
         "type": "dict",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -118,17 +118,27 @@ def check_expression(expression: str, what: str) -> None:
 def check(endpoint: Endpoint) -> Verdict:
     """Read one endpoint and judge it. An endpoint that does not answer is unhealthy, not an error."""
     start = time.monotonic()
+    try:
+        status, body = _read(endpoint)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        status, judged = 0, _Judged(False, f"does not answer: {reason}.", "Start the service, or correct the URL.")
+    else:
+        judged = _judge(endpoint, status, body)
+    duration_ms = round((time.monotonic() - start) * 1000)
+    message = f"{endpoint.shown} {judged.message}"
+    return Verdict(endpoint.shown, judged.healthy, message, judged.advice, status, duration_ms)
 
-    def verdict(healthy: bool, message: str, advice: str = "", status: int = 0) -> Verdict:
-        return Verdict(
-            endpoint.shown,
-            healthy,
-            f"{endpoint.shown} {message}",
-            advice,
-            status,
-            round((time.monotonic() - start) * 1000),
-        )
 
+class _Judged(NamedTuple):
+    healthy: bool
+    message: str
+    """What the endpoint does: the rest of a sentence that begins with its URL."""
+    advice: str = ""
+
+
+def _read(endpoint: Endpoint) -> tuple[int, bytes]:
+    """Status and body of the answer; raises what ``open_url`` raises when there is none."""
     try:
         answer = open_url(
             endpoint.url,
@@ -138,40 +148,27 @@ def check(endpoint: Endpoint) -> Verdict:
             validate_certs=endpoint.validate_certs,
             follow_redirects="none" if endpoint.status else "urllib2",
         )
-        status, body = int(answer.getcode()), answer.read(_MAX_BYTES)
+        return int(answer.getcode()), answer.read(_MAX_BYTES)
     except HTTPError as error:
-        status, body = int(error.code), error.read(_MAX_BYTES)
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        return verdict(False, f"does not answer: {reason}.", "Start the service, or correct the URL.")
+        return int(error.code), error.read(_MAX_BYTES)
+
+
+def _judge(endpoint: Endpoint, status: int, body: bytes) -> _Judged:
+    log = "Look at the service's log; go on when it is healthy."
     if status != endpoint.status if endpoint.status else not 200 <= status < 300:
         wanted = f", not {endpoint.status}" if endpoint.status else ""
-        return verdict(
-            False,
-            f"answers with status {status}{wanted}.",
-            "Look at the service's log; go on when it is healthy.",
-            status,
-        )
+        return _Judged(False, f"answers with status {status}{wanted}.", log)
     if not endpoint.assertion:
-        return verdict(True, f"answers with status {status}.", status=status)
+        return _Judged(True, f"answers with status {status}.")
     try:
         found = jmespath.search(endpoint.assertion, json.loads(body))
     except ValueError as error:  # JMESPathError is one, and so are errors of JSON and UTF-8
-        return verdict(
-            False,
-            f"can't be judged by {endpoint.assertion!r}: {error}.",
-            "Correct the expression, or the service's answer.",
-            status,
-        )
+        advice = "Correct the expression, or the service's answer."
+        return _Judged(False, f"can't be judged by {endpoint.assertion!r}: {error}.", advice)
     if found is True:
-        return verdict(True, f"fulfils {endpoint.assertion!r}.", status=status)
+        return _Judged(True, f"fulfils {endpoint.assertion!r}.")
     shown = json.dumps(found, default=str)[:80]
-    return verdict(
-        False,
-        f"does not fulfil {endpoint.assertion!r}: it yields {shown}.",
-        "Look at the service's log; go on when it is healthy.",
-        status,
-    )
+    return _Judged(False, f"does not fulfil {endpoint.assertion!r}: it yields {shown}.", log)
 
 
 def check_all(endpoints: list[Endpoint]) -> list[Verdict]:

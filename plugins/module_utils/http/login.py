@@ -20,7 +20,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import Request
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, sentence
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer, Web, shown
 
 OK = "logged_in"
@@ -135,11 +135,11 @@ class _Browser:
         page = self._get(self._start)
         if page.status not in (401, *_REDIRECTS) and not _is_login_page(page):
             verdict, what = (
-                (NOT_PROTECTED, "answers without a login")
+                (NOT_PROTECTED, "answers without a login.")
                 if page.ok
-                else (APP_DOWN, f"answers with status {page.status}: {page.reason}")
+                else (APP_DOWN, f"answers with status {page.status}: {page.said}")
             )
-            raise _Broken(verdict, f"{shown(self._start)} {what}.")
+            raise _Broken(verdict, f"{shown(self._start)} {what}")
         came_back = False
         while len(self.hops) < _HOPS:
             here = urlsplit(page.url).netloc == self._app
@@ -168,7 +168,7 @@ class _Browser:
         if page.status != 200:
             raise _Broken(
                 APP_DOWN,
-                f"{shown(self._start)} answers with status {page.status} at the second request: {page.reason}.",
+                f"{shown(self._start)} answers with status {page.status} at the second request: {page.said}",
             )
 
     def _next(self, page: Answer, here: bool) -> Answer | None:
@@ -187,21 +187,22 @@ class _Browser:
             return self._get(html.unescape(target[-1]))
         if page.status == 403:
             raise _Broken(
-                FORBIDDEN, f"{shown(page.url)} refuses the user who is logged in: {page.reason or 'Forbidden'}."
+                FORBIDDEN,
+                f"{shown(page.url)} refuses the user who is logged in: {sentence(page.reason or 'Forbidden')}",
             )
         if page.ok and urlsplit(page.url).path == urlsplit(self._start).path:
             return None
         if urlsplit(page.url).query.find("code=") >= 0:
-            raise _Broken(CALLBACK, f"The callback {shown(page.url)} answers with status {page.status}: {page.reason}.")
-        raise _Broken(APP_DOWN, f"{shown(page.url)} answers with status {page.status} after the login: {page.reason}.")
+            raise _Broken(CALLBACK, f"The callback {shown(page.url)} answers with status {page.status}: {page.said}")
+        raise _Broken(APP_DOWN, f"{shown(page.url)} answers with status {page.status} after the login: {page.said}")
 
     def _next_of_provider(self, page: Answer) -> Answer:
         if page.status >= 500:
-            raise _Broken(IDP_UNREACHABLE, f"{shown(page.url)} answers with status {page.status}: {page.reason}.")
+            raise _Broken(IDP_UNREACHABLE, f"{shown(page.url)} answers with status {page.status}: {page.said}")
         if not page.ok:
             raise _Broken(
                 CREDENTIALS if self._submitted else IDP_REFUSES,
-                f"{shown(page.url)} answers with status {page.status}: {page.reason}.",
+                f"{shown(page.url)} answers with status {page.status}: {page.said}",
             )
         parser = _Forms()
         parser.feed(page.text)

@@ -106,7 +106,7 @@ def grant(web: Web, url: str, form: Mapping[str, str], client: str, secret: str)
         advice = (
             "Correct the credentials; those of a client are in its service key, those of the cf CLI come from cf login."
         )
-        raise Refused(f"UAA gives no token for {form['grant_type']} to {client}: {answer.reason}.", advice)
+        raise Refused(f"UAA gives no token for {form['grant_type']} to {client}: {answer.said}", advice)
     body = answer.json() if answer.ok else {}
     if not isinstance(body, dict) or not body.get("access_token"):
         raise Unreachable(
@@ -156,5 +156,5 @@ class Signed:
                 "It has expired, or is of another application or landscape: give the right one, or credentials to get"
                 " one."
             )
-            raise Refused(f"{shown(answer.url)} does not accept the token: {answer.reason}.", advice)
+            raise Refused(f"{shown(answer.url)} does not accept the token: {answer.said}", advice)
         return answer

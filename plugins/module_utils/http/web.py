@@ -19,7 +19,12 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import ConnectionError as AnsibleConnectionError
 from ansible.module_utils.urls import open_url
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, OutcomeUnknown, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    InputError,
+    OutcomeUnknown,
+    Unreachable,
+    sentence,
+)
 
 AGENT = "zdm.landscape"
 BUSY = frozenset({429, 500, 502, 503, 504})
@@ -88,6 +93,11 @@ class Answer:
         elif isinstance(found, str):
             said = found
         return str(said or " ".join(self.text.split()))[:_SHOWN_CHARACTERS]
+
+    @property
+    def said(self) -> str:
+        """:attr:`reason` as a sentence."""
+        return sentence(self.reason)
 
 
 class Upload(Protocol):
@@ -196,7 +206,7 @@ class Web:
             else:
                 if answer.status not in BUSY:
                     return answer
-                problem = f"{method} {shown(url)} answers with status {answer.status}: {answer.reason}."
+                problem = f"{method} {shown(url)} answers with status {answer.status}: {answer.said}"
                 pause = retry_after_s(answer, pause)
             if attempt + 1 < self.attempts:
                 self.sleep(pause)

@@ -239,54 +239,14 @@ def _participant(status: Status, journal: Journal) -> list[str]:
 
 
 def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> None:
-    command = _command(journal, parties, status.participants)
-    epoch = f"epoch {status.epoch}"
     if status.running:
         doing = "Staging" if status.progress.get("step") == COPY else "Deleting"
         staging = f" {doing} {shown(status.progress)}." if status.progress else ""
-        status.verdict = (
-            f"{PHASES[journal.phase]}, driven by {status.running} ({epoch}); {status.live.subdomain} is live.{staging}"
-        )
+        driver = f"{PHASES[journal.phase]}, driven by {status.running} (epoch {status.epoch})"
+        status.verdict = f"{driver}; {status.live.subdomain} is live.{staging}"
         return
-    if journal.phase == WINDOW:
-        status.verdict = (
-            f"A run died before the close ({epoch}); nothing was changed, {status.live.subdomain} is live and served."
-        )
-    elif journal.phase == CLOSED:
-        status.verdict = (
-            f"A run died between close and commit ({epoch}); {status.live.subdomain} is live and its requests are held."
-        )
-    elif journal.phase in (UNDOING, UNDONE):
-        status.verdict = f"An undo is not finished ({epoch}); {status.live.subdomain} is live."
-        command = "zdm.landscape.abort"
-    elif journal.phase != IDLE:
-        committed = "requests are held" if journal.phase == COMMITTED else "routers are being opened"
-        status.verdict = f"Committed, not finished ({epoch}): {status.live.subdomain} is live, {committed}."
-    elif status.finalized_at_ms:
-        status.verdict = (
-            f"Finalized {_date(status.finalized_at_ms)}: {parties.source.subdomain}'s requests work with the data of"
-            f" {parties.target.subdomain}."
-        )
-        status.verdict += " Something is left of it." if status.problems else ""
-        command = "zdm.landscape.finalize" if status.problems else ""
-    elif journal.ended:
-        status.verdict = (
-            f"The end of the transition is not finished ({epoch}): {status.live.subdomain} is live and served, the way"
-            " back has ended."
-        )
-        command = "zdm.landscape.finalize"
-    elif status.problems:
-        status.verdict = f"{status.live.subdomain} is live; some artefacts disagree ({epoch})."
-        status.verdict += _closed_words(status, journal, parties) if command == "zdm.landscape.stage" else ""
-    elif status.live == parties.target:
-        status.verdict = (
-            f"In transition: {status.live.subdomain} is live, both credentials work."
-            f" {_transition_words(status.transition)}".rstrip()
-        )
-        command = ""
-    else:
-        status.verdict = f"{status.live.subdomain} is live; {_stage_words(journal, status)}."
-        command = ""
+    conclude = _at_rest if journal.phase == IDLE else _in_window
+    status.verdict, command = conclude(status, journal, parties)
     status.needs_person = journal.phase != IDLE or bool(status.problems) or bool(journal.body.get("finalizing"))
     if status.ended_by:
         status.verdict += f" {describe_end(status.ended_by)}"
@@ -297,6 +257,42 @@ def _conclude(status: MigrationStatus, journal: Journal, parties: Parties) -> No
         f"-e migrate_db_from_tenant={parties.source.subdomain} -e migrate_db_to_tenant={parties.target.subdomain}"
     )
     status.next_command = f"ansible-playbook {command} {arguments}{confirm}" if command else ""
+
+
+def _in_window(status: MigrationStatus, journal: Journal, parties: Parties) -> tuple[str, str]:
+    """What is true of a window whose run has died, and the command that ends it."""
+    live, epoch = status.live.subdomain, f"epoch {status.epoch}"
+    command = _command(journal, parties, status.participants)
+    if journal.phase == WINDOW:
+        return f"A run died before the close ({epoch}); nothing was changed, {live} is live and served.", command
+    if journal.phase == CLOSED:
+        return f"A run died between close and commit ({epoch}); {live} is live and its requests are held.", command
+    if journal.phase in (UNDOING, UNDONE):
+        return f"An undo is not finished ({epoch}); {live} is live.", "zdm.landscape.abort"
+    committed = "requests are held" if journal.phase == COMMITTED else "routers are being opened"
+    return f"Committed, not finished ({epoch}): {live} is live, {committed}.", command
+
+
+def _at_rest(status: MigrationStatus, journal: Journal, parties: Parties) -> tuple[str, str]:
+    """What is true between two windows, and the command that is needed; empty when none is."""
+    live, epoch = status.live.subdomain, f"epoch {status.epoch}"
+    if status.finalized_at_ms:
+        done = f"Finalized {_date(status.finalized_at_ms)}: {parties.source.subdomain}'s requests work with the data of"
+        left = " Something is left of it." if status.problems else ""
+        return f"{done} {parties.target.subdomain}.{left}", "zdm.landscape.finalize" if status.problems else ""
+    if journal.ended:
+        verdict = (
+            f"The end of the transition is not finished ({epoch}): {live} is live and served, the way back has ended."
+        )
+        return verdict, "zdm.landscape.finalize"
+    if status.problems:
+        command = _command(journal, parties, status.participants)
+        closed = _closed_words(status, journal, parties) if command == "zdm.landscape.stage" else ""
+        return f"{live} is live; some artefacts disagree ({epoch}).{closed}", command
+    if status.live == parties.target:
+        words = _transition_words(status.transition)
+        return f"In transition: {live} is live, both credentials work. {words}".rstrip(), ""
+    return f"{live} is live; {_stage_words(journal, status)}.", ""
 
 
 def _closed_words(status: MigrationStatus, journal: Journal, parties: Parties) -> str:

@@ -8,6 +8,7 @@ uploaded.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ DESCRIPTOR = "META-INF/mtad.yaml"
 _SUFFIX = ".mtar"
 _MAX_DESCRIPTOR = 10_000_000
 _BLOCK = 1 << 20
+_ROUNDS = 200_000
+"""How often secure parameters are hashed: a tenth of a second for us, too long for who tries all short ones."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,10 @@ class Extension:
     """An extension descriptor. ``digest`` is SHA-256 in hexadecimal, ``md5`` as the deploy service writes it."""
 
     name: str
-    path: str
     id: str
     digest: str
     md5: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Archive:
         known = {
             key: value for key, value in asdict(self).items() if key in ("name", "digest", "md5", "mta_id", "version")
         }
-        return {**known, "path": self.source if _is_url(self.source) else self.path}
+        return {**known, "path": self.source if is_url(self.source) else self.path}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Download:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Download:
-        """By the options of the module mta_deploy."""
+        """By the option group ARCHIVE."""
         return cls(
             params["archive_headers"] or {},
             *(params[f"archive_{name}"] or "" for name in ("username", "password", "checksum", "source", "ca_file")),
@@ -106,10 +109,10 @@ def opened_archive(location: str, download: Download | None = None) -> Iterator[
     :raises Unreachable: the URL does not answer.
     """
     download = download or Download()
-    if not _is_url(location):
+    if not is_url(location):
         local = os.path.expanduser(location)
         _check(local, download.checksum, location)
-        source = shown(download.source) if _is_url(download.source) else download.source
+        source = shown(download.source) if is_url(download.source) else download.source
         yield read_archive(local, source or location)
         return
     with tempfile.TemporaryDirectory(prefix="zdm-mtar-") as folder:
@@ -157,28 +160,26 @@ def read_archive(path: str, source: str = "") -> Archive:
     return Archive(Path(path).name, path, where, digest, md5, mta_id, str(version), *named)
 
 
-def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
+def read_extensions(paths: Sequence[str], mta_id: str, texts: Sequence[str] = ()) -> list[Extension]:
     """Inspect extension descriptors, in the order given.
 
+    :param texts: those that are in no file, which come after the others.
     :raises InputError: one does not exist, is no YAML, or has no ID; two have the same; the first of a chain does not
         extend *mta_id*.
     """
     result: list[Extension] = []
     bases = set()
-    for given in paths:
-        path = os.path.expanduser(given)
-        digest, md5 = _digests(path, f"The extension descriptor {given}", "Correct extensions.")
-        body = _mapping(Path(path).read_bytes(), f"The extension descriptor {given}")
+    for name, what, content in [*map(_extension_file, paths), *map(_extension_text, enumerate(texts, 1))]:
+        body = _mapping(content, what)
         identity, extends = body.get("ID"), body.get("extends")
         if not identity or not extends:
             raise InputError(
-                f"The extension descriptor {given} has no ID or no extends.",
-                "Write both: see the manual of MTA extension descriptors.",
+                f"{what} has no ID or no extends.", "Write both: see the manual of MTA extension descriptors."
             )
         if any(other.id == identity for other in result):
             raise InputError(f"Two extension descriptors have the ID {identity}.", "Give each an ID of its own.")
         bases.add(str(extends))
-        result.append(Extension(Path(path).name, path, str(identity), digest, md5))
+        result.append(extension_of(name or f"{identity}.mtaext", str(identity), content))
     unknown = bases - {mta_id} - {extension.id for extension in result}
     if unknown:
         raise InputError(
@@ -186,6 +187,24 @@ def read_extensions(paths: Sequence[str], mta_id: str) -> list[Extension]:
             "Correct its extends.",
         )
     return result
+
+
+def extension_of(name: str, identity: str, content: bytes) -> Extension:
+    """An extension descriptor of this content."""
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest().upper()
+    return Extension(name, identity, hashlib.sha256(content).hexdigest(), md5, content)
+
+
+def _extension_file(given: str) -> tuple[str, str, bytes]:
+    path, what = Path(given).expanduser(), f"The extension descriptor {given}"
+    try:
+        return path.name, what, path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{what} can't be read: {error.strerror}.", "Correct extensions.") from error
+
+
+def _extension_text(numbered: tuple[int, str]) -> tuple[str, str, bytes]:
+    return "", f"Extension descriptor {numbered[0]} of extension_texts", numbered[1].encode()
 
 
 def check_selection(archive: Archive, modules: Sequence[str], resources: Sequence[str]) -> None:
@@ -205,20 +224,28 @@ def check_selection(archive: Archive, modules: Sequence[str], resources: Sequenc
 
 
 def fingerprint(
-    archive: Archive, extensions: Sequence[Extension], modules: Sequence[str] | None, resources: Sequence[str] | None
+    archive: Archive,
+    extensions: Sequence[Extension],
+    modules: Sequence[str] | None = None,
+    resources: Sequence[str] | None = None,
+    secure: Mapping[str, Any] | None = None,
 ) -> str:
-    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, and the choice of
-    modules and resources.
+    """What a deployment brings, as one SHA-256: archive, extension descriptors in their order, the choice of modules
+    and resources, and secure parameters, which can't be guessed from it.
     """
     chosen = [
         f"{key}={','.join(sorted(names)) if names else '*'}"
         for key, names in (("modules", modules), ("resources", resources))
     ]
     parts = [archive.digest, *(extension.digest for extension in extensions), *chosen]
+    if secure:
+        text = json.dumps(secure, sort_keys=True, default=str)
+        parts.append(hashlib.pbkdf2_hmac("sha256", text.encode(), archive.mta_id.encode(), _ROUNDS).hex())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _is_url(location: str) -> bool:
+def is_url(location: str) -> bool:
+    """Whether it is none of this host's paths."""
     return urlsplit(location).scheme in ("http", "https")
 
 

@@ -99,7 +99,7 @@ class Registry(Way):
             body = answer.json() if answer.ok else None
             if not isinstance(body, dict) or not isinstance(body.get("subscriptions"), list):
                 advice = "Check url and app_name, as the service key has them."
-                raise Refused(f"{shown(answer.url)} answers with status {answer.status}: {answer.reason}.", advice)
+                raise Refused(f"{shown(answer.url)} answers with status {answer.status}: {answer.said}", advice)
             found += body["subscriptions"]
             page, more = page + 1, bool(body.get("morePages"))
         return found

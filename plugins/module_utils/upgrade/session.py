@@ -72,5 +72,5 @@ class Api:
 
     def _allowed(self, answer: Answer) -> Answer:
         if answer.status == 403:
-            raise Refused(f"{shown(answer.url)} refuses the token: {answer.reason}.", f"The token needs {self.rights}.")
+            raise Refused(f"{shown(answer.url)} refuses the token: {answer.said}", f"The token needs {self.rights}.")
         return answer

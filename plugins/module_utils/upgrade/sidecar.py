@@ -104,7 +104,7 @@ class Sidecar(Way):
             )
         if answer.status != 202:
             raise Refused(
-                f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.reason}.",
+                f"{shown(answer.url)} starts no upgrade, status {answer.status}: {answer.said}",
                 "Look at the sidecar's log.",
             )
         found = _object(answer)
@@ -142,7 +142,7 @@ def _list(answer: Answer) -> list[dict[str, Any]]:
 def _expected(answer: Answer) -> Any:
     if not answer.ok:
         raise Refused(
-            f"{shown(answer.url)} answers with status {answer.status}: {answer.reason}.",
+            f"{shown(answer.url)} answers with status {answer.status}: {answer.said}",
             "Check that url is the sidecar's.",
         )
     return answer.json()

@@ -12,6 +12,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from ansible_collections.zdm.landscape.plugins.module_utils.core.options import ARCHIVE
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Download, opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
@@ -69,7 +71,7 @@ DESCRIPTOR: dict[str, Any] = {
         }
     ],
 }
-DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
+DEFAULTS = {name: option.get("default") for name, option in {**ARCHIVE, **OWN}.items()}
 
 
 @dataclass
@@ -115,11 +117,11 @@ class Bench:
         with stack:
             return deployment.run()
 
-    def run_out_of_time(self, there: threading.Event, state: str, version: str) -> Result:
+    def run_out_of_time(self, there: threading.Event, state: str, version: str, **params: Any) -> Result:
         """Run the engine with a timeout that ends when the run waits for an operation that is *there*."""
         clock = Clock(there)
         with patch.object(watch, "time", clock):
-            deployment, stack = self.deployment(state, version, sleep=clock.sleep)
+            deployment, stack = self.deployment(state, version, sleep=clock.sleep, **params)
             with stack:
                 return deployment.run()
 
@@ -138,7 +140,9 @@ class Bench:
         with ExitStack() as stack:
             location = given["archive"]
             archive = stack.enter_context(opened_archive(location, Download.of(given))) if location else None
-            request = wanted(given, archive, read_extensions(given["extensions"], archive.mta_id) if archive else [])
+            texts = given["extension_texts"]
+            extensions = read_extensions(given["extensions"], archive.mta_id, texts) if archive else []
+            request = wanted(given, archive, extensions)
             web = Web(self.cloud.ca_file, pause_s=0.01, attempts=attempts, sleep=self.pauses.append)
             cloud = CloudFoundry(options or self.cloud.options(), web)
             return Deployment(
@@ -180,6 +184,16 @@ class Bench:
     def sent(self, method: str, path: str) -> int:
         """How many requests came that contain *path*."""
         return sum(request.method == method and path in request.target for request in self.cloud.requests)
+
+    def waiting(self) -> int:
+        """How many clients have asked for the operation that was started last more than once."""
+        last = self.operations()[-1].id
+        asked = Counter(
+            request.headers.get("authorization")
+            for request in self.cloud.requests
+            if f"/{last}?embed" in request.target
+        )
+        return sum(count > 1 for count in asked.values())
 
     def live_version(self) -> str:
         """The version that answers on the approuter's live route."""

@@ -27,6 +27,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
 from ansible_collections.zdm.landscape.plugins.module_utils.http.tokens import grant
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.tokens import JWT_BEARER
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import whoami
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.cloud.api import cli_config
 from ansible_collections.zdm.landscape.tests.cloud.standin import Answer
@@ -383,7 +384,7 @@ def test_somebody_elses_operation_is_never_touched(live: Bench, state: str) -> N
     with pytest.raises(Refused, match=r"colleague@example.com, started 20.*not ours") as refusal:
         live.run(state, "1.1.0")
     assert other.id in refusal.value.message
-    assert f"cf deploy -i {other.id} -a resume" in refusal.value.advice
+    assert f"- cf deploy -i {other.id} -a resume, after cf stop of every application" in refusal.value.advice
     assert (other.state, live.sent("POST", "actionId"), started(live)) == ("ACTION_REQUIRED", 0, 1)
 
 
@@ -405,6 +406,7 @@ def test_another_archive_is_refused_while_ours_waits(live: Bench) -> None:
         with pytest.raises(Refused, match="Another archive") as refusal:
             live.run(state, "1.2.0")
         assert "abort it with state aborted and its mta_id" in refusal.value.advice
+        assert f"which the run {whoami()} has started" in refusal.value.message
     assert live.operations()[1].states == ["RUNNING", "ACTION_REQUIRED"]
     assert live.run("aborted", mta_id=MTA).outcome == "aborted"
     assert live.run("testing", "1.2.0").outcome == "testing"

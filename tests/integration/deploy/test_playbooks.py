@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.zdm.landscape.tests.integration.deploy.files import FileServer
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
+from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S, wait_until
 from ansible_collections.zdm.landscape.tests.landscape.routers import ansible_environment, ansible_playbook
 
 Play = Callable[..., tuple[int, str]]
@@ -35,7 +39,7 @@ def _play(bench: Bench) -> Play:
             "deploy": section,
         }
         host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-        inventory = bench.folder / "inventory.json"
+        inventory = bench.folder / f"inventory-{secrets.token_hex(4)}.json"
         inventory.write_text(
             json.dumps(
                 {"all": {"vars": {"zdm_landscape": landscape}}, "zdm_controller": {"hosts": {"localhost": host}}}
@@ -77,6 +81,87 @@ def test_an_archive_from_a_url_is_fetched_once_and_pinned(bench: Bench, play: Pl
         )
         assert code == 2
     assert len(bench.operations()) == 2
+
+
+def test_an_archive_of_this_host_has_the_checksum_that_was_given(bench: Bench, play: Play) -> None:
+    archive = bench.archive("1.0.0")
+    code, output = play("deploy", f"mta_archive={archive}", f"mta_checksum=sha256:{'0' * 64}")
+    assert code == 2
+    assert "has the checksum sha256:" in output
+    assert bench.operations() == []
+    digest = hashlib.md5(Path(archive).read_bytes(), usedforsecurity=False).hexdigest()
+    code, output = play("deploy", f"mta_archive={archive}", f"mta_checksum=md5:{digest}")
+    assert code == 0, output
+
+
+def test_the_service_fetches_it_and_this_host_reads_it_once(bench: Bench, play: Play) -> None:
+    bench.standing()
+    with FileServer(str(bench.cloud.certificates.router), bench.archive("1.1.0")) as server:
+        deploy = {"archive": {"username": "me", "password": "secret"}, "upload": "service"}
+        code, output = play("deploy", f"mta_archive={server.url}/incidents_1.1.0.mtar", deploy=deploy)
+        assert code == 0, output
+        assert server.sent == 2
+    assert bench.live_version() == "1.1.0"
+
+
+def test_of_two_playbooks_one_goes_on_and_the_other_is_told_so(bench: Bench, play: Play) -> None:
+    """The one that was second takes nothing away from the first."""
+    bench.standing()
+    there = bench.cloud.faults.hold_at("start mtx-idle")
+    secret = "wrong or secret" * 5
+    sessions = {"modules": ["approuter"], "secret": secret}
+    with (
+        FileServer(str(bench.cloud.certificates.router), bench.archive("1.1.0")) as server,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        deploy = {"archive": {"username": "me", "password": "secret"}, "sessions": sessions}
+        url = f"mta_archive={server.url}/incidents_1.1.0.mtar"
+        first = pool.submit(play, "deploy", url, deploy=deploy)
+        assert there.wait(PATIENCE_S)
+        second = pool.submit(play, "deploy", url, deploy=deploy)
+        wait_until(lambda: server.sent == 2, "both have the archive")
+        wait_until(lambda: bench.waiting() >= 2, "both wait for the operation")
+        files = [path for path in (bench.folder / "logs").rglob("*") if path.is_file()]
+        assert not [path for path in files if secret.encode() in path.read_bytes()]
+        bench.cloud.faults.release()
+        ended = [first.result(), second.result()]
+    assert sorted(code for code, _output in ended) == [0, 2], ended
+    (lost,) = [output for code, output in ended if code]
+    assert "is at work on the MTA incidents. Let it end; the same command goes on from where it is." in lost
+    assert "cf deploy" not in lost
+    assert (bench.live_version(), len(bench.operations())) == ("1.1.0", 2)
+    assert not list((bench.folder / "logs" / "downloads").iterdir())
+
+
+def test_an_abort_leaves_no_copy_and_tells_what_it_has_done(bench: Bench, play: Play) -> None:
+    bench.standing()
+    with FileServer(str(bench.cloud.certificates.router), bench.archive("1.1.0")) as server:
+        url, login = (
+            f"mta_archive={server.url}/incidents_1.1.0.mtar",
+            {"archive": {"username": "me", "password": "secret"}},
+        )
+        code, output = play("deploy", url, "mta_state=aborted", deploy=login)
+        assert code == 0, output
+        assert f"{MTA}: there was nothing to abort" in output
+    assert not list((bench.folder / "logs" / "downloads").iterdir())
+
+
+def test_the_choices_stand_on_lines_of_their_own(bench: Bench, play: Play) -> None:
+    bench.standing()
+    tasks = bench.folder / "smoke.yml"
+    tasks.write_text(
+        "- ansible.builtin.assert:\n    that: mta_blue_green_phase == 'idle'\n    fail_msg: The page is red\n"
+    )
+    code, output = play(
+        "deploy",
+        f"mta_archive={bench.archive('1.1.0')}",
+        f"mta_blue_green_tasks={tasks}",
+        deploy={"keep_previous": True},
+    )
+    assert code == 2
+    assert "The page is red.\nThe new version is live. Choose:\n1. Mend the cause" in output
+    assert "\n2. Go back to version 1.0.0: deploy its archive with" in output
+    assert f"\n3. Go back to it within seconds: zdm.landscape.rollback -e mta_id={MTA}" in output
 
 
 def test_there_and_back_and_away(bench: Bench, play: Play) -> None:

@@ -5,25 +5,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import request
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.log import shown
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
-from ansible_collections.zdm.landscape.tests.cloud.cloud import Cloud
-from ansible_collections.zdm.landscape.tests.cloud.pace import Pace
-from ansible_collections.zdm.landscape.tests.cloud.space import Space
+from ansible_collections.zdm.landscape.tests.integration.deploy.dying import idle, kill_after_the_stop
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
 RESUME = r"actionId=resume"
 STOP = r"/actions/stop"
-
-
-class Killed(BaseException):
-    """The run ends here."""
 
 
 @pytest.fixture(name="live")
@@ -38,35 +28,6 @@ def _testing(live: Bench) -> Bench:
     """Version 1.1.0 is in its testing phase."""
     assert live.run("testing", "1.1.0").outcome == "testing"
     return live
-
-
-def idle(bench: Bench) -> dict[str, str]:
-    return {app.name: app.state for app in bench.cloud.space.apps.values() if app.name.endswith("-idle")}
-
-
-def kill_before(bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
-    """A run that dies right before it asks for *action*."""
-    deployment, stack = bench.deployment("deployed", "1.1.0")
-
-    def die(_operation: str, asked: str) -> bool:
-        assert asked == action
-        raise Killed
-
-    with stack, monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(deployment._service, "act", die)
-        deployment.run()
-
-
-def kill_after_the_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that dies when the idle applications are stopped."""
-    deployment, stack = bench.deployment("deployed", "1.1.0")
-
-    def die(_decision: Any, _own: Any) -> None:
-        raise Killed
-
-    with stack, monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(deployment, "_act", die)
-        deployment.run()
 
 
 def test_idle_applications_are_stopped_before_the_resume(testing: Bench) -> None:
@@ -116,59 +77,13 @@ def test_no_application_is_stopped_while_an_upgrade_is_open(testing: Bench) -> N
     assert testing.run("deployed", "1.1.0", upgrade="done").outcome == "deployed"
 
 
-def test_an_abort_waits_for_the_end_of_a_resume_that_was_sent(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service executes it before it tells so: an abort now would leave two versions behind one route."""
-    kill_before(testing, monkeypatch, "resume")
-    operation = testing.document()["attempt"]["operation"]
-    testing.cloud.controller.act(operation, "resume")
-    with pytest.raises(Refused, match=r"has ended meanwhile: incidents_1.1.0.mtar is live"):
-        testing.run("aborted", mta_id=MTA)
-    assert testing.live_version() == "1.1.0"
-
-
-def test_a_resume_that_never_arrived_can_be_aborted(testing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    kill_before(testing, monkeypatch, "resume")
-    monkeypatch.setattr(request, "RESUME_SETTLE_MS", 0)
-    assert testing.run("aborted", mta_id=MTA).outcome == "aborted"
-    assert testing.live_version() == "1.0.0"
-
-
-def test_no_abort_while_the_service_executes_a_resume_and_does_not_tell_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Cloud(tmp_path, Space(pace=Pace(resume_s=1.0))) as cloud:
-        bench = Bench(cloud, tmp_path)
-        bench.standing()
-        bench.run("testing", "1.1.0")
-        kill_before(bench, monkeypatch, "resume")
-        operation = bench.operations()[-1]
-        cloud.controller.act(operation.id, "resume")
-        assert operation.state == "ACTION_REQUIRED"
-        with pytest.raises(Refused, match="has ended meanwhile"):
-            bench.run("aborted", mta_id=MTA)
-        assert bench.live_version() == "1.1.0"
-        assert bench.sent("POST", "actionId=abort") == 0
-
-
-def test_an_interrupted_switch_is_aborted_only_when_told(testing: Bench) -> None:
-    testing.cloud.faults.fail("switch approuter", "No space left", times=9)
-    with pytest.raises(DeploymentFailed, match=r"No space left\."):
-        testing.run("deployed", "1.1.0")
-    with pytest.raises(Refused, match="has stopped while routes were being switched") as refused:
-        testing.run("aborted", mta_id=MTA)
-    assert "abort_switched" in refused.value.advice
-    result = testing.run("aborted", mta_id=MTA, abort_switched=True)
-    assert (result.outcome, result.mta["version"]) == ("aborted", "1.1.0")
-    assert result.split
-    assert all(testing.cloud.space.domain in url for url in result.split)
-
-
 @pytest.mark.parametrize("on_error", ["fail", "abort"])
 def test_an_error_of_infrastructure_is_retried_before_anything_is_aborted(live: Bench, on_error: str) -> None:
     live.cloud.faults.fail("approuter-idle", "502 Bad Gateway", "INFRASTRUCTURE", times=3)
     assert live.run("testing", "1.1.0", on_error=on_error).outcome == "testing"
     assert live.sent("POST", "actionId=retry") == 3
-    assert live.texts().count("Retrying, ") == 3
+    assert live.texts().count("Retrying after an error of infrastructure") == 3
+    assert "502" not in "".join(map(shown, live.told))
 
 
 def test_an_error_of_content_is_not_retried(live: Bench) -> None:
@@ -190,9 +105,9 @@ def test_what_is_live_is_recognised_after_an_abort(live: Bench) -> None:
 def test_of_two_runs_each_loser_is_told_of_the_other(live: Bench) -> None:
     first, stack = live.deployment("testing", "1.1.0")
     with stack:
-        first._begin()
+        first.sight.begin()
         assert live.run("testing", "1.1.0").outcome == "testing"
         with pytest.raises(Conflict, match=r"Another run \(.+@.+:\d+\) is at work on the MTA incidents") as lost:
-            first._refuse(first._decide())
+            first._refuse(first.sight.decide(first._goal))
     assert lost.value.advice == "Let it end; the same command goes on from where it is."
     assert live.run("testing", "1.1.0").outcome == "testing"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Conflict, Refused
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.result import DeploymentFailed
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
@@ -31,6 +31,15 @@ def test_what_was_aborted_while_it_was_tested_does_not_go_live_untested(tested: 
         with pytest.raises(Refused, match="is another one"):
             tested.run(state, "1.1.0", operation=operation)
     assert tested.run("deployed", "1.1.0", operation=tested.operations()[2].id).outcome == "deployed"
+
+
+def test_who_has_ended_it_is_told_where_that_was_a_run_of_ours(tested: Bench) -> None:
+    operation = tested.operations()[1].id
+    tested.run("aborted", mta_id=MTA)
+    message = rf"Operation {operation} was ended \(ABORTED\) by another run \(.+@.+:\d+\)"
+    with pytest.raises(Conflict, match=message) as lost:
+        tested.run("deployed", "1.1.0", operation=operation)
+    assert lost.value.advice == "Let it end; the same command starts afresh."
 
 
 def test_no_upgrade_begins_in_a_testing_phase_that_is_over(tested: Bench) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, Unreachable
-from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Answer
+from ansible_collections.zdm.landscape.plugins.module_utils.http import web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud import files
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import keep_logs
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import keep_logs, read_info
+from ansible_collections.zdm.landscape.tests.cloud.standin import Answer
 from ansible_collections.zdm.landscape.tests.integration.deploy.files import FileServer
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 
@@ -51,7 +53,7 @@ def test_a_run_that_died_in_its_upload_goes_on_with_the_part_that_is_missing(
     parts = -(-Path(live.archive("1.1.0")).stat().st_size // 200)
     send = files.Files._upload
 
-    def dying(self: files.Files, piece: files.Piece) -> Answer:
+    def dying(self: files.Files, piece: files.Piece) -> web.Answer:
         if piece.name.endswith(".part.3"):
             raise Unreachable("The network is gone.", "")
         return send(self, piece)
@@ -79,6 +81,35 @@ def test_the_service_fetches_an_archive_itself(live: Bench) -> None:
         login["archive_password"] = "wrong"
         with pytest.raises(InputError, match="answers with status 401"):
             live.run("testing", archive=archive, upload="service", **login)
+
+
+def test_the_service_fetches_what_this_host_has_read_already(live: Bench) -> None:
+    """In a namespace too, whose jobs only those see who name it."""
+    path = live.archive("1.1.0")
+    with FileServer(str(live.cloud.certificates.router), path) as server:
+        url = f"{server.url}/incidents_1.1.0.mtar?signature=hidden"
+        login = {"archive_username": "me", "archive_password": "secret"}
+        result = live.run("testing", archive=path, archive_source=url, upload="service", namespace="blue", **login)
+        assert (result.outcome, server.sent) == ("first_deployment", 1)
+    assert "hidden" not in f"{live.texts()} {live.document()}"
+    with pytest.raises(InputError, match="archive_headers are given with upload service") as refused:
+        live.run("testing", archive=path, archive_source=url, upload="service", archive_headers={"X-Key": "k"})
+    assert "archive_username" in refused.value.advice
+
+
+def test_a_job_that_nobody_knows_yet_or_any_more_is_asked_for_again(live: Bench) -> None:
+    path = live.archive("1.1.0")
+    live.cloud.faults.answer("GET", "/files/jobs/", Answer(404), times=2)
+    with FileServer(str(live.cloud.certificates.router), path) as server:
+        login = {"archive_username": "me", "archive_password": "secret"}
+        url = f"{server.url}/incidents_1.1.0.mtar"
+        assert live.run("testing", archive=path, archive_source=url, upload="service", **login).outcome == "testing"
+
+
+def test_why_the_service_can_not_fetch_is_told_in_sentences(live: Bench) -> None:
+    path = live.archive("1.1.0")
+    with pytest.raises(Refused, match=r"HTTPS required\. Correct the URL"):
+        live.run("testing", archive=path, archive_source="http://localhost/incidents_1.1.0.mtar", upload="service")
 
 
 def test_an_archive_that_is_not_the_one_that_was_meant_is_refused(live: Bench) -> None:
@@ -119,6 +150,11 @@ def test_secure_parameters_are_in_the_encrypted_extension_alone(live: Bench) -> 
     assert SECRET not in str(live.document())
 
 
+def test_another_secret_is_another_deployment(live: Bench) -> None:
+    for secret, outcome in ((SECRET, "deployed"), (SECRET, "unchanged"), (SECRET[::-1], "deployed")):
+        assert live.run("deployed", "1.1.0", secure_parameters={"session-secret": secret}).outcome == outcome
+
+
 # -- back -----------------------------------------------------------------------------------------
 
 
@@ -150,6 +186,34 @@ def test_tenants_that_were_upgraded_keep_the_version_before_away(live: Bench) ->
     with pytest.raises(Refused, match="Tenants were upgraded since the version before"):
         live.run("previous", mta_id=MTA)
     assert live.run("previous", mta_id=MTA, abort_upgraded=True).outcome == "rolled_back"
+
+
+def test_of_a_first_deployment_nothing_was_kept(bench: Bench) -> None:
+    bench.run("deployed", "1.0.0", keep_previous=True)
+    with pytest.raises(Refused, match="version before of incidents was not kept"):
+        bench.run("previous", mta_id=MTA)
+
+
+def test_what_somebody_else_has_deployed_since_may_have_upgraded_tenants(live: Bench) -> None:
+    live.run("deployed", "1.1.0", keep_previous=True)
+    other = live.foreign("1.2.0")
+    live.cloud.controller.act(other.id, "resume")
+    live.cloud.controller.wait(other.id, "FINISHED")
+    with pytest.raises(Refused, match="Tenants may have been upgraded since the version before"):
+        live.run("previous", mta_id=MTA)
+    assert live.live_version() == "1.2.0"
+
+
+def test_an_mta_that_is_not_deployed_is_none(bench: Bench) -> None:
+    """The service answers 404 for it, before its first deployment and after its last."""
+    cloud = CloudFoundry(bench.cloud.options())
+    for _time in range(2):
+        assert read_info(cloud, bench.store, MTA, "").mtas == []
+        assert bench.run("aborted", mta_id=MTA).outcome == "absent"
+        assert bench.run("absent", mta_id=MTA).outcome == "unchanged"
+        assert bench.run("deployed", "1.0.0").outcome == "first_deployment"
+        assert [mta["version"] for mta in read_info(cloud, bench.store, MTA, "").mtas] == ["1.0.0"]
+        assert bench.run("absent", mta_id=MTA).outcome == "undeployed"
 
 
 def test_an_undeployed_mta_is_deployed_as_a_first_one(live: Bench) -> None:

@@ -65,7 +65,7 @@ def test_a_user_without_any_role_and_one_who_may_only_look(bench: Bench) -> None
         Refused, match=r"refuses the upload of incidents_1.0.0.mtar to ci@example.com in my-org/dev"
     ) as refusal:
         bench.run("testing", "1.0.0")
-    assert "SpaceDeveloper" in refusal.value.advice
+    assert ". Give the user the role SpaceDeveloper" in str(refusal.value)
     assert not bench.operations()
 
 

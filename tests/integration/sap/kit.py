@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.zdm.landscape.tests.cloud.app import Launch
 from ansible_collections.zdm.landscape.tests.cloud.approuter import (
     Approuter,
     approuter_environment,
@@ -54,15 +55,7 @@ class Site:
         registry = {"saas_registry_url": registry_url, "appName": APP_NAME, **self.xsuaa.credentials(APP.id)}
         environment = sidecar_environment(self.xsuaa.credentials(APP.id), registry)
         name, data = f"mtx-{version}", self.folder / "tenants"
-        return Sidecar(
-            name,
-            self.processes,
-            self.folder / name,
-            environment,
-            self.certificates.authority,
-            version=version,
-            data=data,
-        )
+        return Sidecar(self._launch(name, environment), version=version, data=data)
 
     def approuter(
         self, name: str, *, redis: Mapping[str, Any] | None = None, sessions: str = "", tenant_host: str = ""
@@ -79,9 +72,12 @@ class Site:
         environment = approuter_environment(
             xsuaa, destinations, redis=redis or self.redis.credentials(), sessions=sessions, **pattern
         )
-        approuter = Approuter(name, self.processes, self.folder / name, environment, self.certificates.authority)
+        approuter = Approuter(self._launch(name, environment))
         approuter.launch()
         return approuter
+
+    def _launch(self, name: str, environment: Mapping[str, str]) -> Launch:
+        return Launch(name, self.processes, self.folder / name, environment, self.certificates.authority)
 
     def browser(self, route: Route, user: str) -> Browser:
         return Browser(HOST, route, self.certificates.authority, user, USERS[user])

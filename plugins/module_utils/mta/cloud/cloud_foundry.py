@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -34,7 +34,7 @@ _GONE, _UNPROCESSABLE = 404, 422
 _JOB_S = 300.0
 _ALIVE = ("RUNNING", "STARTING", "STOPPING")
 _BATCH = 50
-"""Applications whose routes are asked for at once: their guids must fit into a URL."""
+"""Applications whose routes or processes are asked for at once: their guids must fit into a URL."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,9 @@ class CloudFoundry:
         )
         query = urlencode({"space_guids": self.target.space_guid, "label_selector": label, "per_page": 100})
         found = list(self._pages(f"/v3/apps?{query}"))
-        routes: list[Route] = []
-        for start in range(0, len(found), _BATCH):
-            guids = ",".join(str(body["guid"]) for body in found[start : start + _BATCH])
-            routes += [
-                _route(body) for body in self._pages(f"/v3/routes?{urlencode({'app_guids': guids, 'per_page': 100})}")
-            ]
+        # one that leads to applications of two batches comes twice
+        bodies = {str(body["guid"]): body for body in self._of_apps("routes", [str(body["guid"]) for body in found])}
+        routes = [_route(body) for body in bodies.values()]
         return sorted((_app(body, routes) for body in found), key=lambda app: app.name)
 
     def switch_off(self, app: App) -> None:
@@ -127,8 +124,7 @@ class CloudFoundry:
         """How many instances of each application run, begin or end, by its name."""
         names = {app.guid: app.name for app in apps}
         found = dict.fromkeys(names.values(), 0)
-        query = {"app_guids": ",".join(names), "per_page": 100}
-        for process in self._pages(f"/v3/processes?{urlencode(query)}") if names else ():
+        for process in self._of_apps("processes", list(names)):
             stats = self._page(f"/v3/processes/{process['guid']}/stats")["resources"]
             app = str(process["relationships"]["app"]["data"]["guid"])
             found[names[app]] += sum(str(instance.get("state")) in _ALIVE for instance in stats)
@@ -204,6 +200,12 @@ class CloudFoundry:
         )
         raise InputError(f"There is no {kind} {name!r} that {user} can see; there are: {', '.join(seen)}.", advice)
 
+    def _of_apps(self, kind: str, guids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The routes or processes of these applications."""
+        for start in range(0, len(guids), _BATCH):
+            query = {"app_guids": ",".join(guids[start : start + _BATCH]), "per_page": 100}
+            yield from self._pages(f"/v3/{kind}?{urlencode(query)}")
+
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         while path:
             page = self._page(path)
@@ -245,12 +247,12 @@ class CloudFoundry:
     def _expected(self, answer: Answer, what: str) -> Answer:
         if answer.status == 403:
             raise Refused(
-                f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.reason}",
+                f"Cloud Foundry refuses {what} to {self.target.user or 'this user'}: {answer.said}",
                 "Give the user the role SpaceDeveloper.",
             )
         if not answer.ok:
             raise Unreachable(
-                f"Cloud Foundry answers to {what} with status {answer.status}: {answer.reason}",
+                f"Cloud Foundry answers to {what} with status {answer.status}: {answer.said}",
                 "See Cloud Foundry's log, then run it again.",
             )
         return answer

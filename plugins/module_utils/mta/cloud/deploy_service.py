@@ -136,7 +136,7 @@ class DeployService:
         answer = self.rest.post(f"{self._space}/operations", json.dumps(body).encode())
         if answer.status in BUSY:
             raise OutcomeUnknown(
-                f"The deploy service answers to the start with status {answer.status}: {answer.reason}",
+                f"The deploy service answers to the start with status {answer.status}: {answer.said}",
                 "Look for the operation.",
             )
         location = str(self.rest.expected(answer, "the start of the operation").headers.get("Location") or "")
@@ -146,6 +146,10 @@ class DeployService:
                 "The deploy service does not say which operation it has started.", "Look for the operation."
             )
         return identity
+
+    def prepare(self) -> None:
+        """Make ready for an action, so that nothing comes between the last look and its request."""
+        self.rest.prepare()
 
     def act(self, operation: str, action: str) -> bool:
         """Abort, resume or retry; false when the operation's state does not allow it, or the answer was lost: read it

@@ -14,12 +14,18 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import OutcomeUnknown, Refused, Unreachable
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    OutcomeUnknown,
+    Refused,
+    Unreachable,
+    sentence,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import BUSY, Answer, retry_after_s, shown
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.rest import Rest
 
@@ -39,9 +45,9 @@ Wait = Callable[[Callable[[], bool]], bool]
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or a part of one."""
+    """Something to upload, or a part of it."""
 
-    path: str
+    opened: Callable[[], BinaryIO]
     name: str
     start: int
     length: int
@@ -86,16 +92,24 @@ class Files:
         :raises Unreachable: it can't be uploaded; nothing was started.
         """
         size, name = os.path.getsize(path), Path(path).name
+
+        def opened() -> BinaryIO:
+            return open(path, "rb")
+
         if size <= PART_BYTES:
-            return self._ensure(Piece(path, name, 0, size, md5))
+            return self._ensure(Piece(opened, name, 0, size, md5))
         ids = []
         for number, start in enumerate(range(0, size, PART_BYTES)):
             length = min(PART_BYTES, size - start)
-            piece = Piece(path, f"{name}.part.{number}", start, length, _md5(path, start, length))
+            piece = Piece(opened, f"{name}.part.{number}", start, length, _md5(path, start, length))
             ids.append(self._ensure(piece))
             if told:
                 told(start + length, size)
         return ",".join(ids)
+
+    def ensure_content(self, name: str, content: bytes, md5: str) -> str:
+        """The id of a file with this content, which is in no file of this host. Raises as :meth:`ensure`."""
+        return self._ensure(Piece(partial(BytesIO, content), name, 0, len(content), md5))
 
     def fetch(self, url: str, credentials: Mapping[str, str], md5: str, wait: Wait, told: Told | None = None) -> str:
         """Have the service fetch an archive; returns the file's id.
@@ -112,7 +126,7 @@ class Files:
 
         def ended() -> bool:
             found.update(self._job(body, found.get("job", ""), url))
-            if told and found.get("bytes_processed"):
+            if told and int(found.get("bytes_processed") or 0) > 0:
                 told(int(found["bytes_processed"]), 0)
             return bool(found.get("file"))
 
@@ -139,13 +153,15 @@ class Files:
             if answer.status != 303:
                 rest.expected(answer, f"to fetch {shown(url)}")
             return {"job": str(answer.headers.get("Location") or "").rstrip("/").rpartition("/")[2]}
-        answer = rest.get(f"{rest.space}/files/jobs/{job}", missing=True)
-        state = answer.json() if answer.ok else {"status": "ERROR", "error": "the job is gone"}
+        answer = rest.get(f"{rest.space}/files/jobs/{job}{self._query}", missing=True)
+        if not answer.ok:
+            return {"job": ""}  # not written yet, or gone
+        state = answer.json()
         if state.get("status") == "ERROR":
             if "RETRY_UPLOAD" in (state.get("client_actions") or ()):
                 return {"job": ""}
             raise Refused(
-                f"The deploy service can't fetch {shown(url)}: {state.get('error')}.",
+                f"The deploy service can't fetch {shown(url)}: {sentence(str(state.get('error') or ''))}",
                 "Correct the URL and its credentials, or let this host upload the archive.",
             )
         return dict(state)
@@ -170,14 +186,14 @@ class Files:
                     raise Refused(f"{piece.name} is too long for the deploy service.", "Make the archive smaller.")
                 if answer.status not in BUSY:
                     return _uploaded(self._rest.expected(answer, f"the upload of {piece.name}").json(), piece)
-                problem = f"it answers with status {answer.status}: {answer.reason}."
+                problem = f"it answers with status {answer.status}: {answer.said}"
             if attempt + 1 < web.attempts:
                 web.sleep(web.pause_s * 2**attempt)
         raise Unreachable(f"{piece.name} can't be uploaded: {problem}", _AGAIN)
 
     def _upload(self, piece: Piece) -> Answer:
         boundary = secrets.token_hex(16)
-        with open(piece.path, "rb") as file:
+        with piece.opened() as file:
             headers = {
                 "Content-Type": f"multipart/form-data; boundary={boundary}",
                 "Content-Length": str(Upload(file, piece, boundary).length),

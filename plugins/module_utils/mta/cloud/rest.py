@@ -34,18 +34,19 @@ class Rest:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         return self.send(url, headers, lambda: body)
 
+    def prepare(self) -> None:
+        """Fetch a token against cross-site requests, so that the next POST goes out at once."""
+        answer = self.get(f"{self.root}/api/v1/csrf-token", headers={"X-CSRF-TOKEN": "Fetch"})
+        header = str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN")
+        self._csrf = {header: str(answer.headers.get("X-CSRF-TOKEN") or "")}
+
     def send(self, url: str, headers: Mapping[str, str], body: Body, timeout_s: float | None = None) -> Answer:
         """POST with a token against cross-site requests; one that is refused is fetched anew, and the request, which
         was not executed, repeated. Raises as :meth:`post`.
         """
         for fetched in (bool(self._csrf), False):
             if not fetched:
-                answer = self.get(f"{self.root}/api/v1/csrf-token", headers={"X-CSRF-TOKEN": "Fetch"})
-                self._csrf = {
-                    str(answer.headers.get("X-CSRF-HEADER") or "X-CSRF-TOKEN"): str(
-                        answer.headers.get("X-CSRF-TOKEN") or ""
-                    )
-                }
+                self.prepare()
             result = self._signed.send("POST", url, {**headers, **self._csrf}, body, timeout_s)
             if result.status != 403 or str(result.headers.get("X-CSRF-TOKEN") or "").lower() != "required":
                 return result
@@ -80,12 +81,12 @@ class Rest:
         if answer.status == 403:
             message = (
                 f"The deploy service refuses {what} to {target.user or 'this user'} in {target.org}/{target.space}:"
-                f" {answer.reason}"
+                f" {answer.said}"
             )
             raise Refused(message, "Give the user the role SpaceDeveloper in the space; nothing was changed.")
         if not answer.ok:
             raise Refused(
-                f"The deploy service refuses {what} with status {answer.status}: {answer.reason}",
+                f"The deploy service refuses {what} with status {answer.status}: {answer.said}",
                 "Correct what it names; nothing was started.",
             )
         return answer

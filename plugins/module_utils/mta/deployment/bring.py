@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive, Extension, extension_of
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.files import Files
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted, location_of
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Watch
 
 SECURE_ID = "__mta.secure"
@@ -45,17 +42,15 @@ class Bring:
         if archive is None:
             self.there = ("", [])
             return
-        if wanted.switches_at_once:
+        if wanted.skips_testing:
             self.watch.say(
                 "Without a testing phase the idle applications can't be stopped before the switch: requests may fail"
                 " for some seconds.",
                 "WARNING",
             )
         parts = self._archive(archive)
-        extensions = [self.files.ensure(each.path, each.md5) for each in wanted.extensions]
-        if wanted.params.get("secure_parameters"):
-            extensions.append(self._secure())
-        self.there = (parts, extensions)
+        extensions = [*wanted.extensions, *([self._secure()] if wanted.params.get("secure_parameters") else [])]
+        self.there = (parts, [self.files.ensure_content(each.name, each.content, each.md5) for each in extensions])
 
     def _archive(self, archive: Archive) -> str:
         if self.wanted.params.get("upload") == "service":
@@ -63,14 +58,14 @@ class Bring:
             params = self.wanted.params
             names = {"username": params.get("archive_username"), "password": params.get("archive_password")}
             credentials = {name: str(value) for name, value in names.items() if value}
-            return self.files.fetch(str(params["archive"]), credentials, archive.md5, self.watch.wait, self._told)
+            return self.files.fetch(location_of(params), credentials, archive.md5, self.watch.wait, self._told)
         self.watch.say(f"Uploading {archive.name}")
         return self.files.ensure(archive.path, archive.md5, self._told)
 
     def _told(self, done: int, size: int) -> None:
         self.watch.say(f"{done // _MB} {f'of {size // _MB} ' if size else ''}MB of the archive are there")
 
-    def _secure(self) -> str:
+    def _secure(self) -> Extension:
         """The extension descriptor with the secure parameters, and the service with the key, as the plugin of the cf
         CLI makes them.
         """
@@ -82,9 +77,4 @@ class Bring:
             "extends": wanted.mta_id,
             "parameters": dict(wanted.params["secure_parameters"]),
         }
-        content = json.dumps(body).encode()  # which is YAML
-        with tempfile.TemporaryDirectory(prefix="zdm-secure-") as folder:
-            path = Path(folder, f"{SECURE_ID}.mtaext")
-            path.touch(0o600)
-            path.write_bytes(content)
-            return self.files.ensure(str(path), hashlib.md5(content, usedforsecurity=False).hexdigest().upper())
+        return extension_of(f"{SECURE_ID}.mtaext", SECURE_ID, json.dumps(body).encode())  # which is YAML

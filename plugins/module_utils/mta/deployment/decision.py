@@ -16,6 +16,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import R
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     CONTENT,
     ERROR,
+    ROLLBACK,
     RUNNING,
     TESTING,
     Operation,
@@ -35,9 +36,12 @@ SETTLE, DONE, REFUSE, FAIL = "settle", "done", "refuse", "fail"
 AS_TESTING, AS_DEPLOYED, AS_ABORTED = "testing", "deployed", "aborted"
 AS_PREVIOUS, AS_ABSENT = "previous", "absent"
 SWITCHED = (
-    "Mend the cause, and go on with state deployed and on_error retry. An abort with abort_switched leaves both"
+    "Mend the cause, and go on with state {} and on_error retry. An abort with abort_switched leaves both"
     " versions behind the routes that are switched, and the next deployment deletes the old one at its start."
 )
+"""What to do about an operation that has begun to switch routes, with the state that goes on with it."""
+_BEFORE = {"resume": ", after cf stop of every application whose name ends with -idle"}
+"""What else to do for an action by hand: a resume loses requests while idle applications run."""
 SKEW = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 
@@ -105,21 +109,14 @@ def decide(
         reason = f"Operation {goal.operation} has ended, and the {own.shown} is another one."
         return Decision(REFUSE, own, reason, "Run the whole command again: it tests that one.")
     if goal.fingerprint and goal.fingerprint != attempt.fingerprint:
-        advice = (
-            "Finish it first: deploy that archive with state deployed, or abort it with state aborted and its mta_id."
-        )
-        return Decision(
-            REFUSE,
-            own,
-            f"Another archive or other extension descriptors ({attempt.archive.get('name')}) are in {own.shown}.",
-            advice,
-        )
+        return _another(attempt, own)
     return _own(goal, attempt, own, now)
 
 
-def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool) -> None:
+def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool, known: bool) -> None:
     """Whether the version before may come back.
 
+    :param known: whether what is live came by us, so that the document tells how far its tenants are.
     :raises Refused: the MTA is not deployed, the version was not kept, or tenants were upgraded since.
     """
     live, mta_id = document.live, document.place.mta_id
@@ -130,7 +127,7 @@ def check_previous(document: DeploymentDocument, goal: Goal, *, deployed: bool) 
     other = "Deploy the archive of the version before with version_rule ALL"
     if live and not live.get("kept"):
         raise Refused(f"The version before of {mta_id} was not kept.", f"{other}; keep_previous keeps the next one.")
-    upgraded = "Tenants were upgraded" if live.get("upgrade") else "" if live else "Tenants may have been upgraded"
+    upgraded = "Tenants were upgraded" if live.get("upgrade") else "" if known else "Tenants may have been upgraded"
     if upgraded and not goal.abort_upgraded:
         raise Refused(
             f"{upgraded} since the version before of {mta_id}, which may not fit them.",
@@ -174,7 +171,7 @@ def _without_operation(goal: Goal, attempt: Attempt | None, operations: Sequence
         advice = "\n".join(
             [
                 f"Ask {other.user or 'its user'} to finish it, or end it yourself with the cf CLI:",
-                *(f"- cf deploy -i {other.id} -a {action}" for action in _possible(other)),
+                *(f"- cf deploy -i {other.id} -a {action}{_BEFORE.get(action, '')}" for action in _possible(other)),
             ]
         )
         return Decision(
@@ -215,6 +212,21 @@ def _lost_start(goal: Goal, attempt: Attempt, operations: Sequence[Operation], n
     return Decision(LOOK if young else FORGET)
 
 
+def _another(attempt: Attempt, own: Operation) -> Decision:
+    """Something else is under way, by a run of ours that is at work or has died."""
+    name, by = attempt.archive.get("name"), f"which the run {attempt.by or 'of an earlier version'} has started"
+    reason = f"Another archive or other extension descriptors ({name}) are in {own.shown}, {by}."
+    finish = "deploy that archive with state deployed"
+    if attempt.end_state != "deployed":
+        reason, finish = f"The {own.shown} is under way, {by}.", f"use state {attempt.end_state}"
+    choices = [
+        "Let it end first, then run the same command again. When that run is not at work any more, choose:",
+        f"- finish it: {finish}",
+        "- abort it with state aborted and its mta_id",
+    ]
+    return Decision(REFUSE, own, reason, "\n".join(choices))
+
+
 def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
     if goal.state == AS_ABORTED:
         return _aborting(goal, attempt, own, now)
@@ -226,24 +238,27 @@ def _own(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decisio
         own.error_type != CONTENT or goal.retry_content or (attempt.resumed and goal.abort_on_error)
     ):
         return Decision(RETRY, own)
-    if goal.abort_on_error and not attempt.resumed and not attempt.upgrade:
+    if goal.abort_on_error and not attempt.resumed and not attempt.upgrade and attempt.type != ROLLBACK:
         return Decision(ABORT, own, "it has stopped with an error")
-    return Decision(FAIL, own, f"The {own.shown} has stopped with an error.")
+    kind = f" of {own.error_type.lower()}" if own.error_type not in ("", CONTENT) else ""
+    return Decision(FAIL, own, f"The {own.shown} has stopped with an error{kind}.")
 
 
 def _aborting(goal: Goal, attempt: Attempt, own: Operation, now: datetime) -> Decision:
     """Once a resume was sent its end is awaited: the service executes it before it tells so, and takes an abort in the
-    middle of a switch, which leaves two versions behind one route.
+    middle of a switch, which leaves two versions behind one route. What has no testing phase is awaited, too; once it
+    has stopped with an error its routes tell, except those of a rollback.
     """
-    if attempt.resumed and not goal.abort_switched:
+    if attempt.may_switch and not goal.abort_switched:
         if own.state == RUNNING:
-            return Decision(WAIT, own)
+            return Decision(WAIT, own, "it may be switching routes; abort_switched aborts it all the same")
         if own.state == TESTING and now - (attempt.asked_at or attempt.at) < timedelta(
             milliseconds=goal.resume_settle_ms
         ):
             return Decision(LOOK, own)
-        if own.state == ERROR:
-            return Decision(REFUSE, own, f"The {own.shown} has stopped while routes were being switched.", SWITCHED)
+        if own.state == ERROR and (attempt.resumed or attempt.type == ROLLBACK):
+            reason = f"The {own.shown} has stopped while routes were being switched."
+            return Decision(REFUSE, own, reason, SWITCHED.format(attempt.end_state))
     if attempt.upgrade and not goal.abort_upgraded:
         reason = (
             f"Tenants are upgraded for the version in {own.shown}; the version that is live may not fit their schema."

@@ -44,6 +44,7 @@ class Attempt:
     :param seen: the operations that the service knew before the start request.
     :param first: whether the MTA was not deployed before.
     :param kept: whether the version before it is kept for a rollback.
+    :param at_once: whether it changes what is live without a testing phase, and at a moment that nobody knows.
     :param operation: its id, once it is known.
     :param requested: the last action that was asked for, written before the request, and when.
     :param stopped: guids of the idle applications that were stopped right before the resume, written before.
@@ -64,6 +65,7 @@ class Attempt:
     seen: frozenset[str] = frozenset()
     first: bool = False
     kept: bool = False
+    at_once: bool = False
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     by: str = ""
     operation: str = ""
@@ -77,6 +79,23 @@ class Attempt:
     state: str = ""
     told: int = 0
     ended: bool = False
+
+    @property
+    def may_switch(self) -> bool:
+        """Whether what is live may be changing as long as the operation runs."""
+        return self.resumed or (self.at_once and not self.first)
+
+    @property
+    def end_state(self) -> str:
+        """The state of the module that goes on with it."""
+        return {ROLLBACK: "previous", UNDEPLOY: "absent"}.get(self.type, "deployed")
+
+    @property
+    def brought(self) -> str:
+        """What is true when it has finished: the end of a sentence."""
+        if self.type == UNDEPLOY:
+            return "the MTA is undeployed"
+        return f"{self.archive.get('name') or 'the version before'} is live"
 
     @classmethod
     def of(
@@ -150,8 +169,9 @@ class DeploymentDocument:
             self._write()
         return attempt
 
-    def ask(self, action: str, *, resumed: bool) -> None:
-        """Write what is about to be asked for. Always: what another run has noted meanwhile must forbid it.
+    def ask(self, action: str, *, resumed: bool) -> Attempt:
+        """Write what is about to be asked for, and return the attempt as it was. Always: what another run has noted
+        meanwhile must forbid it.
 
         :raises Conflict: another run was faster; ask for nothing.
         """
@@ -159,6 +179,7 @@ class DeploymentDocument:
         at = datetime.now(UTC)
         self.attempt = replace(attempt, requested=action, asked_at=at, resumed=attempt.resumed or resumed)
         self._write()
+        return attempt
 
     def went_live(self, state: str, started_at: str) -> None:
         """The attempt's operation has finished: its archive is live. After a first deployment there is nobody to
@@ -179,7 +200,7 @@ class DeploymentDocument:
             "archive": dict(attempt.archive),
             "operation": attempt.operation,
             "started_at": attempt.started_at,
-            "kept": attempt.kept,
+            "kept": attempt.kept and not attempt.first,
             "upgrade": "" if attempt.first else upgrade,
         }
         if attempt.type == UNDEPLOY:

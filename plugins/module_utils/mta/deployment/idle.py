@@ -47,10 +47,15 @@ class IdleStop:
         self.presence.stop(guids, wait)
         return gone
 
-    def take_back(self) -> None:
-        """Start what was stopped, unless a resume may have been sent."""
+    def take_back(self, *, aborted: bool = False) -> None:
+        """Start what was stopped, unless a resume may have been sent.
+
+        :param aborted: the operation was aborted: where no route leads to two versions there was no resume.
+        """
         attempt = self.document.attempt
-        if attempt is None or not attempt.stopped or attempt.resumed:
+        if attempt is None or not attempt.stopped:
+            return
+        if attempt.resumed and not (aborted and not self.presence.split()):
             return
         self.watch.say("Starting the idle applications again")
         self.presence.start(attempt.stopped)

@@ -80,7 +80,7 @@ def further(given: Mapping[str, Any], kind: str) -> dict[str, str]:
     :raises InputError: it knows no such parameter, or there is an option for it.
     """
     known = FURTHER[kind]
-    for name in given:
+    for name, value in given.items():
         if name in _ELSEWHERE:
             raise InputError(f"parameters has {name}.", f"Use the option {_ELSEWHERE[name]}.")
         if name == "keepOriginalAppNamesAfterDeploy":
@@ -90,6 +90,10 @@ def further(given: Mapping[str, Any], kind: str) -> dict[str, str]:
             raise InputError(
                 f"The deploy service knows no parameter {name!r} of {kind}, and would drop it.",
                 f"Did you mean {near[0]}?" if near else f"It knows {', '.join(sorted(known))}.",
+            )
+        if not isinstance(value, str | int | float) or value == "":
+            raise InputError(
+                f"{name} of parameters is no value that the service takes.", "Give a boolean, text or number."
             )
     return {name: text(value) for name, value in given.items()}
 

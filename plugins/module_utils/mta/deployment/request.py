@@ -18,6 +18,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import (
     Extension,
     check_selection,
     fingerprint,
+    is_url,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
     BLUE_GREEN,
@@ -43,6 +44,7 @@ PREVIOUS, ABSENT = "previous", "absent"
 """Fingerprints of operations that bring no archive."""
 _DEPLOYMENTS_ONLY = (
     "extensions",
+    "extension_texts",
     "skip_testing_phase",
     "skip_idle_start",
     "modules",
@@ -84,10 +86,20 @@ class Wanted:
         return DEPLOY if self.params.get("strategy") == "default" else BLUE_GREEN
 
     @property
-    def switches_at_once(self) -> bool:
+    def skips_testing(self) -> bool:
         """Whether it is blue-green without a testing phase."""
         skips = self.params.get("skip_testing_phase") or self.params.get("skip_idle_start")
         return self.process_type == BLUE_GREEN and bool(skips)
+
+    @property
+    def switches_at_once(self) -> bool:
+        """Whether what is live is changed at a moment that nobody knows, as there is no testing phase."""
+        return self.process_type != BLUE_GREEN or self.skips_testing
+
+    @property
+    def removes_leftovers(self) -> bool:
+        """Whether what an abort leaves is deleted."""
+        return bool(self.params.get("remove_leftovers"))
 
     @property
     def settle_ms(self) -> int:
@@ -111,12 +123,13 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     :raises InputError: they contradict each other, or the archive.
     """
     state = params["state"]
-    _check_archive(params, archive, extensions)
+    _check_archive(params, archive)
     _check_options(params)
     mark = {AS_PREVIOUS: PREVIOUS, AS_ABSENT: ABSENT}.get(state, "")
     if archive is not None and not mark:
         check_selection(archive, params.get("modules") or (), params.get("resources") or ())
-        mark = fingerprint(archive, extensions, params.get("modules"), params.get("resources"))
+        chosen = params.get("modules"), params.get("resources")
+        mark = fingerprint(archive, extensions, *chosen, params.get("secure_parameters"))
     poll_ms = parse_ms(params["poll_interval"], "poll_interval")
     goal = Goal(
         state=state,
@@ -140,7 +153,7 @@ def wanted(params: Mapping[str, Any], archive: Archive | None, extensions: Seque
     return result
 
 
-def _check_archive(params: Mapping[str, Any], archive: Archive | None, extensions: Sequence[Extension]) -> None:
+def _check_archive(params: Mapping[str, Any], archive: Archive | None) -> None:
     state = params["state"]
     if archive is None and state in (AS_TESTING, AS_DEPLOYED):
         raise InputError("archive is missing.", f"Give the archive that is to be {state}.")
@@ -151,9 +164,9 @@ def _check_archive(params: Mapping[str, Any], archive: Archive | None, extension
             f"The archive {archive.source} is of the MTA {archive.mta_id}, not {params['mta_id']}.",
             "Correct archive or mta_id.",
         )
-    if archive is None and extensions:
+    if archive is None and (params.get("extensions") or params.get("extension_texts")):
         raise InputError(
-            "extensions are given without archive.", "Give the archive that they belong to, or mta_id alone."
+            "Extension descriptors are given without archive.", "Give the archive that they belong to, or mta_id alone."
         )
 
 
@@ -179,5 +192,19 @@ def _check_options(params: Mapping[str, Any]) -> None:
         raise InputError(f"retries is {params['retries']}.", "Give a number from 0.")
     if state == AS_ABORTED and params.get("upgrade"):
         raise InputError("upgrade is given with state aborted.", "Note an upgrade with state testing or deployed.")
-    if params.get("upload") == "service" and "://" not in str(params.get("archive") or ""):
-        raise InputError("upload is service, but archive is no URL.", "Give a URL that the deploy service can reach.")
+    if params.get("upload") == "service":
+        _check_service_upload(params)
+
+
+def _check_service_upload(params: Mapping[str, Any]) -> None:
+    if params.get("archive") and not is_url(location_of(params)):
+        advice = "Give a URL that the deploy service can reach, as archive or as archive_source."
+        raise InputError("upload is service, but archive is no URL.", advice)
+    if params.get("archive_headers"):
+        advice = "The deploy service sends none: give archive_username and archive_password, or let this host upload."
+        raise InputError("archive_headers are given with upload service.", advice)
+
+
+def location_of(params: Mapping[str, Any]) -> str:
+    """Where the caller has the archive, with the secrets that a URL may hold."""
+    return str(params.get("archive_source") or params.get("archive") or "")

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Timeout, ZdmError
+from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
+    Conflict,
+    Refused,
+    Timeout,
+    ZdmError,
+    sentence,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps import (
     leftovers_of,
     live_versions,
@@ -17,30 +23,19 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.apps impor
     split_routes,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.deploy_service import (
-    CONTENT,
+    ABORTED,
     ROLLBACK,
+    RUNNING,
     UNDEPLOY,
     Operation,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment import decision as to
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.decision import AS_ABORTED, Decision
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.document import Attempt, DeploymentDocument
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.info import leftover_facts
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.presence import Presence
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.request import Wanted
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.sight import Sight
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.watch import Watch
-
-PREDICTED = {
-    to.START: "starts an operation",
-    to.RESUME: "resumes {}",
-    to.RETRY: "retries {}",
-    to.ABORT: "aborts {}",
-    to.WAIT: "waits for {}",
-    to.ADOPT: "adopts {}",
-    to.LOOK: "looks for the operation of an earlier run",
-    to.FORGET: "starts an operation",
-    to.SETTLE: "notes the end of {}",
-}
-
 
 OUTCOMES = {ROLLBACK: "rolled_back", UNDEPLOY: "undeployed"}
 """What has happened when an operation that brings no archive has finished."""
@@ -72,16 +67,15 @@ class Result:
 
 
 class Results:
-    """What a run's caller gets to know.
+    """What a run's caller gets to know."""
 
-    :ivar before: the versions that were live before the run; ``None`` when the MTA was not deployed.
-    """
+    def __init__(
+        self, wanted: Wanted, document: DeploymentDocument, sight: Sight, presence: Presence, watch: Watch
+    ) -> None:
+        self._wanted, self._document, self._sight = wanted, document, sight
+        self._presence, self._watch = presence, watch
 
-    def __init__(self, wanted: Wanted, document: DeploymentDocument, presence: Presence, watch: Watch) -> None:
-        self._wanted, self._document, self._presence, self._watch = wanted, document, presence, watch
-        self.before: tuple[str, ...] | None = None
-
-    def make(self, outcome: str, own: Operation, removed: list[str], upgrade: str, *, changed: bool) -> Result:
+    def make(self, outcome: str, own: Operation, removed: Sequence[str] = (), *, changed: bool) -> Result:
         """The result of a run that ends well.
 
         :param removed: names of leftovers that it has deleted.
@@ -95,28 +89,60 @@ class Results:
             operation=operation_facts(own) if own.id else {},
             mta={
                 "id": self._wanted.mta_id,
-                "version": archive.version if archive else self._aborted_version(outcome) or _shown(live),
+                "version": archive.version if archive else self._version(outcome, live),
                 "digest": archive.digest if archive else "",
             },
             routes=routes_by_module(apps),
             split=[] if own.active else split_routes(apps),
-            leftovers={**leftover_facts([] if own.active else leftovers_of(apps)), "removed": removed},
+            leftovers={**leftover_facts([] if own.active else leftovers_of(apps)), "removed": list(removed)},
             previous=self._previous(),
-            version_before=_shown(self.before or ()),
-            upgrade=upgrade,
+            version_before=_shown(self._sight.before or ()),
+            upgrade=self._upgrade(),
         )
 
-    def _aborted_version(self, outcome: str) -> str:
+    def outcome(self, decision: Decision) -> str:
+        """What is true where nothing is left to do."""
         attempt = self._document.attempt
-        return str(attempt.archive.get("version") or "") if attempt and outcome == "aborted" else ""
+        if self._wanted.state == AS_ABORTED:
+            meant = attempt is not None and self._wanted.goal.fingerprint in ("", attempt.fingerprint)
+            return "aborted" if attempt and meant and attempt.state == ABORTED else "absent"
+        return "testing" if decision.operation else "unchanged"
+
+    def refusal(self, decision: Decision) -> ZdmError:
+        """The error of a step that must not be done; of two runs the second is told of the first."""
+        own, attempt = decision.operation, self._document.attempt
+        by = self._document.changed_by() if attempt is None or attempt.ended else ""
+        if by:
+            return self._document.at_work(by)
+        if attempt and self._sight.ended_by and self._wanted.goal.operation == attempt.operation:
+            return Conflict(
+                f"Operation {attempt.operation} was ended ({attempt.state}) by another run ({self._sight.ended_by}).",
+                "Let it end; the same command starts afresh.",
+            )
+        return Refused(decision.reason, decision.advice, **({"operation": own.facts()} if own else {}))
+
+    def _upgrade(self) -> str:
+        """How far the tenants' upgrade by this archive is."""
+        attempt = self._document.attempt
+        return attempt.upgrade if attempt and attempt.fingerprint == self._wanted.goal.fingerprint else ""
+
+    def _version(self, outcome: str, live: Sequence[str]) -> str:
+        """The version that the outcome is about, where the caller has named none."""
+        attempt = self._document.attempt
+        if attempt and outcome == "aborted":
+            return str(attempt.archive.get("version") or "")
+        return _shown(live)
 
     def details(self, own: Operation) -> dict[str, Any]:
         """Facts for whoever must go on by hand; what can't be read is left out."""
         facts = {"operation": operation_facts(own), "logs": self._watch.logs, "previous": self._previous()}
         try:
-            return {**facts, "leftovers": leftover_facts(self._presence.leftovers())} if not own.active else facts
+            apps = self._presence.apps()
         except ZdmError:
             return facts
+        if not own.active:
+            facts["leftovers"] = leftover_facts(leftovers_of(apps))
+        return {**facts, "split": [] if own.state == RUNNING else split_routes(apps)}
 
     def left(self, details: Mapping[str, Any]) -> str:
         """The leftovers of *details* in words, a sentence's end."""
@@ -136,9 +162,10 @@ class Results:
         known = document.previous if document.live.get("fingerprint") == mark else document.live
         if known:
             return dict(known["archive"])
-        if not self.before or document.live:
+        version, live = _shown(self._sight.before or ()), document.live.get("archive") or {}
+        if version in ("", str(live.get("version"))):
             return {}
-        about = {"mta_id": self._wanted.mta_id, "version": _shown(self.before)}
+        about = {"mta_id": self._wanted.mta_id, "version": version}
         return {"name": "", "path": "", "digest": "", "md5": "", **about}
 
 
@@ -158,15 +185,21 @@ def failure(
 
     :param reason: a sentence.
     """
-    kind = f" ({own.error_type.lower()})" if own.error_type not in ("", CONTENT) else ""
     kept = f" Logs: {', '.join(logs)}." if logs else ""
     advice = (
-        "Routes may be switched in part: mend the cause and use on_error retry; do not abort."
-        if attempt is not None and attempt.resumed
-        else "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then"
-        " deploy what is mended."
+        "Live is as it was. When the cause is outside, use on_error retry to go on; else state aborted, then deploy"
     )
-    return DeploymentFailed(f"{reason}{kind} {last_words(own)}{kept}", advice, **details)
+    advice += " what is mended."
+    if attempt is not None and attempt.may_switch:
+        advice = "What is live may be changed in part: mend the cause, and use on_error retry to go on."
+    if attempt is not None and attempt.resumed:
+        advice = "Routes may be switched in part: mend the cause and use on_error retry; do not abort."
+    return DeploymentFailed(f"{reason} {last_words(own)}{_two_versions(details)}{kept}", advice, **details)
+
+
+def _two_versions(details: Mapping[str, Any]) -> str:
+    split = details.get("split")
+    return f" Two versions are behind {', '.join(split)}." if split else ""
 
 
 def abortion(
@@ -178,12 +211,10 @@ def abortion(
     :param failed: the operation as it stopped with an error before.
     :param left: see :meth:`Results.left`.
     """
-    live = (
-        "Routes may be switched in part, so look which version answers"
-        if attempt and attempt.resumed
-        else "The live version was not touched"
-    )
-    advice = f"{live}{left} The same command starts afresh."
+    live = "The live version was not touched"
+    if attempt and attempt.may_switch and (attempt.resumed or attempt.end_state != "deployed" or details.get("split")):
+        live = "What is live may be changed in part, so look which version answers"
+    advice = f"{live}{left}{_two_versions(details)} The same command starts afresh."
     if "testing phase" in why:
         return Timeout(f"Operation {own.id} is aborted: {why}.", advice, **details)
     if why:
@@ -193,7 +224,4 @@ def abortion(
 
 def last_words(own: Operation) -> str:
     """The service's own words, as sentences."""
-    errors = dict.fromkeys(" ".join(error.split()) for error in own.errors[-2:])
-    return " ".join(error if error.endswith((".", "!", "?")) else f"{error}." for error in errors if error) or (
-        "It gives no reason."
-    )
+    return " ".join(dict.fromkeys(sentence(error) for error in own.errors[-2:])) or sentence("")
