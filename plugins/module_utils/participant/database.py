@@ -207,6 +207,10 @@ class Database(Participant):
         preparer = self.engine().dialect.identifier_preparer
         return ".".join(preparer.quote(name) for name in names)
 
+    def table_sql(self, name: str) -> str:
+        """A table of the catalog by its name for an operator, quoted."""
+        return self.quote(name)
+
     # -- catalog ----------------------------------------------------------------------------------
 
     def reflect(self, connection: Connection, schemas: Sequence[str | None] = (None,)) -> dict[str, TableFacts]:

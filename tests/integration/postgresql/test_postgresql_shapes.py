@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
-from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground
+from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract, without
+from ansible_collections.zdm.landscape.tests.integration.shape_kit import A, B, C, Ground, Journey, renamed
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
 
 _NUMBER = count()
@@ -85,3 +85,13 @@ class TestPostgreSQL(ShapeContract):
     @staticmethod
     def bytes_of(digits: str) -> str:
         return f"'\\x{digits}'"
+
+    def test_a_root_to_which_a_table_of_another_schema_refers(self, ground: PostgreSQLGround) -> None:
+        ground.sql(
+            "CREATE TABLE tenants (id uuid PRIMARY KEY, name text)",
+            "CREATE SCHEMA sales",
+            "CREATE TABLE sales.item (id int PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants)",
+            f"INSERT INTO tenants VALUES ('{A}', 'Venezia'), ('{C}', 'other')",
+            f"INSERT INTO sales.item VALUES (1, '{A}'), (2, '{C}')",
+        )
+        Journey(ground).life(renamed(A, B, "sales.item"), without(A))
