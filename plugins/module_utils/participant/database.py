@@ -60,6 +60,8 @@ class Database(Participant):
 
     driver = ""
     """Name of the driver's pip package, for the advice when it is missing."""
+    text_type = "TEXT"
+    """What a CAST to text names."""
     foreign_key_options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the engine's dialect for reading foreign keys."""
 

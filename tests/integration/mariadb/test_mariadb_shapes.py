@@ -12,6 +12,7 @@ import pymysql
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground
 
@@ -43,4 +44,8 @@ def ground(empty: Bench) -> MariaDBGround:
 
 
 class TestMariaDB(ShapeContract):
+    pass
+
+
+class TestMariaDBProposals(ProposalContract):
     pass

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract, without
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import A, B, C, Ground, Journey, renamed
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
@@ -95,3 +96,7 @@ class TestPostgreSQL(ShapeContract):
             f"INSERT INTO sales.item VALUES (1, '{A}'), (2, '{C}')",
         )
         Journey(ground).life(renamed(A, B, "sales.item"), without(A))
+
+
+class TestPostgreSQLProposals(ProposalContract):
+    bytes_of = "'\\x{}'"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground
 from ansible_collections.zdm.landscape.tests.integration.sqlite.bench import Bench
@@ -48,4 +49,8 @@ def ground(tmp_path: Path) -> Iterator[SQLiteGround]:
 
 
 class TestSQLite(ShapeContract):
+    pass
+
+
+class TestSQLiteProposals(ProposalContract):
     pass

@@ -75,6 +75,7 @@ class MariaDBInspection(MariaDBServer, Verbs):
 
     planned = MariaDBPlanned
     client_wants_delimiters = True
+    text_type = "CHAR"
 
     def cautions(self, state: State) -> tuple[str, ...]:
         # the triggers name these columns, and MariaDB looks for them at every row (1054)

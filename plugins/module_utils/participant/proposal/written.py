@@ -1,0 +1,42 @@
+# Copyright (c) zdm.landscape contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options as YAML of few lines, as people write them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_PLAIN = re.compile(r"[A-Za-z_][\w.$-]*")
+_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def flow(value: Any) -> str:
+    """A value on one line.
+
+    >>> flow({"a": ["b", 1, True], "^(c|d)$": "no data"})
+    '{a: [b, 1, true], "^(c|d)$": "no data"}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(str(key))}: {flow(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def entry(name: str, options: Mapping[str, Any], confirm: Mapping[str, str]) -> str:
+    """One participant of a list, a line for each option.
+
+    :param confirm: by option what a person has to confirm.
+    """
+    lines = [f"- name: {flow(name)}"]
+    lines += [
+        f"  {option}: {flow(value)}" + (f"  # confirm: {confirm[option]}" if confirm.get(option) else "")
+        for option, value in options.items()
+    ]
+    return "\n".join(lines)
