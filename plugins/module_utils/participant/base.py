@@ -128,6 +128,10 @@ class TablePlan:
     """How much longer this table keeps writes of other tenants waiting."""
     shared_keys: tuple[str, ...] = ()
     """In place: unique keys without a tenant column. A write of a value that moves waits for the move."""
+    inferred: tuple[str, ...] = ()
+    """Tenant columns that no option names, but foreign keys tell."""
+    follows: str = ""
+    """The path to the rows with which the table's rows go."""
 
 
 @dataclass(frozen=True)
