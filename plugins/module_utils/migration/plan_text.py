@@ -27,7 +27,7 @@ WIDTH = 140
 FEW = 5
 """Fewer tables without rows are listed as any other."""
 _HEADER = ("table", "rows", "strategy", "stage", "window", "why")
-_CALLED = {IN_PLACE: "in place", TWIN: "as twins", ROOT: "of roots copied", RELABEL: "relabelled", FOLLOWS: "follow"}
+_CALLED = {IN_PLACE: "in place", TWIN: "as twins", RELABEL: "relabelled", FOLLOWS: "follow"}
 _CALLED[IGNORE] = "ignored"
 _NO_FENCE = "not fenced: a late write to them is not lost, since keys stay"
 
@@ -66,6 +66,7 @@ def _counted(tables: Sequence[TablePlan], unclear: int) -> str:
     counts = Counter(table.strategy for table in tables)
     counts[IGNORE] -= unclear
     parts = [f"{counts[strategy]} {called}" for strategy, called in _CALLED.items() if counts[strategy]]
+    parts += [_many(counts[ROOT], "root")] if counts[ROOT] else []
     return ", ".join(parts + ([f"{unclear} not classified"] if unclear else []))
 
 

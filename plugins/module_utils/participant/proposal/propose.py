@@ -64,13 +64,12 @@ class Changes:
     """Options with their new values, and by option what has to be confirmed."""
 
     options: dict[str, Any] = field(default_factory=dict)
-    confirm: dict[str, str] = field(default_factory=dict)
+    confirm: dict[str, list[str]] = field(default_factory=dict)
 
-    def put(self, option: str, value: Any, confirm: str) -> None:
+    def put(self, option: str, value: Any, *confirm: str) -> None:
         self.options[option] = value
-        earlier = self.confirm.get(option)
-        if confirm and confirm not in (earlier or "").split("; "):
-            self.confirm[option] = f"{earlier}; {confirm}" if earlier else confirm
+        told = self.confirm.setdefault(option, [])
+        told += [each for each in confirm if each not in told]
 
 
 def propose(
@@ -116,8 +115,8 @@ class _Proposer:
     def options(self) -> dict[str, Any]:
         return {**self.given, **self.changes.options}
 
-    def put(self, option: str, value: Any, confirm: str) -> None:
-        self.changes.put(option, value, confirm)
+    def put(self, option: str, value: Any, *confirm: str) -> None:
+        self.changes.put(option, value, *confirm)
         self.found = tenancy(self.facts, self.options, self.ids)
 
     def say(self, table: str, option: str, value: Any, confirm: str) -> None:
@@ -193,7 +192,7 @@ class _Proposer:
             for column in wide
         ]
         told += [f"{column} holds a tenant's id (no row of this one was seen)" for column in empty]
-        self.put("tenant_columns", [*known, *added], ", ".join(told))
+        self.put("tenant_columns", [*known, *added], *told)
 
     def _occurs(self, pattern: str) -> bool:
         return any(tenant_columns_of(table, [pattern]) for table in self.facts.values())
@@ -275,8 +274,8 @@ class _Proposer:
             kept = set(self.facts) - set(names)
             patterns = {**patterns, folded(names, kept): reason}
         if reasons:
-            told = "none of these tables holds data of a tenant" if NO_DATA in reasons else ""
-            self.put("ignore", patterns, told)
+            told = ["none of these tables holds data of a tenant"] if NO_DATA in reasons else []
+            self.put("ignore", patterns, *told)
 
     # -- values -----------------------------------------------------------------------------------
 

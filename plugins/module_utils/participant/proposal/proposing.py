@@ -70,7 +70,7 @@ class Proposing:
                 if not fresh:
                     break
                 for option, value in fresh.items():
-                    changes.put(option, value, more.confirm.get(option, ""))
+                    changes.put(option, value, *more.confirm.get(option, ()))
                 self.planning.options = with_options(given, changes.options, dict(self.tenants.names))
                 with self.connection.begin_nested():
                     now, survey = self.look()

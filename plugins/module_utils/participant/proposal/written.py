@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_][\w.$-]*")
+_TOLD = 4
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
@@ -29,14 +30,18 @@ def flow(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def entry(name: str, options: Mapping[str, Any], confirm: Mapping[str, str]) -> str:
+def entry(name: str, options: Mapping[str, Any], confirm: Mapping[str, Sequence[str]]) -> str:
     """One participant of a list, a line for each option.
 
     :param confirm: by option what a person has to confirm.
     """
     lines = [f"- name: {flow(name)}"]
-    lines += [
-        f"  {option}: {flow(value)}" + (f"  # confirm: {confirm[option]}" if confirm.get(option) else "")
-        for option, value in options.items()
-    ]
+    lines += [f"  {option}: {flow(value)}{_comment(confirm.get(option, ()))}" for option, value in options.items()]
     return "\n".join(lines)
+
+
+def _comment(confirm: Sequence[str]) -> str:
+    told = list(confirm[:_TOLD])
+    if len(confirm) > _TOLD:
+        told.append(f"and {len(confirm) - _TOLD} more like these")
+    return f"  # confirm: {'; '.join(told)}" if told else ""
