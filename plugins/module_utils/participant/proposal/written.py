@@ -27,7 +27,10 @@ def flow(value: Any) -> str:
         return f"[{', '.join(map(flow, value))}]"
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    # JSON allows what YAML does not
+    return "".join(
+        each if each.isprintable() else f"\\U{ord(each):08x}" for each in json.dumps(value, ensure_ascii=False)
+    )
 
 
 def entry(name: str, options: Mapping[str, Any], confirm: Mapping[str, Sequence[str]]) -> str:
