@@ -94,8 +94,13 @@ plan:
       returned: always
       type: list
       elements: dict
+    proposal:
+      description: RV(proposal) of all participants as one YAML list; empty when there is none.
+      returned: always
+      type: str
     text:
-      description: One printable table per participant.
+      description: The plan to read and sign. Tables that stay are together by their reasons, refusals stand once, each
+        with its way out, and the last line is what to sign.
       returned: always
       type: str
 refusals:
@@ -103,6 +108,22 @@ refusals:
   returned: success
   type: list
   elements: dict
+proposal:
+  description:
+    - By participant what would lift its refusals, for a person to confirm. Where only a person helps, there is nothing.
+    - Each option has its whole new value. A text in angle brackets has to be filled in; the next plan refuses it.
+  returned: success
+  type: dict
+  contains:
+    options:
+      description: Options of the participant.
+      returned: always
+      type: dict
+      sample: {tenant_columns: [org_id], ignore: {"^(country|currency)$": no tenant data (confirm)}}
+    text:
+      description: The same as an entry of a YAML list, with comments that say what has to be confirmed.
+      returned: always
+      type: str
 findings:
   description: Everything that the preflight checked (C(check), C(ok), C(object), C(message), C(advice)).
   returned: success
@@ -148,6 +169,11 @@ def main() -> None:
             live=operation.live.subdomain,
             plan=as_dict,
             refusals=as_dict.get("refusals", []),
+            proposal={
+                database["participant"]: database["proposal"]
+                for database in as_dict.get("databases", [])
+                if database["proposal"]
+            },
             findings=[asdict(finding) for finding in findings],
         )
 

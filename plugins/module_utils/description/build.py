@@ -15,6 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.migration.policy imp
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.throttle import Limits
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import Participant
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import by_tenant
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
 from ansible_collections.zdm.landscape.plugins.module_utils.router.base import Router
@@ -81,6 +82,7 @@ def build_participants(params: Options, policy: Policy, tenants: Sequence[Tenant
                 "budget_ms": policy.window_budget_ms,
                 "ddl_wait_ms": _ddl_wait(options),
                 "own_ids": _own_ids(options, tenants),
+                "subdomains": {tenant.id: tenant.subdomain for tenant in tenants},
             }
         )
         for options in participants
@@ -92,8 +94,7 @@ def _own_ids(options: Options, tenants: Sequence[Tenant]) -> dict[str, str] | No
     ids = options.get("ids")
     if not ids:
         return None
-    # the empty one makes the participant say whose is missing
-    return {tenant.id: str(ids[tenant.subdomain]) for tenant in tenants if tenant.subdomain in ids} or {"": ""}
+    return by_tenant(ids, {tenant.id: tenant.subdomain for tenant in tenants})
 
 
 def _ddl_wait(options: Options) -> int:

@@ -90,6 +90,12 @@ def scalar(value: Any, path: str) -> Iterator[Problem]:
         yield Problem(path, _is(value), "a text, a number, true or false")
 
 
+def own_id(value: Any, path: str) -> Iterator[Problem]:
+    """The id by which one participant calls a tenant."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        yield Problem(path, _is(value), "an id: a text or a whole number")
+
+
 def port(value: Any, path: str) -> Iterator[Problem]:
     """A TCP port."""
     yield from number(1, "a port between 1 and 65535", 65_535)(value, path)
@@ -129,7 +135,7 @@ def regex(value: Any, path: str) -> Iterator[Problem]:
     try:
         re.compile(value)
     except (re.error, TypeError):
-        yield Problem(path, _is(value), "a column's name, or a regular expression for names")
+        yield Problem(path, _is(value), "a name, or a regular expression for names")
 
 
 def jmespath(value: Any, path: str) -> Iterator[Problem]:

@@ -31,6 +31,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.description.checks i
     number,
     one_of,
     one_or_more,
+    own_id,
     port,
     regex,
     rows,
@@ -56,6 +57,12 @@ def _window_fits(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
 def _strategy_or_ignored(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
     if "ignore" in value and len(value) > 1:
         yield Problem(path, "has ignore and more", "ignore with the reason alone, or a strategy")
+
+
+def _follows_alone(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    more = sorted(set(value) & {"strategy", "key", "tenant_columns", "own_ids", "new_row"})
+    if "follows" in value and "ignore" not in value and more:
+        yield Problem(path, f"has follows and {', '.join(more)}", "follows alone, as its rows keep their keys")
 
 
 def _throttle_has_effect(value: Mapping[str, Any], path: str) -> Iterator[Problem]:
@@ -108,12 +115,13 @@ TABLE = mapping(
         "new_row": by_name(scalar_or_none),
     },
     _strategy_or_ignored,
+    _follows_alone,
 )
 COLUMNS_AND_TABLES = {
     "tenant_columns": listing(regex, 1),
     "tables": by_name(TABLE),
     "ignore": by_pattern(text("the reason why these tables hold no data of a tenant")),
-    "ids": by_name(scalar),
+    "ids": by_name(own_id),
     "id_query": text("a SELECT of one value with :tenant_id", r"(?is)\s*(SELECT|WITH)\b.*:tenant_id\b.*"),
     "no_cross_tenant_readers": flag,
 }

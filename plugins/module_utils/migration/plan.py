@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.journal import Journal
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.mapping import Parties
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan_text import plan_text, proposal_text
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
-    STAYING,
     Inspection,
     Participant,
     Refusal,
@@ -80,15 +80,13 @@ class Plan:
             "predicted_window_ms": self.predicted_window_ms,
             "databases": [inspection.as_dict() for inspection in self.inspections],
             "refusals": [asdict(refusal) for refusal in self.refusals],
+            "proposal": proposal_text(self.inspections),
             "text": self.text(),
         }
 
     def text(self) -> str:
-        """One table per participant, for a person."""
-        blocks = [_database_text(inspection) for inspection in self.inspections]
-        return "\n\n".join(
-            [f"Plan {self.digest} of {self.migration}: predicted window {self.predicted_window_ms} ms", *blocks]
-        )
+        """For a person to read and sign."""
+        return plan_text(self.migration, self.digest, self.predicted_window_ms, self.inspections)
 
 
 def make_plan(
@@ -140,44 +138,3 @@ def _measure_together(participants: Sequence[Participant]) -> float:
     """Milliseconds of one small transaction in all participants at once: they share this process, and maybe a host."""
     with ThreadPoolExecutor(max(1, len(participants))) as pool:
         return _median_ms(lambda: wait([pool.submit(participant.round_trip) for participant in participants]), _SAMPLES)
-
-
-def _database_text(inspection: Inspection) -> str:
-    header = ("table", "rows", "strategy", "stage", "window", "why")
-    rows = [header] + [
-        (
-            table.table,
-            "" if table.strategy in STAYING else f"{table.rows:,}",
-            table.strategy,
-            "" if table.strategy in STAYING else f"{table.stage_ms / 1000:.1f} s",
-            "" if table.strategy in STAYING else f"{table.window_ms} ms",
-            table.why,
-        )
-        for table in inspection.tables
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
-    version = f"{inspection.kind} {inspection.version}".rstrip()
-    lines = [
-        f"{inspection.participant} ({version}): stage {inspection.stage_ms / 1000:.1f} s, window"
-        f" {inspection.window_ms} ms",
-        *_bystanders(inspection),
-        *(f"  until the end of the transition: {caution}" for caution in inspection.cautions),
-    ]
-    lines += [
-        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
-    lines += [f"  REFUSED {refusal.object}: {refusal.reason} {refusal.advice}" for refusal in inspection.refusals]
-    return "\n".join(lines)
-
-
-def _bystanders(inspection: Inspection) -> Iterator[str]:
-    """What other tenants feel of the window."""
-    if inspection.bystander_ms:
-        yield f"  other tenants: writes wait up to {inspection.bystander_ms} ms"
-    shared = [f"{table.table} ({', '.join(table.shared_keys)})" for table in inspection.tables if table.shared_keys]
-    if shared:
-        yield (
-            "  other tenants: a write of a value that moves waits for the move, up to"
-            f" {inspection.window_ms} ms: {', '.join(shared)}"
-        )

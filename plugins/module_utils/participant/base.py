@@ -99,6 +99,19 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """What would lift refusals, for a person to confirm.
+
+    :param options: options of the participant, each with its whole new value; a text in angle brackets has to be filled
+        in.
+    :param text: the same as an entry of a YAML list, with what has to be confirmed.
+    """
+
+    options: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
 class TablePlan:
     """How one table changes id. ``strategy`` is one of in_place, twin, root, relabel, follows, ignore."""
 
@@ -115,6 +128,10 @@ class TablePlan:
     """How much longer this table keeps writes of other tenants waiting."""
     shared_keys: tuple[str, ...] = ()
     """In place: unique keys without a tenant column. A write of a value that moves waits for the move."""
+    inferred: tuple[str, ...] = ()
+    """Tenant columns that no option names, but foreign keys tell."""
+    follows: str = ""
+    """The path to the rows with which the table's rows go."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,8 @@ class Inspection:
     """How long other tenants' writes may wait: the fences of all tables are set in one transaction."""
     cautions: tuple[str, ...] = ()
     """What nobody may do to the database from the stage to the end of the transition."""
+    proposal: Proposal | None = None
+    """None when nothing is refused, or only a person can help."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

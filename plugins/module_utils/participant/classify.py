@@ -261,13 +261,16 @@ class _Job:
     # -- result -----------------------------------------------------------------------------------
 
     def _plan(self, name: str, choice: Choice) -> TablePlan:
-        strategy, rows, parts = self.strategy[name], self.facts[name].rows, self.facts[name].parts
+        strategy, why = self.strategy[name], self.why[name]
+        rows, parts = self.facts[name].rows, self.facts[name].parts
         if strategy in STAYING:
-            return TablePlan(name, strategy, self.why[name], rows)
+            return TablePlan(name, strategy, why, rows, follows=self.tenancy.follows.get(name, ""))
         key = tuple(column for column in self.schema.key(name) if column not in self.tenant[name])
         stage = choice.copy_ms(name) if strategy == TWIN else 0
         engine, columns = self.schema.engine, self.tenant[name]
         window = parts * engine.table_ms + (choice.update_ms(name) if strategy in MOVING else 0)
         waiting = window if engine.one_writer else parts * engine.fence_ms
         shared = self.schema.shared_keys(name) if strategy in MOVING and not engine.one_writer else ()
-        return TablePlan(name, strategy, self.why[name], rows, columns, key, stage, window, waiting, shared)
+        told = self.tenancy.inferred.get(name, ())
+        inferred = tuple(column for column in columns if column in told)
+        return TablePlan(name, strategy, why, rows, columns, key, stage, window, waiting, shared, inferred)

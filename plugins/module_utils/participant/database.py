@@ -60,6 +60,8 @@ class Database(Participant):
 
     driver = ""
     """Name of the driver's pip package, for the advice when it is missing."""
+    text_type = "TEXT"
+    """What a CAST to text names."""
     foreign_key_options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the engine's dialect for reading foreign keys."""
 
@@ -206,6 +208,10 @@ class Database(Participant):
         """A dotted, quoted identifier."""
         preparer = self.engine().dialect.identifier_preparer
         return ".".join(preparer.quote(name) for name in names)
+
+    def table_sql(self, name: str) -> str:
+        """A table of the catalog by its name for an operator, quoted."""
+        return self.quote(name)
 
     # -- catalog ----------------------------------------------------------------------------------
 

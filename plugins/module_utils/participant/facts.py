@@ -61,11 +61,15 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Note:
-    """Something engine-specific that forbids strategies (all of them by default) for one table."""
+    """Something engine-specific that forbids strategies (all of them by default) for one table.
+
+    :param ignorable: the reason with which the table may be left out, where that is the way out.
+    """
 
     reason: str
     advice: str
     strategies: tuple[str, ...] = (IN_PLACE, TWIN)
+    ignorable: str = ""
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,27 @@ def is_numeric(kind: str) -> bool:
     return _NUMERIC.match(kind.strip()) is not None
 
 
+def by_tenant(ids: Mapping[str, object], names: Mapping[str, str]) -> dict[str, str]:
+    """Own ids by tenant id.
+
+    :param ids: by subdomain.
+    :param names: subdomains by tenant id.
+    """
+    # the empty one makes the participant say whose is missing
+    return {tenant: str(ids[name]) for tenant, name in names.items() if name in ids} or {"": ""}
+
+
+def to_fill_in(value: object) -> bool:
+    """Whether a value is the word of a proposal that a person has to replace: ``<value>``."""
+    return isinstance(value, str) and re.fullmatch(r"<[^<>]*>", value) is not None
+
+
+def unfinished(ids: OwnIds, refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    """The refusals without those that only say that a word to be replaced is no id."""
+    words = {own for own in ids.known.values() if to_fill_in(own)}
+    return tuple(refusal for refusal in refusals if not any(f"the id {word}" in refusal.reason for word in words))
+
+
 def given(options: Mapping[str, Any], ids: tuple[str, str], name: str) -> tuple[OwnIds, list[Refusal]]:
     """The ids that the options give themselves.
 
@@ -124,6 +145,9 @@ def given(options: Mapping[str, Any], ids: tuple[str, str], name: str) -> tuple[
     :param name: of the participant.
     """
     own = {tenant: str(options["own_ids"][tenant]) for tenant in ids if tenant in options["own_ids"]}
+    if any(map(to_fill_in, own.values())):
+        reason = f"Nobody has written yet what participant {name} calls {' and '.join(ids)}."
+        return OwnIds(own), [Refusal(name, reason, "Write it in `ids`, in place of the word in angle brackets.")]
     refusals = [
         Refusal(
             name,

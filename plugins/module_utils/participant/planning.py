@@ -39,7 +39,14 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     schema_digest,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Engine, Rate, TableFacts
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import OwnIds, answered, given
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import (
+    OwnIds,
+    answered,
+    given,
+    unfinished,
+)
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.proposal.propose import Tenants
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.proposal.proposing import Proposing
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.root_row import shared_columns
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.rows import Rows
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.script import script
@@ -293,7 +300,11 @@ class Planning(Database):
         try:
             with self.transaction() as connection:
                 grants = self.grants(connection)
-                found = self._inspected(connection, migration, (source_id, target_id), live_id or source_id, signed)
+                ids = (source_id, target_id)
+                look = partial(self._inspected, connection, migration, ids, live_id or source_id, signed)
+                tenants = Tenants(*ids, self.options.get("subdomains") or {})
+                proposing = Proposing(self, connection, partial(look, measured=False), tenants, live_id or source_id)
+                found = proposing.complete(*look())
         except MissingRight as missing:
             found = self._without_rights(missing, self.grants(None) if grants is None else grants)
         return replace(found, grants=script(found.grants or grants or ()))
@@ -308,19 +319,26 @@ class Planning(Database):
         )
 
     def _inspected(
-        self, connection: Connection, migration: str, ids: tuple[str, str], live_id: str, signed: str
-    ) -> Inspection:
+        self,
+        connection: Connection,
+        migration: str,
+        ids: tuple[str, str],
+        live_id: str,
+        signed: str,
+        measured: bool = True,
+    ) -> tuple[Inspection, Survey]:
+        """:param measured: without it, the predictions are those of the engine in general."""
         state = self.found(connection, migration)
         unknown = self.know(connection, state, *ids)
         example = State(migration, 0, STAGED, live_id, *ids, ())
         live, other = (state or example).standing
         survey = self.survey(connection, live, other, state.own_rows if state else ())
         tenant = self.tenant_tables(survey.catalog)
-        measured = {
+        samples = {
             name: self.measure(connection, survey.catalog[name], columns, live, other)
-            for name, columns in tenant.items()
+            for name, columns in (tenant.items() if measured else ())
         }
-        rates = {name: rate for name, rate in measured.items() if isinstance(rate, Rate)}
+        rates = {name: rate for name, rate in samples.items() if isinstance(rate, Rate)}
         tables, refusals = classify(
             list(survey.catalog.values()),
             self.options,
@@ -334,15 +352,15 @@ class Planning(Database):
         unfit = {refusal.object for refusal in refusals}
         moving = [plan for plan in tables if plan.strategy not in STAYING]
         broken = self.broken(connection, survey, moving, unfit, live, other)
-        unable = (found for found in measured.values() if isinstance(found, Refusal))
-        known = self._known_again(connection, survey, state, refusals) if state else refusals
+        unable = (found for found in samples.values() if isinstance(found, Refusal))
+        known = self._known_again(connection, survey, state, refusals) if state else unfinished(self.ids, refusals)
         refused = (*unknown, *known, *self.obstacles(connection), *broken, *unable)
         planned = self._planned(survey, tables, state.tables if state else ())
         # a twin without a key is refused, and no statement could be written for it
         example = replace(example, tables=tuple(table for table in planned if table.strategy != TWIN or table.key))
         tables = tuple(self._with_difference(connection, survey, plan, example) for plan in tables)
         updates = [self.rows.update(table, example.live_id, example.other_id) for table in example.in_place]
-        return Inspection(
+        found = Inspection(
             participant=self.name,
             kind=self.kind,
             version=survey.version,
@@ -355,6 +373,7 @@ class Planning(Database):
             bystander_ms=sum(table.bystander_ms for table in tables),
             cautions=self.cautions(example),
         )
+        return found, survey
 
     def _known_again(
         self, connection: Connection, survey: Survey, state: State, refusals: Sequence[Refusal]

@@ -81,7 +81,13 @@ def _foreign_key(key: Any, display: Display) -> ForeignKey:
 
 
 def _unique_keys(constraints: Iterable[Any], indexes: Iterable[Any]) -> tuple[UniqueKey, ...]:
-    found = {entry["name"]: UniqueKey(entry["name"] or "unique", tuple(entry["column_names"])) for entry in constraints}
+    # SQLite's constraints need no name
+    found: dict[Any, UniqueKey] = {
+        entry["name"] or tuple(entry["column_names"]): UniqueKey(
+            entry["name"] or "unique", tuple(entry["column_names"])
+        )
+        for entry in constraints
+    }
     for index in indexes:
         if index.get("unique") and index["name"] not in found:
             names = index["column_names"]

@@ -164,10 +164,6 @@ class Roots(Copying):
                 )
                 yield query, f"foreign key {key.name} of {name} refers to it"
 
-    def table_sql(self, name: str) -> str:
-        """A table of the catalog by its name for an operator, quoted."""
-        return self.quote(name)
-
     def _tell(self, progress: Progress, table: Planned, message: str) -> None:
         progress({"participant": self.name, "table": table.name, "step": ROOT, "message": message})
 

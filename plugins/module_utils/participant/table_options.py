@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import AUTO, IN_PLACE, TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.own_ids import to_fill_in
 
 DEFAULT_TENANT_COLUMNS = ("tenant_id",)
 
@@ -49,6 +50,10 @@ def wrong_options(table: TableFacts, entry: Mapping[str, Any]) -> Iterator[tuple
         yield f"Unknown strategy {wanted!r} for table {table.name}.", f"Use one of {', '.join(_STRATEGIES)}."
     if "ignore" in entry and not (isinstance(entry["ignore"], str) and entry["ignore"].strip()):
         yield f"Table {table.name} is ignored without a reason.", 'Write why: `ignore: "<reason>"`.'
+    for column, value in (entry.get("new_row") or {}).items():
+        if to_fill_in(value):
+            reason = f"`new_row` of table {table.name} has no value for {column} yet, only {value}."
+            yield reason, "Write what the other tenant's row has there."
     names = {column.name for column in table.columns}
     for option in ("tenant_columns", "new_row"):
         strange = sorted(set(entry.get(option) or ()) - names)

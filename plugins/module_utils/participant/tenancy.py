@@ -28,6 +28,7 @@ class Tenancy:
 
     :param columns: by name the tenant columns of every table that changes id.
     :param because: by name why a table has tenant columns that no option names.
+    :param inferred: by name those columns.
     :param ignored: by name the reason why a table is left out.
     :param follows: by name the path to the rows with which a table goes.
     :param roots: tables with one row per tenant, to which others refer by the tenant's id: the row of the other id is
@@ -37,6 +38,7 @@ class Tenancy:
 
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     because: dict[str, str] = field(default_factory=dict)
+    inferred: dict[str, set[str]] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     follows: dict[str, str] = field(default_factory=dict)
     roots: set[str] = field(default_factory=set)
@@ -136,6 +138,7 @@ class _Finder:
     def _add(self, name: str, column: str, why: str) -> None:
         known = {*self.found.columns.get(name, ()), column}
         self.found.columns[name] = tuple(each.name for each in self.catalog[name].columns if each.name in known)
+        self.found.inferred.setdefault(name, set()).add(column)
         earlier = self.found.because.get(name)
         self.found.because[name] = f"{earlier}, {why}" if earlier else why
 

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.mariadb.participant import MariaDB
 from ansible_collections.zdm.landscape.tests.integration.mariadb.bench import Bench
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
 from ansible_collections.zdm.landscape.tests.integration.shape_random import whole_life
@@ -77,6 +78,10 @@ def ground(empty: Bench) -> MariaDBGround:
 class TestMariaDB(ShapeContract):
     copies = TWIN
     guards_roots = True
+
+
+class TestMariaDBProposals(ProposalContract):
+    pass
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.zdm.landscape.tests.chaos.scene import ENOUGH, Scene, scene
 from ansible_collections.zdm.landscape.tests.landscape.databases import Database
 from ansible_collections.zdm.landscape.tests.landscape.processes import PATIENCE_S
@@ -207,6 +208,29 @@ def test_plan_changes_nothing_and_writes_what_to_sign(unstaged: Scene) -> None:
     for path in written:
         lines = path.read_text().splitlines()
         assert path.suffix != ".sql" or lines[-1].endswith(";")
+
+
+def test_a_refused_plan_proposes_what_makes_it_green(unstaged: Scene) -> None:
+    written = unstaged.landscape.inventory.parent / "group_vars" / "all" / "landscape.yml"
+    landscape = yaml.safe_load(written.read_text())["zdm_landscape"]
+    for participant in landscape["participants"]:
+        tables = participant.get("tables") or {}
+        participant["tables"] = {name: entry for name, entry in tables.items() if "ignore" not in entry}
+    file = unstaged.folder / "proposal.yml"
+    arguments = ("-e", json.dumps({"zdm_landscape": landscape}), "-e", f"proposal={file}", "-e", "zdm_output_dir=")
+    with unchanged(unstaged):
+        output = play(unstaged, "plan", "--check", *arguments, code=2)
+        assert not file.exists()
+        output = play(unstaged, "plan", *arguments, code=2)
+    assert "Nothing to sign yet" in output
+    assert output.index("way out: ") < output.index("Proposed, for you to confirm:")
+    proposed = {entry.pop("name"): entry for entry in yaml.safe_load(file.read_text())}
+    assert proposed
+    assert all(entry.keys() == {"ignore"} for entry in proposed.values())
+    for participant in landscape["participants"]:
+        participant.update(proposed.get(participant["name"], {}))
+    output = play(unstaged, "plan", "-e", json.dumps({"zdm_landscape": landscape}))
+    assert "To sign, and to give to stage and migrate as plan_digest: " in output
 
 
 def test_check_mode_of_migrate_changes_nothing_and_shows_the_plan(unstaged: Scene) -> None:

@@ -16,8 +16,9 @@ import psycopg
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import TWIN
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.participant import PostgreSQL
-from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
-from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
+from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract, without
+from ansible_collections.zdm.landscape.tests.integration.shape_kit import A, B, C, Ground, Journey, Session, renamed
 from ansible_collections.zdm.landscape.tests.integration.shape_random import whole_life
 from ansible_collections.zdm.landscape.tests.landscape.servers import PostgresServer
 
@@ -132,6 +133,20 @@ def ground(server: PostgresServer) -> Iterator[PostgreSQLGround]:
 
 class TestPostgreSQL(ShapeContract):
     copies = TWIN
+
+    def test_a_root_to_which_a_table_of_another_schema_refers(self, ground: PostgreSQLGround) -> None:
+        ground.sql(
+            "CREATE TABLE tenants (id uuid PRIMARY KEY, name text)",
+            "CREATE SCHEMA sales",
+            "CREATE TABLE sales.item (id int PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants)",
+            f"INSERT INTO tenants VALUES ('{A}', 'Venezia'), ('{C}', 'other')",
+            f"INSERT INTO sales.item VALUES (1, '{A}'), (2, '{C}')",
+        )
+        Journey(ground).life(renamed(A, B, "sales.item"), without(A))
+
+
+class TestPostgreSQLProposals(ProposalContract):
+    bytes_of = "'\\x{}'"
 
 
 @pytest.mark.parametrize("seed", range(3))

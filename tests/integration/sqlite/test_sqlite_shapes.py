@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.sqlite.participant import SQLite
+from ansible_collections.zdm.landscape.tests.integration.proposal_contract import ProposalContract
 from ansible_collections.zdm.landscape.tests.integration.shape_contract import ShapeContract
 from ansible_collections.zdm.landscape.tests.integration.shape_kit import Ground, Session
 from ansible_collections.zdm.landscape.tests.integration.shape_random import whole_life
@@ -76,3 +77,7 @@ class TestSQLite(ShapeContract):
 @pytest.mark.parametrize("seed", range(3))
 def test_random_schemas(ground: SQLiteGround, seed: int) -> None:
     whole_life(ground, seed)
+
+
+class TestSQLiteProposals(ProposalContract):
+    pass

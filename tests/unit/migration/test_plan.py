@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.zdm.landscape.plugins.module_utils.migration import plan as plans
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan import Plan, make_plan
+from ansible_collections.zdm.landscape.plugins.module_utils.migration.plan_text import WIDTH
 from ansible_collections.zdm.landscape.plugins.module_utils.migration.signature import Signature
 from ansible_collections.zdm.landscape.plugins.module_utils.participant import strategies
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.base import (
+    FOLLOWS,
     IGNORE,
     IN_PLACE,
+    ROOT,
     TWIN,
     Inspection,
+    Proposal,
     Refusal,
     TablePlan,
 )
@@ -128,17 +135,104 @@ def test_one_slow_answer_predicts_no_slow_window(databases: Databases, monkeypat
     assert plan.router_ms < 20
 
 
-def test_the_text_says_what_other_tenants_feel_and_what_is_refused(databases: Databases) -> None:
+def text_of(*inspections: Inspection) -> list[str]:
+    return Plan("a--b", inspections, 0, 0, 0).text().splitlines()
+
+
+def inspected(tables: Iterable[TablePlan], *refusals: Refusal, **more: Any) -> Inspection:
+    return Inspection("bills", "memory", "", tuple(tables), refusals, 1500, 32, digest="schema", **more)
+
+
+def test_the_text_says_what_other_tenants_feel_and_what_is_refused() -> None:
     tables = (
         TablePlan("bill", IN_PLACE, "few", 5, window_ms=30, bystander_ms=2, shared_keys=("primary key", "by_number")),
         TablePlan("line", TWIN, "many", 5, window_ms=2, bystander_ms=2),
     )
-    refusals = (Refusal("bill", "No.", "Yes."),)
-    inspection = Inspection("bills", "memory", "", tables, refusals, 1500, 32, bystander_ms=4)
-    text = Plan("a--b", (inspection,), 0, 0, 0).text().splitlines()
-    assert text[2:5] == [
+    text = text_of(inspected(tables, Refusal("bill", "No.", "Yes."), bystander_ms=4))
+    assert text[3:6] == [
         "bills (memory): stage 1.5 s, window 32 ms",
         "  other tenants: writes wait up to 4 ms",
         "  other tenants: a write of a value that moves waits for the move, up to 32 ms: bill (primary key, by_number)",
     ]
-    assert text[-1] == "  REFUSED bill: No. Yes."
+    assert text[-5:] == [
+        "  refused, 1 time",
+        "    bill: No.",
+        "      way out: Yes.",
+        "",
+        "Nothing to sign yet: 1 refusal.",
+    ]
+    assert any(line.startswith("  bill ") and line.endswith("refused, see below") for line in text)
+
+
+def test_the_text_ends_with_what_to_sign() -> None:
+    text = text_of(inspected([TablePlan("bill", IN_PLACE, "few", 5)]))
+    digest = text[0].split()[1]
+    assert digest.endswith("-1i")
+    assert text[-1] == f"To sign, and to give to stage and migrate as plan_digest: {digest}"
+
+
+def test_tables_that_stay_are_grouped_by_their_reasons() -> None:
+    tables = [
+        TablePlan("tenants", ROOT, "Root: …", 1, ("id",), inferred=("id",)),
+        TablePlan("item", IN_PLACE, "few", 5, ("org",)),
+        *(TablePlan(f"line{n}", FOLLOWS, "Goes with …", 0, follows=f"line{n} (item_id) → item") for n in range(3)),
+        TablePlan("part", FOLLOWS, "Goes with …", 0, follows="part (line_id) → line1, line1 (item_id) → item"),
+        TablePlan("comment", FOLLOWS, "Goes with …", 0, follows="item, line1"),
+        *(TablePlan(f"code{number}", IGNORE, "no tenant data", 0) for number in range(30)),
+    ]
+    text = text_of(inspected(tables))
+    assert text[1].startswith("  1 database, 37 tables: 1 in place, 5 follow, 30 ignored, 1 root; 6 rows")
+    assert "  roots, of which the other tenant's row is made as a copy: tenants (id)" in text
+    assert "  tenant column by foreign keys alone: id of tenants" in text
+    assert "  5 follow, not fenced: a late write to them is not lost, since keys stay" in text
+    assert "    line0, line1, line2, part → item; comment → item, line1" in text
+    assert "  30 ignored" in text
+    assert all(len(line) <= WIDTH for line in text)
+    assert len(text) < 22
+
+
+def test_tables_without_rows_are_told_together() -> None:
+    many = [TablePlan(f"item{number}", IN_PLACE, "few", 0, window_ms=2) for number in range(100)]
+    text = text_of(inspected([*many, TablePlan("bill", IN_PLACE, "few", 5)]))
+    assert "  100 without a row of the tenant, in place, 200 ms of the window together:" in text
+    assert all(any(f" {table.table}" in line for line in text) for table in many)
+    assert len(text) < 20
+
+
+def test_refusals_that_differ_in_the_tables_name_only_are_told_once() -> None:
+    refusals = [
+        Refusal(name, f"Table {name} is not classified.", f'Ignore it: `ignore: {{"{name}": "<reason>"}}`.')
+        for name in ("a", "country", "country_name")
+    ]
+    text = text_of(inspected([TablePlan(refusal.object, IGNORE, "Refused: …", 0) for refusal in refusals], *refusals))
+    assert text[1].endswith("3 tables: 3 not classified; 0 rows under the id that is live; stage 1.5 s")
+    assert text[-6:-2] == [
+        "  refused, 3 times",
+        "    a: Table a is not classified.",
+        "      the same: country, country_name",
+        '      way out: Ignore it: `ignore: {"a": "<reason>"}`.',
+    ]
+
+
+def test_what_is_proposed_stands_after_the_refusals() -> None:
+    proposal = Proposal({"ignore": {"^a$": "no"}}, '- name: bills\n  ignore: {"^a$": "no"}')
+    plan = Plan("a--b", (inspected([], Refusal("a", "No.", "Yes."), proposal=proposal),), 0, 0, 0)
+    assert plan.as_dict()["databases"][0]["proposal"]["options"] == proposal.options
+    assert yaml.safe_load(plan.as_dict()["proposal"]) == [{"name": "bills", "ignore": {"^a$": "no"}}]
+    lines = plan.text().splitlines()
+    assert lines.index("Proposed, for you to confirm:") > lines.index("      way out: Yes.")
+
+
+def test_twelve_databases_of_a_hundred_and_twenty_tables_are_readable() -> None:
+    def database(number: int) -> Inspection:
+        tables = [TablePlan(f"entity_{n}", IN_PLACE, f"{n} rows in place take 1 ms.", n % 7) for n in range(40)]
+        tables += [
+            TablePlan(f"line_{n}", FOLLOWS, "Goes …", 0, follows=f"line_{n} (e) → entity_{n}") for n in range(40)
+        ]
+        tables += [TablePlan(f"code_{n}", IGNORE, "no tenant data", 0) for n in range(40)]
+        return replace(inspected(tables), participant=f"db{number}")
+
+    text = text_of(*(database(number) for number in range(12)))
+    assert text[1].startswith("  12 databases, 1,440 tables: 480 in place, 480 follow, 480 ignored;")
+    assert len(text) < 12 * 60
+    assert max(map(len, text[1:-1])) <= WIDTH

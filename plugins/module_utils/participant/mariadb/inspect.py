@@ -79,6 +79,7 @@ class MariaDBInspection(MariaDBServer, Verbs):
     client_wants_delimiters = True
     _keys: Mapping[str, str] = MappingProxyType({})
     """By table the tenant column in its partition key, of the last survey."""
+    text_type = "CHAR"
 
     def cautions(self, state: State) -> tuple[str, ...]:
         # the triggers name these columns, and MariaDB looks for them at every row (1054)

@@ -281,6 +281,7 @@ def _unfit_kinds(name: str, row: Mapping[str, Any]) -> list[Note]:
             Note(
                 f"Materialised view {name} holds the tenant's id.",
                 f"Refresh it after each switch and {ignore[0].lower()}{ignore[1:]}",
+                ignorable="refreshed after each switch",
             )
         ]
     if row["relkind"] == "f":

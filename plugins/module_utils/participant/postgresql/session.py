@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import (
@@ -27,6 +28,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.database
     first_line,
     literal,
 )
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import TableFacts
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.partitions import tree
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.postgresql.settings import (
     behind_a_pooler,
@@ -57,6 +59,10 @@ IDLE_TIMEOUT_MS = 2000
 REPEATABLE_READ = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
+_REFERENCES = """
+SELECT n.nspname, c.relname, k.conname, p.nspname, r.relname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class r ON r.oid = k.confrelid
+ JOIN pg_namespace p ON p.oid = r.relnamespace WHERE k.contype = 'f'"""
 _CONTENTION = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
 
 
@@ -82,6 +88,22 @@ class PostgreSQLSession(Database):
         """A table by its name for an operator, quoted."""
         schema, _dot, relation = name.rpartition(".")
         return quote(schema or self.default_schema, relation)
+
+    def reflect(self, connection: Connection, schemas: Sequence[str | None] = (None,)) -> dict[str, TableFacts]:
+        # SQLAlchemy takes a key to a table of the default schema for one to a table of the child's own schema
+        referred = {
+            (self.display_name(row[0], row[1]), row[2]): self.display_name(row[3], row[4])
+            for row in execute(connection, _REFERENCES)
+        }
+        return {
+            name: replace(
+                table,
+                foreign_keys=tuple(
+                    replace(key, table=referred.get((name, key.name), key.table)) for key in table.foreign_keys
+                ),
+            )
+            for name, table in super().reflect(connection, schemas).items()
+        }
 
     # -- connecting -------------------------------------------------------------------------------
 

@@ -162,6 +162,7 @@ class SQLiteInspection(Verbs):
                 Note(
                     f"Table {table.name} is virtual, and SQLite has no triggers on virtual tables.",
                     "Ignore it and fill it again afterwards.",
+                    ignorable="filled again after each switch",
                 )
             )
         if table.triggers:
