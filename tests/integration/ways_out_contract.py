@@ -269,6 +269,12 @@ TWINS = {
         [NO_READERS, {"tables": {name: {"strategy": "twin", **NO_READERS} for name in ("node", "leaf")}}],
         {"tables": {name: {"strategy": "twin"} for name in ("node", "leaf")}},
     ),
+    "a key that allows no copy": Way(
+        "Change the table",
+        ITEM,
+        [("DROP TABLE item", KEYED.format("item", ""), f"INSERT INTO item VALUES ('{A}', 1, NULL)")],
+        {"tables": {"item": {"strategy": "twin"}}, **NO_READERS},
+    ),
     "a parent that is to be a twin": Way(
         "Choose `strategy: in_place` for {}.",
         (KEYED.format("node", ""), table("tag", "node_id int")),

@@ -195,8 +195,8 @@ class Choice:
     def _refuse_both(self, group: Sequence[str], against: Note, blocked: str, blocker: str) -> None:
         together = f" together with {', '.join(group[1:])}" if len(group) > 1 else ""
         reason = (
-            f"Table {group[0]}{together} cannot change in place ({against.reason.rstrip('.')}), and {blocked} cannot be a"
-            f" twin: {blocker}."
+            f"Table {group[0]}{together} cannot change in place ({against.reason.rstrip('.')}), and {blocked} cannot be"
+            f" a twin: {blocker}."
         )
         self.strategy.update(dict.fromkeys(group, IN_PLACE))
         self.refuse(blocked, reason, f"{against.advice} Or: {way_out(blocker, 'change the table')}.", group)

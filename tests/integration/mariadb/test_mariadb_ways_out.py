@@ -29,6 +29,14 @@ TRIGGER = "CREATE TRIGGER touch BEFORE UPDATE ON {} FOR EACH ROW SET NEW.id = NE
 IN_PLACE = {"tables": {"item": {"strategy": "in_place"}}}
 
 OWN = {
+    "partitions of tenants": Way(
+        "Remove the partitioning for the migration.",
+        (
+            "CREATE TABLE item (tenant_id {id} NOT NULL, id int NOT NULL, PRIMARY KEY (tenant_id, id)) PARTITION BY"
+            f" LIST COLUMNS (tenant_id) (PARTITION a VALUES IN ('{A}'))",
+        ),
+        [("ALTER TABLE item REMOVE PARTITIONING",)],
+    ),
     "another engine": Way(
         "ALTER TABLE {} ENGINE=InnoDB.",
         (f"{table('item', 'tenant_id {id}')} ENGINE=MyISAM",),
