@@ -284,6 +284,12 @@ class ShapeContract:
 
     # -- left out ---------------------------------------------------------------------------------
 
+    def test_a_database_in_which_nothing_moves(self, ground: Ground) -> None:
+        ground.sql(TENANTS, TWO_TENANTS)
+        journey = Journey(ground, ignore={".*": "of all tenants"})
+        assert journey.strategies() == {"tenants": IGNORE}
+        journey.life(lambda rows: rows)
+
     def test_a_pattern_leaves_tables_out(self, ground: Ground) -> None:
         ground.sql(TENANTS, ITEM, TWO_TENANTS, *ITEMS)
         ground.sql("CREATE TABLE act_ge_a (id int PRIMARY KEY)", "CREATE TABLE act_ge_b (id int PRIMARY KEY)")

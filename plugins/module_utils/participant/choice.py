@@ -21,7 +21,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.participant.base imp
     ROOT,
     TWIN,
 )
-from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Rate
+from ansible_collections.zdm.landscape.plugins.module_utils.participant.facts import Note, Rate
 from ansible_collections.zdm.landscape.plugins.module_utils.participant.schema import Schema
 
 SMALL_MS = 300
@@ -145,8 +145,9 @@ class Choice:
             if strategy == TWIN:
                 blocker = self.schema.twin_blocker(name)
                 if blocker:
-                    advice = way_out(blocker, "Change the table, choose `strategy: in_place`")
-                    self.refuse(name, f"Table {name} cannot be a twin: {blocker}.", advice, ())
+                    advice = way_out(blocker, "Change the table")
+                    reason = f"Table {name} cannot be a twin: {blocker}."
+                    self.refuse(name, reason, f"{advice}, or choose `strategy: in_place`.", ())
             else:
                 self._refuse_in_place_notes(name)
             self.why[name] = self._why_wanted(name, strategy, somebody_asked)
@@ -173,7 +174,7 @@ class Choice:
         if any(self.schema.forbids_all(note) for note in notes):
             self._set(group, IN_PLACE, "See the refusal.")
             return
-        against = [note.reason.rstrip(".") for note in notes if IN_PLACE in note.strategies]
+        against = [note for note in notes if IN_PLACE in note.strategies]
         blockers = {name: blocker for name in group if (blocker := self.schema.twin_blocker(name))}
         rows, takes_ms = sum(self.facts[name].rows for name in group), sum(map(self.update_ms, group))
         takes = f"{rows} rows in place take about {takes_ms} ms"
@@ -191,13 +192,14 @@ class Choice:
         else:
             self._refuse_both(group, against[0], *next(iter(blockers.items())))
 
-    def _refuse_both(self, group: Sequence[str], against: str, blocked: str, blocker: str) -> None:
+    def _refuse_both(self, group: Sequence[str], against: Note, blocked: str, blocker: str) -> None:
         together = f" together with {', '.join(group[1:])}" if len(group) > 1 else ""
         reason = (
-            f"Table {group[0]}{together} cannot change in place ({against}), and {blocked} cannot be a twin: {blocker}."
+            f"Table {group[0]}{together} cannot change in place ({against.reason.rstrip('.')}), and {blocked} cannot be"
+            f" a twin: {blocker}."
         )
         self.strategy.update(dict.fromkeys(group, IN_PLACE))
-        self.refuse(blocked, reason, way_out(blocker, "Change the table"), group)
+        self.refuse(blocked, reason, f"{against.advice} Or: {way_out(blocker, 'change the table')}.", group)
 
     def _set(self, group: Sequence[str], strategy: str, why: str) -> None:
         for name in group:
@@ -222,11 +224,12 @@ class Choice:
         blocker, advice = self.schema.twin_blocker(order[0]), "Choose `strategy: twin` for the large tables"
         if blocker:
             reason += f" No twin of {order[0]}, because {blocker}."
-        self.refuse(order[0], reason, way_out(blocker, "Change the table" if blocker else advice), ())
+        advice = way_out(blocker, "Change the table" if blocker else advice)
+        self.refuse(order[0], reason, f"{advice}, or raise window_budget.", ())
 
 
 def way_out(blocker: str, otherwise: str) -> str:
-    """What to do about a table that is not in place and can't be a twin because of *blocker*, or the like."""
+    """What to do about a table that can't be a twin because of *blocker*, as the beginning of a sentence."""
     if "no_cross_tenant_readers" in blocker:
-        otherwise = "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so"
-    return f"{otherwise}, or raise window_budget."
+        return "Declare `no_cross_tenant_readers: true` for the table or the participant if it is so"
+    return otherwise

@@ -136,13 +136,17 @@ class _Job:
     def _find_staying(self) -> None:
         """Tables that the migration does not touch, and those of which nobody knows what they are."""
         found = self.tenancy
+        for name, column in sorted(found.unclear.items()):
+            reason = f"Column {column} of {name} may hold the tenant's id, or the participant's own."
+            self.refuse(name, reason, f"Say which: `tables: {{{name}: {{own_ids: true}}}}`, or false.")
         for name in self.facts:
             self._check_references(name)
             if name in found.ignored:
                 self.strategy[name], self.why[name] = IGNORE, found.ignored[name]
             elif name in found.follows:
                 self.strategy[name] = FOLLOWS
-                self.why[name] = f"Goes with rows that keep their keys: {found.follows[name]}. It is not fenced."
+                why = f"Goes with rows that keep their keys: {found.follows[name]}. It is not fenced."
+                self.why.setdefault(name, why)
                 self._check_follows(name)
             elif name not in self.tenant:
                 self.strategy[name] = IGNORE
@@ -204,12 +208,6 @@ class _Job:
                     f"Tenant column {column.name} of {name} is generated.",
                     "Name the column that it is computed from.",
                 )
-        if name in self.tenancy.unclear:
-            self.refuse(
-                name,
-                f"Column {self.tenancy.unclear[name]} of {name} may hold the tenant's id, or the participant's own.",
-                f"Say which: `tables: {{{name}: {{own_ids: true}}}}`, or false.",
-            )
         self._check_rows(table)
         if name in self.tenancy.roots and not table.rows_of_target:
             self._check_copy(table)
@@ -217,7 +215,7 @@ class _Job:
             reason = f"`key` of table {name} is no unique key of NOT NULL columns."
             self.refuse(name, reason, "Name all columns of one unique key.")
         for note in table.notes:
-            if self.schema.forbids_all(note):
+            if self.schema.forbids_all(note) and not (note.writes and name in self.tenancy.roots):
                 self.refuse(name, note.reason, note.advice)
 
     def _check_copy(self, root: TableFacts) -> None:

@@ -63,6 +63,7 @@ class ForeignKey:
 class Note:
     """Something engine-specific that forbids strategies (all of them by default) for one table.
 
+    :param writes: what it minds are writes of the migration, of which a root whose rows both stay sees none.
     :param ignorable: the reason with which the table may be left out, where that is the way out.
     """
 
@@ -70,6 +71,7 @@ class Note:
     advice: str
     strategies: tuple[str, ...] = (IN_PLACE, TWIN)
     ignorable: str = ""
+    writes: bool = False
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,22 @@ class PostgreSQLGround(Ground):
         for participant in self._open:
             participant.close()
 
+    def give_back(self) -> None:
+        """What administrators' statements have changed for all databases."""
+        self.run("ADMIN ALTER ROLE zdm NOBYPASSRLS")
+        self.run("ADMIN GRANT SET ON PARAMETER session_replication_role TO zdm")
+        role = f"owner_{self.database}"
+        if self.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):
+            self.run(f"ADMIN DROP OWNED BY {role} CASCADE")
+            self.run(f"ADMIN DROP ROLE {role}")
+
     def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """A statement that begins with ``ADMIN`` is the administrator's; ``{role}`` is one of this database alone."""
+        statement = statement.replace("{role}", f"owner_{self.database}").replace("{database}", self.database)
+        if statement.startswith("ADMIN "):
+            with self.server.connect(self.database) as session:
+                session.execute(statement.removeprefix("ADMIN "))  # type: ignore[arg-type]
+            return []
         cursor = self._session.execute(statement)  # type: ignore[arg-type]
         return cursor.fetchall() if cursor.description else []
 

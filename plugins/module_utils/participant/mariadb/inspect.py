@@ -165,9 +165,8 @@ class MariaDBInspection(MariaDBServer, Verbs):
                     f"Trigger {triggers[name][0]} of table {name} would fire for every moved row, and MariaDB cannot"
                     " exempt a session."
                 )
-                notes[name].append(
-                    Note(reason, "Drop the trigger for the migration, or do its work in the application.")
-                )
+                advice = "Drop the trigger for the migration, or do its work in the application."
+                notes[name].append(Note(reason, advice, writes=True))
             notes[name] += self._twin_notes(catalog[name], names, columns[name])
             catalog[name] = replace(
                 catalog[name],

@@ -98,7 +98,8 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
         return spell(kind, tenant_id)
 
     def exact(self, column: str, kind: str, tenant_id: str) -> str:
-        return f"{column}::text = ({spell(kind, tenant_id)})::text"
+        # a cast keeps the collation, and one that is not deterministic takes different texts for equal
+        return f'({column}::text COLLATE "C") = ({spell(kind, tenant_id)})::text'
 
     def moved(self, table: TableFacts, columns: Sequence[str]) -> Work:
         detail = self._details[table.name]
@@ -430,7 +431,8 @@ class PostgreSQLInspection(Verbs, PostgreSQLSession):
             last.append(scheme.empty_log(scheme.twins, None))
             result += [*last, *(scheme.compare(work, False, False, 20, False) for work in scheme.twins)]
         synced = [self.root_update(table, state) for table in state.roots if table.copied]
-        result += ["-- window: barrier, first transaction", scheme.lock(), *last, *synced]
+        lock = [scheme.lock()] if scheme.works else []
+        result += ["-- window: barrier, first transaction", *lock, *last, *synced]
         result += [scheme.set_fences(window.closed)]
         if updates:
             move = self.rows.move_statement(works(state.in_place), state.live_id, state.other_id)

@@ -108,6 +108,8 @@ class PostgreSQL(PostgreSQLTwins):
         return not any(work.triggers for work in works(state.tables))
 
     def exclude_writers(self, connection: Connection, state: State) -> None:
+        if not state.tables:
+            return
         try:
             execute(connection, Scheme(state).lock())
         except sa.exc.ProgrammingError as error:

@@ -170,7 +170,8 @@ class SQLiteInspection(Verbs):
                 f"Trigger {table.triggers[0]} of table {table.name} would fire for every moved row, and SQLite cannot"
                 " exempt a connection."
             )
-            notes.append(Note(reason, "Drop the trigger for the migration, or do its work in the application."))
+            advice = "Drop the trigger for the migration, or do its work in the application."
+            notes.append(Note(reason, advice, writes=True))
         notes += (*_id_notes(table.name, count, *ids), *_misfits(moved, ids))
         return replace(
             table,
@@ -251,7 +252,9 @@ def _misfits(moved: Planned, ids: Sequence[str]) -> Iterator[Note]:
         if misfit is not None:
             yield Note(
                 f"Column {column} of {moved.name} is of type {kind}, which cannot hold the id {misfit}.",
-                "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or `id_query`.",
+                "Correct the participant's `ids`."
+                if moved.ids.get(column)
+                else "If this database has ids of its own, give them: `ids: {<subdomain>: <own id>}`, or `id_query`.",
             )
 
 

@@ -216,6 +216,8 @@ class SQLite(SQLiteInspection):
         return {row[0]: (row[1], row[2]) for row in rows if re.match(prefix, row[0])}
 
     def fenced(self, connection: Connection, state: State) -> tuple[str, ...]:
+        if not state.tables:
+            return state.closed  # nothing could be fenced
         there = {name: sql for name, (_table, sql) in self._own_triggers(connection, state.migration).items()}
         return tuple(
             sorted(
