@@ -80,10 +80,10 @@ class Planned:
     keep: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
-    ids: dict[str, dict[str, str]] = field(default_factory=dict)
-    new_row: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, dict[str, str]] = field(default_factory=dict, hash=False)
+    new_row: dict[str, str] = field(default_factory=dict, hash=False)
     root_key: str = ""
-    root_ids: dict[str, str] = field(default_factory=dict)
+    root_ids: dict[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
     def load(cls, value: Mapping[str, Any]) -> Self:
