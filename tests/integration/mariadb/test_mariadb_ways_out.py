@@ -30,12 +30,13 @@ IN_PLACE = {"tables": {"item": {"strategy": "in_place"}}}
 
 OWN = {
     "partitions of tenants": Way(
-        "Remove the partitioning for the migration.",
+        "ALTER TABLE {} ADD PARTITION (PARTITION <name> VALUES IN ({})).",
         (
             "CREATE TABLE item (tenant_id {id} NOT NULL, id int NOT NULL, PRIMARY KEY (tenant_id, id)) PARTITION BY"
             f" LIST COLUMNS (tenant_id) (PARTITION a VALUES IN ('{A}'))",
+            f"INSERT INTO item VALUES ('{A}', 1)",
         ),
-        [("ALTER TABLE item REMOVE PARTITIONING",)],
+        [(f"ALTER TABLE item ADD PARTITION (PARTITION b VALUES IN ('{B}'))",)],
     ),
     "another engine": Way(
         "ALTER TABLE {} ENGINE=InnoDB.",

@@ -19,15 +19,18 @@ SOURCES = Path(__file__).parents[3] / "plugins" / "module_utils" / "participant"
 FILES = (
     *("classify", "choice", "table_options", "own_ids", "constraints", "planning", "proposal/proposing"),
     *("postgresql/catalog", "postgresql/constraints", "postgresql/inspect", "postgresql/probe"),
-    *("mariadb/inspect", "mariadb/server", "sqlite/inspect"),
+    *("mariadb/inspect", "mariadb/partitions", "mariadb/server", "sqlite/inspect"),
 )
-ADVISING = ("way_out", "_create_grant")
+ADVISING = ("way_out", "_way_out", "_create_grant")
 """Functions that return advice."""
 ELSEWHERE = {
     "Drop it; or, if it is still in use, ignore it": "test_mariadb_attacks.py, renamed tables",
     "Let a database administrator run: ": "test_the_first_plan_of_a_user_without_rights_lists_all_it_needs",
     "End it, or wait until it is over.": "test_postgresql_inspect.py, test_refusals_of_transactions",
     "COMMIT PREPARED {}, or ROLLBACK PREPARED {}.": "test_postgresql_inspect.py, test_refusals_of_transactions",
+    "End it (ALTER TABLE <heir> NO INHERIT": "test_postgresql_partitions.py, heirs",
+    " A function that reads other rows": "test_postgresql_odd_shapes.py, a function in a check",
+    "Add a partition that takes them": "test_mariadb_odd_shapes.py, partitions by tenant",
     "Drop the slot for the migration": "test_postgresql_inspect.py, test_refusals_of_replication",
     "Drop it for the migration.": "test_mariadb_refusals.py, test_foreign_keys_of_another_database",
     "XA COMMIT or XA ROLLBACK": "test_mariadb_refusals.py, test_prepared_xa_transactions",

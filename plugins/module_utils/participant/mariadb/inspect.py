@@ -210,7 +210,10 @@ class MariaDBInspection(MariaDBServer, Verbs):
         tenant: Mapping[str, tuple[str, ...]],
         ids: tuple[str, str],
     ) -> dict[str, list[Note]]:
-        homeless, self._keys = partition_notes(connection, tenant, self.quote, *ids)
+        def value(table: str, column: str, tenant_id: str) -> str:
+            return self.rows.value(self.moved(catalog[table], [column]), column, tenant_id)
+
+        homeless, self._keys = partition_notes(connection, tenant, self.quote, value, *ids)
         notes: dict[str, list[Note]] = {name: list(homeless.get(name, ())) for name in tenant}
         for name, kind, engine in execute(connection, sql.TABLES):
             if name in notes and engine != "InnoDB":

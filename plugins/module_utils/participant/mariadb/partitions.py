@@ -23,12 +23,14 @@ def partition_notes(
     connection: Connection,
     tenant: Mapping[str, Sequence[str]],
     quote: Callable[[str], str],
+    value: Callable[[str, str, str], str],
     live_id: str,
     other_id: str,
 ) -> tuple[dict[str, list[Note]], dict[str, str]]:
     """What forbids moving rows of partitioned tables; and by table the tenant column in its partition key.
 
     :param tenant: tenant columns by table.
+    :param value: (table, tenant column, tenant id) → what the column holds, as a literal.
     """
     notes: dict[str, list[Note]] = {}
     keys: dict[str, str] = {}
@@ -39,16 +41,24 @@ def partition_notes(
             continue
         keys[name] = moving[0]
         if method.startswith(("LIST", "RANGE")) and _homeless(
-            connection, name, columns, tenant[name], quote, live_id, other_id
+            connection, name, columns, tenant[name], quote, value, live_id, other_id
         ):
             reason = f"Table {name} has no partition for rows of {other_id}: it is partitioned by {moving[0]}."
-            notes.setdefault(name, []).append(Note(reason, _way_out(name, method, columns, quote, other_id)))
+            notes.setdefault(name, []).append(Note(reason, _way_out(name, method, columns, quote, value, other_id)))
     return notes, keys
 
 
-def _way_out(name: str, method: str, columns: Sequence[str], quote: Callable[[str], str], other_id: str) -> str:
+def _way_out(
+    name: str,
+    method: str,
+    columns: Sequence[str],
+    quote: Callable[[str], str],
+    value: Callable[[str, str, str], str],
+    other_id: str,
+) -> str:
     if method.startswith("LIST") and len(columns) == 1:
-        return f"ALTER TABLE {quote(name)} ADD PARTITION (PARTITION <name> VALUES IN ({literal(other_id)}))."
+        missing = value(name, columns[0], other_id)
+        return f"ALTER TABLE {quote(name)} ADD PARTITION (PARTITION <name> VALUES IN ({missing}))."
     return "Add a partition that takes them (ALTER TABLE … ADD or REORGANIZE PARTITION)."
 
 
@@ -58,6 +68,7 @@ def _homeless(
     columns: Sequence[str],
     tenant: Sequence[str],
     quote: Callable[[str], str],
+    value: Callable[[str, str, str], str],
     live_id: str,
     other_id: str,
 ) -> bool:
@@ -66,9 +77,10 @@ def _homeless(
     The bounds are compared here. To ask EXPLAIN, which partitions it would read, is no way: where it finds none, a
     later UPDATE or DELETE without WHERE, by any session, can find no row either (10.11, measured).
     """
-    live, other = literal(live_id), literal(other_id)
     values = [
-        f"IF({quote(column)} = {live}, {other}, {quote(column)})" if column in tenant else quote(column)
+        f"IF({quote(column)} = {value(name, column, live_id)}, {value(name, column, other_id)}, {quote(column)})"
+        if column in tenant
+        else quote(column)
         for column in columns
     ]
     bounds = execute(connection, sql.BOUNDS.format(table=literal(name))).all()
@@ -76,7 +88,7 @@ def _homeless(
         fits = " OR ".join(_in_list(values, bound) for _method, bound in bounds)
     else:
         fits = _below(values, _split(bounds[-1][1]))
-    own = " OR ".join(f"{quote(column)} = {live}" for column in tenant)
+    own = " OR ".join(f"{quote(column)} = {value(name, column, live_id)}" for column in tenant)
     query = f"SELECT 1 FROM {quote(name)} WHERE ({own}) AND NOT ({fits}) LIMIT 1"
     return execute(connection, query).first() is not None
 
