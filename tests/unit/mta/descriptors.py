@@ -138,6 +138,7 @@ FORMS = {
     "indentless lists": HEAD + MODULE + SERVICE,
     "schema 2": HEAD.replace("3.3.0", '"2.1"') + MODULE + SERVICE,
     "windows lines": (HEAD + MODULE + SERVICE).replace("\n", "\r\n"),
+    "carriage returns": (HEAD + MODULE + SERVICE).replace("\n", "\r"),
     "byte order mark": "\ufeff" + HEAD + MODULE + SERVICE,
     "no newline at the end": HEAD + SERVICE + MODULE.rstrip("\n"),
     "json": (

@@ -106,6 +106,7 @@ EXPECTED = {
     "indentless lists": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "schema 2": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "windows lines": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "carriage returns": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "byte order mark": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "hooks": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "directly": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
@@ -144,8 +145,8 @@ EXPECTED = {
 def test_only_these_lines_are_new(form: str) -> None:
     _gone, new = changes(FORMS[form], safe(FORMS[form]))
     assert "|".join(line.rstrip("\r\n") for line in new) == EXPECTED[form]
-    ends = {line.removesuffix("\n")[-1:] == "\r" for line in new}
-    assert ends == {form == "windows lines"}
+    ends = {"windows lines": "\r\n", "carriage returns": "\r"}
+    assert {line[len(line.rstrip("\r\n")) :] for line in new} - {""} == {ends.get(form, "\n")}
 
 
 @pytest.mark.parametrize("form", FORMS)
