@@ -146,6 +146,14 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "timeout by an extension": (HEAD + MODULE + REGISTRY + "        callbackTimeoutMillis: ${t}\n", []),
     "hooks of plain deployments": (HEAD + MODULE + HOOK.format(""), ["hook-not-in-blue-green:14"]),
     "hooks of both": (HEAD + MODULE + HOOK.format(", blue-green.application.before-stop.live"), []),
+    "a hook for each": (
+        HEAD + MODULE + HOOK.format("") + "  - {name: i, phases: [blue-green.application.before-stop.idle]}\n",
+        [],
+    ),
+    "a hook for another phase": (
+        HEAD + MODULE + HOOK.format("") + "  - {name: i, phases: [blue-green.application.after-stop.idle]}\n",
+        ["hook-not-in-blue-green:14"],
+    ),
 }
 
 
@@ -173,6 +181,12 @@ APPCALLBACKS = """\
 """
 MANAGER = SERVICE.replace("xsuaa", "subscription-manager").replace(
     "      url: ~{srv-api/srv-url}/callback\n", APPCALLBACKS
+)
+
+_TENANTS = "modules:\n- name: r\n  parameters: {{routes: [{{route: {}}}]}}\n  properties: {{TENANT_HOST_PATTERN: {}}}\n"
+_PATTERN = (
+    "modules:\n- {{name: r, requires: [{{name: uaa}}], properties: {{TENANT_HOST_PATTERN: x}}}}\nresources:\n"
+    "- name: uaa\n  type: org.cloudfoundry.managed-service\n  parameters: {{service: xsuaa, config: {{tenant-mode: {}}}}}\n"
 )
 
 CASES |= {
@@ -222,6 +236,27 @@ CASES |= {
         HEAD
         + "modules:\n- name: r\n  parameters: {routes: [{route: '*.x.y'}]}\n  properties: {TENANT_HOST_PATTERN: x}\n",
         ["session-store-missing:5"],
+    ),
+    "a wildcard that serves no tenant": (
+        HEAD + _TENANTS.format("'*.x.y'", "^(.*)-r.cfapps.z$"),
+        ["session-store-missing:5", "tenant-routes-not-kept:5"],
+    ),
+    "a wildcard that serves what lies below it": (
+        HEAD + _TENANTS.format("'*.x.y'", "'^(.*)-r\\.x\\.y$'"),
+        ["session-store-missing:5"],
+    ),
+    "a wildcard of what the deployment names": (
+        HEAD + _TENANTS.format("'*.${default-uri}'", "'^(.*).${default-uri}'"),
+        ["session-store-missing:5"],
+    ),
+    "a wildcard by parameters": (
+        HEAD + "parameters: {d: x.y}\n" + _TENANTS.format("'https://*.${d}/p'", "^(.*)-r.x.z"),
+        ["session-store-missing:6", "tenant-routes-not-kept:6"],
+    ),
+    "a pattern without tenants": (HEAD + _PATTERN.format("dedicated"), ["session-store-missing:5"]),
+    "a pattern with tenants": (
+        HEAD + _PATTERN.format("shared"),
+        ["session-store-missing:5", "tenant-routes-not-kept:5"],
     ),
     "a variable from elsewhere": (router("${sessions}"), []),
     "a variable from a parameter": (
@@ -280,6 +315,9 @@ HINTS: dict[str, tuple[str, list[str]]] = {
         HEAD + "parameters: {n: 1}\n" + MODULE + "  parameters: {instances: '${n}'}\n",
         ["single-instance:12"],
     ),
+    "two for all": (HEAD + "parameters: {instances: 2}\nmodules:\n- {name: r, type: approuter.nodejs}\n", []),
+    "one for all": (HEAD + "parameters: {instances: 1}\n" + MODULE, ["single-instance:4"]),
+    "no routes for all": (HEAD + "parameters: {no-route: true}\n" + MODULE + "  parameters: {instances: 1}\n", []),
     "some by an extension": (HEAD + MODULE + "  parameters: {instances: '${n}'}\n", []),
     "one router": (HEAD + "modules:\n- {name: r, type: approuter.nodejs}\n", ["single-instance:5"]),
     "two routers": (HEAD + "modules:\n- {name: r, type: approuter.nodejs, parameters: {instances: 2}}\n", []),

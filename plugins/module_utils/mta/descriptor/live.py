@@ -138,14 +138,12 @@ class Urls:
 
     def routes(self) -> list[Value]:
         """The own routes."""
-        routes = self.module.get("parameters", "routes")
-        return routes.items if routes else []
+        return self.module.listed("parameters", "routes")
 
     def route(self, number: int) -> str:
         """The text of an own route; empty when there is none."""
         routes = self.routes()
-        route = routes[number].get("route") if number < len(routes) else None
-        return route.text if route else ""
+        return routes[number].string("route") if number < len(routes) else ""
 
     def _by_route(self, kind: str) -> str | None:
         """The first own route that is an address: with ``use-live-routes`` it stays live."""

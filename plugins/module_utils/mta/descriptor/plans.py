@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import Refused
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import required
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import REFERENCE, Urls, is_module_url
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import (
@@ -152,12 +152,14 @@ class LivePlans:
         )
         text = urls.live(kind)
         if text is None:
-            raise Refused(f"{value.place}: {_name(module)} has no live form of {placeholder}.", "Write the URL out.")
+            raise Refused(
+                f"{value.place}: {module.string('name')} has no live form of {placeholder}.", "Write the URL out."
+            )
         if provider:
             path, target = self._idle_property(provider, f"${{default-{kind}}}")
             entry, key = self._provide(path or kind, text, target, provider, consumer)
         else:
-            entry, key = f"{_name(module)}-api", _free_name(kind, set())
+            entry, key = f"{module.string('name')}-api", _free_name(kind, set())
             self._new_entry(entry, key, text, module, consumer)
         self.edits.replace_in(self._unshared(value), placeholder, f"~{{{entry}/{key}}}", everywhere=True)
 
@@ -166,7 +168,8 @@ class LivePlans:
         providers = [self.provided.providers.get(name) for name in required(consumer.owner)]
         found = [provider for provider in providers if provider and provider.is_module]
         if not found:
-            modules = [module for module in self.provided.descriptor.modules.values() if _has_url(module)]
+            descriptor = self.provided.descriptor
+            modules = [module for module in descriptor.modules.values() if _has_url(descriptor, module)]
             if len(modules) == 1:
                 own = [one for one in self.provided.providers.values() if one.owner is modules[0]]
                 return modules[0], own[0] if own else None
@@ -329,14 +332,9 @@ def _in_requires(consumer: Consumer) -> list[Value]:
     return [string for requirement in required(consumer.owner).values() for string in requirement.strings()]
 
 
-def _has_url(module: Value) -> bool:
-    no_route = module.get("parameters", "no-route")
+def _has_url(descriptor: Descriptor, module: Value) -> bool:
+    no_route = descriptor.parameter(module, "no-route")
     return not is_content(module) and not (no_route is not None and no_route.data is True)
-
-
-def _name(module: Value) -> str:
-    name = module.get("name")
-    return name.text if name else ""
 
 
 def _free_name(path: str, taken: set[str]) -> str:

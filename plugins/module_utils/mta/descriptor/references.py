@@ -264,8 +264,7 @@ def place(value: Value) -> tuple[int, int]:
 
 def is_content(module: Value) -> bool:
     """Whether a module is content for a service, not an application."""
-    kind = module.get("type")
-    return kind is not None and kind.text == CONTENT
+    return module.string("type") == CONTENT
 
 
 def strings_of(owner: Value, *keys: str) -> Iterator[Value]:

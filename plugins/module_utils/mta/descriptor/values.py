@@ -142,6 +142,16 @@ class Value:
             found = entry.value
         return found
 
+    def string(self, *path: str) -> str:
+        """The string below the keys of *path*; empty when there is none."""
+        found = self.get(*path)
+        return found.text if found else ""
+
+    def listed(self, *path: str) -> list[Value]:
+        """The values of the list below the keys of *path*; none when there is no list."""
+        found = self.get(*path)
+        return found.items if found else []
+
     def strings(self) -> Iterator[Value]:
         """All strings in it, nested ones too."""
         if isinstance(self.data, str):

@@ -20,7 +20,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessi
     VARIABLE,
     Environment,
     instance_name,
-    parameter,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import Finding, Subject, finding
@@ -84,7 +83,7 @@ def _secret(descriptor: Descriptor, module: Value, name: str, value: Value, secr
     if not isinstance(secret, str) or not secret:
         return
     match = PLACEHOLDER.fullmatch(secret)
-    place = parameter(descriptor, module, match[1]) if match else value
+    place = descriptor.parameter(module, match[1]) if match else value
     if place is None or PLACEHOLDER.search(place.text if match else secret):
         return
     if match:
