@@ -215,7 +215,7 @@ resources:
     parameters:
       config:
         url: '~{srv-url}'
-        other: ~{srv-api/srv-url}
+        other: ~{srv-url}/other
 """,
     "by a parameter": HEAD
     + """\

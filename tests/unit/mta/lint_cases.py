@@ -43,6 +43,29 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD + MODULE + "  requires: [{name: srv-api, properties: {A: '~{nothing}'}}]\n",
         ["unknown-reference:11"],
     ),
+    "a property by its provider's name in requires": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv-api, properties: {A: '~{srv-api/srv-url}'}}]\n",
+        ["unknown-reference:12"],
+    ),
+    "a property of another provider in requires": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv}, {name: srv-api, properties: {A: '~{srv/x}'}}]\n",
+        ["unknown-reference:12"],
+    ),
+    "nothing in a list": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv-api, list: apis, properties: {A: '~{name}'}}]\n",
+        [],
+    ),
+    "no property of a resource": (
+        HEAD + MODULE + "  requires: [{name: db}]\n  properties: {A: '~{db/schema}'}\nresources:\n- name: db\n",
+        ["unknown-reference:12"],
+    ),
+    "a property of a resource": (
+        HEAD
+        + MODULE
+        + "  requires: [{name: db}]\n  properties: {A: '~{db/schema}'}\n"
+        + "resources:\n- name: db\n  properties: {schema: }\n",
+        [],
+    ),
     "not required": (HEAD + MODULE + "  properties: {A: '~{srv-api/srv-url}'}\n", ["unknown-reference:11"]),
     "a property of a cross-MTA reference is not known here": (
         HEAD + SERVICE + "- name: srv-api\n  type: configuration\n  parameters: {provider-nid: mta}\n",
@@ -186,7 +209,8 @@ MANAGER = SERVICE.replace("xsuaa", "subscription-manager").replace(
 _TENANTS = "modules:\n- name: r\n  parameters: {{routes: [{{route: {}}}]}}\n  properties: {{TENANT_HOST_PATTERN: {}}}\n"
 _PATTERN = (
     "modules:\n- {{name: r, requires: [{{name: uaa}}], properties: {{TENANT_HOST_PATTERN: x}}}}\nresources:\n"
-    "- name: uaa\n  type: org.cloudfoundry.managed-service\n  parameters: {{service: xsuaa, config: {{tenant-mode: {}}}}}\n"
+    "- name: uaa\n  type: org.cloudfoundry.managed-service\n"
+    "  parameters: {{service: xsuaa, config: {{tenant-mode: {}}}}}\n"
 )
 
 CASES |= {

@@ -113,7 +113,7 @@ EXPECTED = {
     "no newline at the end": (
         "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}"
     ),
-    "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-api/srv-live}",
+    "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-live}/other",
     "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",
     "anchors": (
         "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url"

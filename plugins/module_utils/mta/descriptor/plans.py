@@ -121,10 +121,8 @@ class LivePlans:
         if shared and link.in_requires is not None:
             raise Refused(f"{link.value.place}: modules use routes of {provider.name}, too.", _OWN_ENTRY)
         name, key = self._provide(link.path, text, target, provider, consumer)
-        short = link.in_requires is not None and not link.written.startswith(f"~{{{link.name}/")
-        self.edits.replace_in(
-            self._unshared(link.value), link.written, f"~{{{'' if short else f'{name}/'}{key}}}", True
-        )
+        live = f"~{{{key}}}" if link.in_requires else f"~{{{name}/{key}}}"
+        self.edits.replace_in(self._unshared(link.value), link.written, live, everywhere=True)
 
     def _own(self, value: Value, wrong: Wrong, consumer: Consumer) -> None:
         """Change a placeholder of a URL: to a live one where a module is the owner, else to a reference to a property

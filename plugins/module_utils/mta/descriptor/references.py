@@ -44,6 +44,11 @@ class Provider:
         return self.entry.get("properties")
 
     @property
+    def is_known(self) -> bool:
+        """Whether the descriptor has all its properties; those of other MTAs are found while it is deployed."""
+        return self.is_module or self.entry.string("type") not in ("configuration", "mta-provided")
+
+    @property
     def uses_live_routes(self) -> bool:
         flag = self.entry.get("parameters", USE_LIVE_ROUTES)
         return flag is not None and flag.data is True
@@ -51,7 +56,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class Link:
-    """A reference in a string: what it names. ``provider`` is ``None`` when the descriptor has none of that name."""
+    """A reference in a string: what it names. ``provider`` is ``None`` when the descriptor has none of that name.
+
+    In a requirement (``in_requires``) it names a property of what is required, never the provider.
+    """
 
     value: Value
     written: str
@@ -166,12 +174,7 @@ class Providers:
         for name, requirement in requires.items():
             for string in strings_of(requirement, "parameters", "properties"):
                 for match in REFERENCE.finditer(string.text):
-                    path = match[1].removeprefix(f"{name}/")
-                    other, slash, rest = path.partition("/")
-                    if slash and other in requires and other != name:
-                        yield Link(string, match[0], other, rest, True, self.providers.get(other), None)
-                    else:
-                        yield Link(string, match[0], name, path, True, self.providers.get(name), requirement)
+                    yield Link(string, match[0], name, match[1], True, self.providers.get(name), requirement)
 
     def module_links(self) -> Iterator[tuple[str, Link]]:
         """References in the environment of applications, which is built anew in every phase, by the module's name."""
@@ -288,8 +291,13 @@ def check_link(link: Link, owner: str) -> None:
             f"{link.value.place}: {owner} refers to {link.name} but does not require it.",
             f"Add {link.name} to requires of {owner}.",
         )
-    if link.provider.is_module and link.target is None:
-        raise InputError(
-            f"{link.value.place}: {link.name} provides no property {link.path}.",
-            f"Correct {link.written}, or add the property. The deploy service does not look into nested properties.",
+    if link.target is None and link.provider.is_known and not (link.in_requires and link.in_requires.get("list")):
+        advice = (
+            f"Correct {link.written}, or add the property. The deploy service does not look into nested properties."
         )
+        short = link.path.removeprefix(f"{link.name}/")
+        if link.in_requires is not None and "/" in link.path:
+            advice = f"In requires properties are those of {link.name}, without its name" + (
+                f": write ~{{{short}}}." if short != link.path else "; move this to properties or parameters."
+            )
+        raise InputError(f"{link.value.place}: {link.name} provides no property {link.path}.", advice)
