@@ -312,6 +312,14 @@ CASES |= {
         HEAD.replace("3.3.0", '"2.1"') + MODULE + HOOK.format(", blue-green.application.before-stop.live"),
         ["hook-never-runs:12"],
     ),
+    "references of an old schema": (
+        HEAD.replace("3.3.0", '"2.1"') + LIVE + SERVICE,
+        ["reference-not-resolved:19"],
+    ),
+    "nothing to resolve in an old schema": (
+        HEAD.replace("3.3.0", '"2.1"') + MODULE + CONTENT.replace("URL", "Url") + DESTINATION,
+        ["live-property-missing:10", "idle-url-in-content:17"],
+    ),
     "a reference that goes too deep": (
         HEAD + MODULE.replace("srv-url: ${default-url}", "urls: {main: x}") + SERVICE.replace("srv-url", "urls/main"),
         ["unknown-reference:19"],

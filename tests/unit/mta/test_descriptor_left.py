@@ -56,6 +56,11 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(),
         "use-live-routes needs schema version 3",
     ),
+    "a reference before schema 3": (
+        (HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${default-url}")).replace("3.3.0", '"2.1"'),
+        Wanted(),
+        "a reference in a resource needs schema version 3",
+    ),
     "shared with a module": (
         HEAD
         + MODULE.replace("  provides", "  properties: {U: &u '~{srv-api/srv-url}'}\n  provides")

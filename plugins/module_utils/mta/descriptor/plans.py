@@ -142,6 +142,7 @@ class LivePlans:
                 f"{value.place}: {placeholder} leads to the URL of a module, and a resource has none.",
                 "Provide the live URL as a property of the module, and refer to that.",
             )
+        self._check_schema(value, "a reference in a resource")
         kind = next((part for part in ("url", "uri") if name.endswith(f"-{part}")), "host")
         module, provider = self._meant(value, placeholder, consumer)
         root = self.provided.descriptor.root
@@ -287,11 +288,10 @@ class LivePlans:
         self._with_routes.add(provider.name)
         set_flag(self.edits, provider.entry, USE_LIVE_ROUTES)
 
-    def _check_schema(self, value: Value) -> None:
+    def _check_schema(self, value: Value, what: str = USE_LIVE_ROUTES) -> None:
         if self.provided.descriptor.major < 3:
             raise Refused(
-                f"{value.place}: {USE_LIVE_ROUTES} needs schema version 3.",
-                "Raise _schema-version, or write the live URL out.",
+                f"{value.place}: {what} needs schema version 3.", "Raise _schema-version, or write the live URL out."
             )
 
     def _unshared(self, value: Value) -> Value:

@@ -207,6 +207,11 @@ class _Attempt:
         plans = SessionPlans(self.descriptor, sessions, self.wanted.namespace, self.edits)
         for name in sessions.modules:
             self._step([(self.descriptor.modules[name], name)], "sessions", partial(plans.mend, name))
+            secret = plans.kept_secret(name)
+            if secret is not None:
+                message = f"The session secret of {name} is written in the descriptor."
+                advice = "Give sessions.parameter, and deploy with an extension that sets it to another secret."
+                self._leave(secret, name, Refused(message, advice))
 
     def _keep_routes(self) -> None:
         """Keep the routes of tenants when the live application is removed."""

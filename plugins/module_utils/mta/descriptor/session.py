@@ -120,6 +120,13 @@ class Environment:
     opaque: bool = False
     filled: bool = False
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether the secret itself stands in it, with all that the application router needs to use it."""
+        needed = [self.settings.get(key) for key in MANDATORY]
+        is_complete = self.is_json and all(isinstance(value, str) and value for value in needed)
+        return is_complete and not PLACEHOLDER.search(self.settings["sessionSecret"])
+
     @classmethod
     def of(cls, descriptor: Descriptor, module: Value) -> Environment | None:
         """The variable of a module; ``None`` when it has none."""

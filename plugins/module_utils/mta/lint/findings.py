@@ -14,6 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.value
 ERROR, WARNING, HINT = "error", "warning", "hint"
 RULES = {
     "unknown-reference": ERROR,
+    "reference-not-resolved": WARNING,
     "idle-url-in-service": ERROR,
     "idle-url-in-content": ERROR,
     "idle-url-in-binding": ERROR,

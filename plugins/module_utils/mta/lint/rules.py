@@ -96,6 +96,7 @@ def _routes(subject: Subject) -> Iterator[Finding]:
 _PARTS = (
     urls.once,
     urls.applications,
+    urls.old_schema,
     _comments,
     _tabs,
     _routes,
