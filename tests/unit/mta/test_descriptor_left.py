@@ -56,6 +56,15 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(),
         "use-live-routes needs schema version 3",
     ),
+    "an own name in a namespace": (
+        HEAD
+        + MODULE.replace("${default-url}", "${app-name}").replace(
+            "  provides", "  parameters: {app-name: a}\n  provides"
+        )
+        + SERVICE,
+        Wanted(namespace="blue"),
+        r"has no live form of \$\{app-name\}",
+    ),
     "a reference before schema 3": (
         (HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${default-url}")).replace("3.3.0", '"2.1"'),
         Wanted(),

@@ -40,11 +40,13 @@ class Urls:
     :param scopes: where its parameters are looked up, the nearest first.
     :param spelled: whether own routes are to be written out; where ``use-live-routes`` does not hold, their placeholder
         is the idle one.
+    :param namespaced: whether names of applications get the namespace of the deployment.
     """
 
-    def __init__(self, module: Value, *scopes: Value | None, spelled: bool = False) -> None:
+    def __init__(self, module: Value, *scopes: Value | None, spelled: bool = False, namespaced: bool = False) -> None:
         self.module = module
         self._spelled = spelled
+        self._namespaced = namespaced
         self._scopes = [scope for scope in scopes if scope is not None]
 
     def idle(self, name: str) -> str | None:
@@ -64,7 +66,9 @@ class Urls:
         :param kind: ``url``, ``uri``, ``host``, ``domain`` or ``name``.
         """
         if kind == "name":
-            return self._own("app-name") or "${default-live-app-name}"
+            own, apply = self._own("app-name"), self.module.get("parameters", "apply-namespace")
+            changed = self._namespaced and not (apply and apply.data is False)
+            return "${default-live-app-name}" if own is None else None if changed else own
         if kind == "domain":
             return self._own("domain") or "${default-live-domain}"
         host = self._own_host()

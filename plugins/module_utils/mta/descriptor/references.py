@@ -127,10 +127,14 @@ class Consumer:
 
 
 class Providers:
-    """The providers of one descriptor and what their properties resolve to."""
+    """The providers of one descriptor and what their properties resolve to.
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    :param namespace: namespace of the deployment.
+    """
+
+    def __init__(self, descriptor: Descriptor, namespace: str = "") -> None:
         self.descriptor = descriptor
+        self._namespaced = bool(namespace)
         self.providers: dict[str, Provider] = {
             name: Provider(name, resource, resource, False) for name, resource in descriptor.resources.items()
         }
@@ -187,7 +191,7 @@ class Providers:
     def urls(self, provider: Provider) -> Urls:
         """The URLs of a provider's module, with the parameters that hold for its properties."""
         scopes = (provider.entry, provider.owner, self.descriptor.root)
-        return Urls(provider.owner, *(scope.get("parameters") for scope in scopes))
+        return Urls(provider.owner, *(scope.get("parameters") for scope in scopes), namespaced=self._namespaced)
 
     def wrong(self, text: str, provider: Provider, flat: bool = True) -> list[Wrong]:
         """The placeholders of a provider's text that are wrong where it is written once.
@@ -221,7 +225,7 @@ class Providers:
         """
         names_found = dict.fromkeys(match[1] for match in PLACEHOLDER.finditer(value.text))
         scopes = [scope.get("parameters") for scope in (consumer.place, consumer.owner, self.descriptor.root)]
-        urls = Urls(consumer.owner, *scopes, spelled=True)
+        urls = Urls(consumer.owner, *scopes, spelled=True, namespaced=self._namespaced)
         found = []
         for name in names_found:
             text = urls.expand(f"${{{name}}}")

@@ -156,7 +156,7 @@ class _Attempt:
         self.left: list[Unmended] = []
         self.steps: list[tuple[str, int]] = []
         self._broken = broken
-        self._plans = LivePlans(Providers(descriptor), self.edits)
+        self._plans = LivePlans(Providers(descriptor, wanted.namespace), self.edits)
 
     def run(self) -> None:
         if self.wanted.live_urls:

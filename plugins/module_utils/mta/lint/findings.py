@@ -111,7 +111,7 @@ class Subject:
     provided: Providers = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "provided", Providers(self.descriptor))
+        object.__setattr__(self, "provided", Providers(self.descriptor, self.namespace))
 
 
 def finding(rule: str, value: Value, owner: str, message: str, mend: str, fixable: bool = False) -> Finding:
