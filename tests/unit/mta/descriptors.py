@@ -217,6 +217,27 @@ resources:
         url: '~{srv-url}'
         other: ~{srv-url}/other
 """,
+    "a whole mapping": HEAD
+    + MODULE.replace(
+        "srv-url: ${default-url}",
+        "urls: {main: {url: '${default-url}/v1', name: m, 'a: b': []}, more: ['${default-uri}', 1, x: z]}  # all",
+    )
+    + SERVICE.replace("srv-url}/callback", "urls}"),
+    "by way of a resource": HEAD
+    + MODULE
+    + SERVICE.replace("srv-api/srv-url", "via/u").replace("srv-api", "via")
+    + """\
+- name: via
+  type: org.cloudfoundry.existing-service
+  requires:
+  - name: srv-api
+  parameters:
+    version: v1
+    base: ~{srv-api/srv-url}/${version}
+  properties:
+    u: ${base}/odata
+    other: ${version}
+""",
     "by a parameter": HEAD
     + """\
 parameters: {prefix: v1}

@@ -195,6 +195,15 @@ class Edits:
         else:
             raise Refused(f"{entry.value.place}: {key} is not a mapping.", f"Correct {key}.")
 
+    def set_flag(self, owner: Value, flag: str) -> None:
+        """Set a parameter of a module or of an entry of its ``provides`` to true."""
+        parameters = owner.get("parameters")
+        entry = parameters.mapping.get(flag) if parameters else None
+        if entry and not entry.merged and entry.value.data is not None:
+            self.set(entry.value, True)
+        else:
+            self.put_below(owner, "parameters", flag, True)
+
     def append(self, parent: Value, key: str, item: Mapping[str, Any]) -> None:
         """Add an item to the list ``key``, which may be missing or empty."""
         entry = parent.mapping.get(key)

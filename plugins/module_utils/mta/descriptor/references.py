@@ -10,7 +10,7 @@ after the switch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
@@ -163,19 +163,35 @@ class Providers:
             strings += strings_of(requirement, "parameters", "properties")
         return Consumer(kind, name, owner, place, tuple(strings), tuple(self.links(owner)))
 
+    def resource(self, provider: Provider) -> Consumer:
+        """A resource as one that refers itself: what it provides may come from others."""
+        return self._consumer(SERVICE_KIND, provider.name, provider.owner, provider.owner, ("parameters",))
+
+    def texts(self, value: Value, provider: Provider, depth: int = _DEPTH) -> list[Value]:
+        """The strings of a property of a resource, and those of its parameters that they take."""
+        found = list(value.strings())
+        names_taken = [match[1] for string in found for match in PLACEHOLDER.finditer(string.text)]
+        for taken in (provider.owner.get("parameters", name) for name in names_taken) if depth else ():
+            found += self.texts(taken, provider, depth - 1) if taken else []
+        return found
+
+    def references(self, strings: Iterable[Value], owner: Value) -> Iterator[Link]:
+        """The references in strings of a module or resource that stand in none of its requirements."""
+        requires = required(owner)
+        for string in strings:
+            for match in REFERENCE.finditer(string.text):
+                name, slash, path = match[1].partition("/")
+                if slash:
+                    yield Link(string, match[0], name, path, name in requires, self.providers.get(name), None)
+
     def links(self, owner: Value) -> Iterator[Link]:
         """All references of a module or resource.
 
         The properties of a resource do not count: they do not configure its service, they only provide.
         """
-        requires = required(owner)
         keys = ("parameters",) if owner in self.descriptor.resources.values() else ("parameters", "properties")
-        for string in strings_of(owner, *keys):
-            for match in REFERENCE.finditer(string.text):
-                name, slash, path = match[1].partition("/")
-                if slash:
-                    yield Link(string, match[0], name, path, name in requires, self.providers.get(name), None)
-        for name, requirement in requires.items():
+        yield from self.references(strings_of(owner, *keys), owner)
+        for name, requirement in required(owner).items():
             for string in strings_of(requirement, "parameters", "properties"):
                 for match in REFERENCE.finditer(string.text):
                     yield Link(string, match[0], name, match[1], True, self.providers.get(name), requirement)

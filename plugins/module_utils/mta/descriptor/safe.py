@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.callbacks import callbacks
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, set_flag
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import Providers
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessions import SessionPlans
@@ -176,7 +176,7 @@ class _Attempt:
         :param users: the places that they are for, and whose those are.
         """
         first = users[0][0]
-        back, key = self._plans.checkpoint(), (what, first.start)
+        back, key = self._plans.offers.checkpoint(), (what, first.start)
         try:
             if key in self._broken:
                 raise Refused(f"{first.place}: the change would touch more than this place.", "Mend it by hand.")
@@ -218,4 +218,4 @@ class _Attempt:
         for name in routes_of_tenants(self.descriptor, self.wanted.known_approuters()):
             module = self.descriptor.modules[name]
             if not keeps_routes(self.descriptor, module):
-                self._step([(module, name)], "routes", partial(set_flag, self.edits, module, KEEP_ROUTES))
+                self._step([(module, name)], "routes", partial(self.edits.set_flag, module, KEEP_ROUTES))

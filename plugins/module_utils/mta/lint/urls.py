@@ -79,7 +79,7 @@ def old_schema(subject: Subject) -> Iterator[Finding]:
 
 def _can(plans: LivePlans, task: Task) -> bool:
     """Whether ``mta_descriptor`` can mend this: it is tried."""
-    back = plans.checkpoint()
+    back = plans.offers.checkpoint()
     try:
         task()
     except ZdmError:
