@@ -71,6 +71,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD + SERVICE + "- name: srv-api\n  type: configuration\n  parameters: {provider-nid: mta}\n",
         [],
     ),
+    "a cross-MTA reference by its older name": (
+        HEAD + SERVICE + "- name: srv-api\n  type: mta-provides-dependency\n  parameters: {provider-id: 'mta:api'}\n",
+        [],
+    ),
     "an existing service is not configured": (
         HEAD + MODULE + SERVICE.replace("managed-service", "existing-service"),
         [],

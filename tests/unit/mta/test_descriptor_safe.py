@@ -116,7 +116,7 @@ EXPECTED = {
     "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-live}/other",
     "a whole mapping": (
         '      urls-live:|        main:|          url: ${default-live-url}/v1|          name: m|          "a: b": []|'
-        '        more:|          - ${default-live-uri}|          - 1|          - x: z|      url: ~{srv-api/urls-live}'
+        "        more:|          - ${default-live-uri}|          - 1|          - x: z|      url: ~{srv-api/urls-live}"
     ),
     "by way of a resource": "      srv-live: ${default-live-url}|    base: ~{srv-api/srv-live}/${version}",
     "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",

@@ -22,9 +22,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.value
     read_archived,
 )
 
+OF_OTHER_MTAS = ("configuration", "mta-provided", "mta-provides-dependency")
+"""Types of resources that stand for what other MTAs provide; ``configuration`` is today's name."""
 NOT_CREATED = (
-    "configuration",
-    "mta-provided",
+    *OF_OTHER_MTAS,
     "org.cloudfoundry.existing-service",
     "org.cloudfoundry.existing-service-key",
 )
@@ -219,11 +220,11 @@ class Descriptor:
 
         An extension given alone does not say what its resources are: all count.
         """
-        types = {name: resource.get("type") for name, resource in self.resources.items()}
+        types = {name: resource.string("type") for name, resource in self.resources.items()}
         return {
             name: self.resources[name]
             for name, kind in types.items()
-            if (kind and kind.text and kind.text not in NOT_CREATED) or (kind is None and self.extends)
+            if (kind not in NOT_CREATED if kind else self.extends)
         }
 
     def is_subscribed(self) -> bool:

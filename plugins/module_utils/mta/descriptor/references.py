@@ -14,7 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import (
+    OF_OTHER_MTAS,
+    Descriptor,
+    required,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import (
     PLACEHOLDER,
     REFERENCE,
@@ -46,7 +50,7 @@ class Provider:
     @property
     def is_known(self) -> bool:
         """Whether the descriptor has all its properties; those of other MTAs are found while it is deployed."""
-        return self.is_module or self.entry.string("type") not in ("configuration", "mta-provided")
+        return self.is_module or self.entry.string("type") not in OF_OTHER_MTAS
 
     @property
     def uses_live_routes(self) -> bool:
