@@ -96,7 +96,8 @@ options:
         type: int
       parameter:
         description: Name of the module parameter that carries the session secret. By default the one that is in use,
-          else C(session-secret).
+          else C(session-secret). Without it a secret that is written in a variable that works stays, and is listed in
+          RV(not_mended).
         type: str
         default: ""
   state:

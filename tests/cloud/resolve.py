@@ -84,7 +84,7 @@ class Resolved:
         self.descriptor, self._around = descriptor, around
         self._modules = {str(module["name"]): module for module in descriptor.get("modules") or ()}
         self._resources = {str(resource["name"]): resource for resource in descriptor.get("resources") or ()}
-        self._providers = {
+        self._providers = {name: (name, resource) for name, resource in self._resources.items()} | {
             str(entry["name"]): (name, entry)
             for name, module in self._modules.items()
             for entry in module.get("provides") or ()
@@ -137,7 +137,7 @@ class Resolved:
     def binding(self, module: str, resource: str) -> dict[str, Any]:
         """The configuration of the module's binding to a service."""
         bodies = (entry for entry in self._modules[module].get("requires") or () if entry["name"] == resource)
-        found = self.value((next(bodies).get("parameters") or {}).get("config") or {}, module)
+        found = self.value((next(bodies).get("parameters") or {}).get("config") or {}, module, resource)
         return dict(found)
 
     def config(self, resource: str) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Resolved:
     ) -> Any:
         """A value with everything in it resolved; ``\\${…}`` and ``\\~{…}`` are text.
 
-        :param requirement: whose properties ``~{property}`` without a provider means.
+        :param requirement: in which the value stands: whose properties ``~{property}`` means.
         :param live: as if there were no idle routes.
         :param live_routes: the same for ``${routes/N/route}`` alone.
         """
@@ -184,9 +184,7 @@ class Resolved:
         return resolved(whole) if whole else _REFERENCE.sub(lambda match: str(resolved(match)), value)
 
     def _property(self, reference: str, owner: str, requirement: str, depth: int) -> Any:
-        provider, slash, name = reference.partition("/")
-        if not slash:
-            provider, name = requirement, reference
+        provider, _slash, name = (requirement, "/", reference) if requirement else reference.partition("/")
         required = {
             str(entry["name"])
             for entry in (self._modules.get(owner) or self._resources.get(owner) or {}).get("requires") or ()

@@ -138,6 +138,7 @@ FORMS = {
     "indentless lists": HEAD + MODULE + SERVICE,
     "schema 2": HEAD.replace("3.3.0", '"2.1"') + MODULE + SERVICE,
     "windows lines": (HEAD + MODULE + SERVICE).replace("\n", "\r\n"),
+    "carriage returns": (HEAD + MODULE + SERVICE).replace("\n", "\r"),
     "byte order mark": "\ufeff" + HEAD + MODULE + SERVICE,
     "no newline at the end": HEAD + SERVICE + MODULE.rstrip("\n"),
     "json": (
@@ -214,7 +215,28 @@ resources:
     parameters:
       config:
         url: '~{srv-url}'
-        other: ~{srv-api/srv-url}
+        other: ~{srv-url}/other
+""",
+    "a whole mapping": HEAD
+    + MODULE.replace(
+        "srv-url: ${default-url}",
+        "urls: {main: {url: '${default-url}/v1', name: m, 'a: b': []}, more: ['${default-uri}', 1, x: z]}  # all",
+    )
+    + SERVICE.replace("srv-url}/callback", "urls}"),
+    "by way of a resource": HEAD
+    + MODULE
+    + SERVICE.replace("srv-api/srv-url", "via/u").replace("srv-api", "via")
+    + """\
+- name: via
+  type: org.cloudfoundry.existing-service
+  requires:
+  - name: srv-api
+  parameters:
+    version: v1
+    base: ~{srv-api/srv-url}/${version}
+  properties:
+    u: ${base}/odata
+    other: ${version}
 """,
     "by a parameter": HEAD
     + """\

@@ -43,9 +43,36 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD + MODULE + "  requires: [{name: srv-api, properties: {A: '~{nothing}'}}]\n",
         ["unknown-reference:11"],
     ),
+    "a property by its provider's name in requires": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv-api, properties: {A: '~{srv-api/srv-url}'}}]\n",
+        ["unknown-reference:12"],
+    ),
+    "a property of another provider in requires": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv}, {name: srv-api, properties: {A: '~{srv/x}'}}]\n",
+        ["unknown-reference:12"],
+    ),
+    "nothing in a list": (
+        HEAD + MODULE + "- name: ui\n  requires: [{name: srv-api, list: apis, properties: {A: '~{name}'}}]\n",
+        [],
+    ),
+    "no property of a resource": (
+        HEAD + MODULE + "  requires: [{name: db}]\n  properties: {A: '~{db/schema}'}\nresources:\n- name: db\n",
+        ["unknown-reference:12"],
+    ),
+    "a property of a resource": (
+        HEAD
+        + MODULE
+        + "  requires: [{name: db}]\n  properties: {A: '~{db/schema}'}\n"
+        + "resources:\n- name: db\n  properties: {schema: }\n",
+        [],
+    ),
     "not required": (HEAD + MODULE + "  properties: {A: '~{srv-api/srv-url}'}\n", ["unknown-reference:11"]),
     "a property of a cross-MTA reference is not known here": (
         HEAD + SERVICE + "- name: srv-api\n  type: configuration\n  parameters: {provider-nid: mta}\n",
+        [],
+    ),
+    "a cross-MTA reference by its older name": (
+        HEAD + SERVICE + "- name: srv-api\n  type: mta-provides-dependency\n  parameters: {provider-id: 'mta:api'}\n",
         [],
     ),
     "an existing service is not configured": (
@@ -146,6 +173,14 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "timeout by an extension": (HEAD + MODULE + REGISTRY + "        callbackTimeoutMillis: ${t}\n", []),
     "hooks of plain deployments": (HEAD + MODULE + HOOK.format(""), ["hook-not-in-blue-green:14"]),
     "hooks of both": (HEAD + MODULE + HOOK.format(", blue-green.application.before-stop.live"), []),
+    "a hook for each": (
+        HEAD + MODULE + HOOK.format("") + "  - {name: i, phases: [blue-green.application.before-stop.idle]}\n",
+        [],
+    ),
+    "a hook for another phase": (
+        HEAD + MODULE + HOOK.format("") + "  - {name: i, phases: [blue-green.application.after-stop.idle]}\n",
+        ["hook-not-in-blue-green:14"],
+    ),
 }
 
 
@@ -173,6 +208,13 @@ APPCALLBACKS = """\
 """
 MANAGER = SERVICE.replace("xsuaa", "subscription-manager").replace(
     "      url: ~{srv-api/srv-url}/callback\n", APPCALLBACKS
+)
+
+_TENANTS = "modules:\n- name: r\n  parameters: {{routes: [{{route: {}}}]}}\n  properties: {{TENANT_HOST_PATTERN: {}}}\n"
+_PATTERN = (
+    "modules:\n- {{name: r, requires: [{{name: uaa}}], properties: {{TENANT_HOST_PATTERN: x}}}}\nresources:\n"
+    "- name: uaa\n  type: org.cloudfoundry.managed-service\n"
+    "  parameters: {{service: xsuaa, config: {{tenant-mode: {}}}}}\n"
 )
 
 CASES |= {
@@ -223,6 +265,27 @@ CASES |= {
         + "modules:\n- name: r\n  parameters: {routes: [{route: '*.x.y'}]}\n  properties: {TENANT_HOST_PATTERN: x}\n",
         ["session-store-missing:5"],
     ),
+    "a wildcard that serves no tenant": (
+        HEAD + _TENANTS.format("'*.x.y'", "^(.*)-r.cfapps.z$"),
+        ["session-store-missing:5", "tenant-routes-not-kept:5"],
+    ),
+    "a wildcard that serves what lies below it": (
+        HEAD + _TENANTS.format("'*.x.y'", "'^(.*)-r\\.x\\.y$'"),
+        ["session-store-missing:5"],
+    ),
+    "a wildcard of what the deployment names": (
+        HEAD + _TENANTS.format("'*.${default-uri}'", "'^(.*).${default-uri}'"),
+        ["session-store-missing:5"],
+    ),
+    "a wildcard by parameters": (
+        HEAD + "parameters: {d: x.y}\n" + _TENANTS.format("'https://*.${d}/p'", "^(.*)-r.x.z"),
+        ["session-store-missing:6", "tenant-routes-not-kept:6"],
+    ),
+    "a pattern without tenants": (HEAD + _PATTERN.format("dedicated"), ["session-store-missing:5"]),
+    "a pattern with tenants": (
+        HEAD + _PATTERN.format("shared"),
+        ["session-store-missing:5", "tenant-routes-not-kept:5"],
+    ),
     "a variable from elsewhere": (router("${sessions}"), []),
     "a variable from a parameter": (
         router("${sessions}", "sessions: '{}'"),
@@ -253,6 +316,14 @@ CASES |= {
         HEAD.replace("3.3.0", '"2.1"') + MODULE + HOOK.format(", blue-green.application.before-stop.live"),
         ["hook-never-runs:12"],
     ),
+    "references of an old schema": (
+        HEAD.replace("3.3.0", '"2.1"') + LIVE + SERVICE,
+        ["reference-not-resolved:19"],
+    ),
+    "nothing to resolve in an old schema": (
+        HEAD.replace("3.3.0", '"2.1"') + MODULE + CONTENT.replace("URL", "Url") + DESTINATION,
+        ["live-property-missing:10", "idle-url-in-content:17"],
+    ),
     "a reference that goes too deep": (
         HEAD + MODULE.replace("srv-url: ${default-url}", "urls: {main: x}") + SERVICE.replace("srv-url", "urls/main"),
         ["unknown-reference:19"],
@@ -280,6 +351,9 @@ HINTS: dict[str, tuple[str, list[str]]] = {
         HEAD + "parameters: {n: 1}\n" + MODULE + "  parameters: {instances: '${n}'}\n",
         ["single-instance:12"],
     ),
+    "two for all": (HEAD + "parameters: {instances: 2}\nmodules:\n- {name: r, type: approuter.nodejs}\n", []),
+    "one for all": (HEAD + "parameters: {instances: 1}\n" + MODULE, ["single-instance:4"]),
+    "no routes for all": (HEAD + "parameters: {no-route: true}\n" + MODULE + "  parameters: {instances: 1}\n", []),
     "some by an extension": (HEAD + MODULE + "  parameters: {instances: '${n}'}\n", []),
     "one router": (HEAD + "modules:\n- {name: r, type: approuter.nodejs}\n", ["single-instance:5"]),
     "two routers": (HEAD + "modules:\n- {name: r, type: approuter.nodejs, parameters: {instances: 2}}\n", []),

@@ -177,7 +177,7 @@ class Writer:
         lines = self._lines(body, 0)
         head = self.random.choice([[], [], ["---"], ["# who: me", ""], ["%YAML 1.1", "---"]])
         tail = self.random.choice([[], [], ["", ""], ["# the end"], ["..."]])
-        newline = self.random.choice(["\n", "\n", "\n", "\r\n"])
+        newline = self.random.choice(["\n", "\n", "\n", "\n", "\r\n", "\r"])
         text = newline.join([*head, *lines, *tail]) + self.random.choice([newline, newline, ""])
         return self.random.choice(["", "", "", "\ufeff"]) + text
 

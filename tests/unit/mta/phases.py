@@ -41,9 +41,7 @@ class Phase:
         required = [item["name"] for item in owner.get("requires") or []]
 
         def reference(match: re.Match[str]) -> str:
-            name, path = (
-                (requirement, match[1].removeprefix(f"{requirement}/")) if requirement else (match[1], match[2])
-            )
+            name, path = (requirement, match[1]) if requirement else (match[1], match[2])
             if name not in required or name not in self.provided:
                 raise Unresolvable(match[0])
             module, entry = self.provided[name]

@@ -127,6 +127,36 @@ def test_an_extension_of_something_else_is_refused(text: str, message: str) -> N
         descriptor(HEAD + MODULE).extended([descriptor(text, "one")])
 
 
+READ = {
+    "in a value": ("a: b\tc", "b\tc", []),
+    "behind a value": ("a: b \t# c", "b", []),
+    "behind a value in braces": ("a: {b: c\t}", {"b": "c"}, []),
+    "in front of a value": ("a:\tb", "b", [3]),
+    "behind quotes": ("a: 'b'\t", "b", [7]),
+    "behind a key": ("a: \t# c\n  b: d", {"b": "d"}, [4]),
+    "between braces": ("a: {\n\tb: c,\n\t# d\n d: e\n\t}", {"b": "c", "d": "e"}, [1, 1, 1]),
+    "in an empty line": ("a: b\n \t", "b", [2]),
+    "in a comment": ("a: b\n#\tc\td", "b", []),
+    "in quotes": ("a: 'b\n\tc'", "b c", []),
+}
+
+
+@pytest.mark.parametrize("where", READ)
+def test_tabs_are_read_wherever_they_may_stand(where: str) -> None:
+    """Whether the deploy service reads it, too, was seen with its parser, SnakeYAML 2.2 and 2.5."""
+    text, data, tabs = READ[where]
+    read = parse(Source("x", text))
+    assert read.plain() == {"a": data}
+    assert [tab.column for tab in read.tabs] == tabs
+    assert all(tab.raw == "\t" for tab in read.tabs)
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: c", "a:\n-\tb", "a:\n- \tb: c", "a:\n  b: c\n  \td: e"])
+def test_tabs_do_not_indent(text: str) -> None:
+    with pytest.raises(InputError, match="found character"):
+        parse(Source("x", text))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_values_are_those_of_a_yaml_library(form: str) -> None:
     library = YAML(typ="safe", pure=True)

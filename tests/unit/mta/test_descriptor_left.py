@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError, Refused, ZdmError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.safe import Wanted, make_safe, mend
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
-from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import GUIDE, HEAD, MODULE, SERVICE, descriptor
+from ansible_collections.zdm.landscape.tests.unit.mta.descriptors import FORMS, GUIDE, HEAD, MODULE, SERVICE, descriptor
 
 REFUSALS: dict[str, tuple[str, Wanted, str]] = {
     "provider missing": (
@@ -39,10 +39,28 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         Wanted(sessions=Sessions(back_off_multiplier=0)),
         "sessions.back_off_multiplier 0 is not a positive number",
     ),
-    "whole mapping": (
-        HEAD + MODULE.replace("srv-url: ${default-url}", "srv-url: {a: '${default-url}'}") + SERVICE,
+    "routes in a whole mapping": (
+        HEAD
+        + MODULE.replace("srv-url: ${default-url}", "srv-url: {a: '${default-url}'}").replace(
+            "  provides", "  parameters: {routes: [{route: a.b}]}\n  provides"
+        )
+        + SERVICE,
         Wanted(),
-        "leads to an idle URL by way of srv-api",
+        "in a property that is a whole mapping or list no route is live",
+    ),
+    "by way of a resource that an application uses": (
+        FORMS["by way of a resource"].replace(
+            "resources:", "- {name: ui, requires: [{name: via, properties: {A: '~{u}'}}]}\nresources:"
+        ),
+        Wanted(),
+        "by way of via, and ui has to call the idle version",
+    ),
+    "by way of two resources": (
+        FORMS["by way of a resource"]
+        .replace("base: ~{", "base: ~{via/u} ~{")
+        .replace("- name: srv-api\n  p", "- name: via\n  - name: srv-api\n  p"),
+        Wanted(),
+        "leads to an idle URL by way of via",
     ),
     "no live form": (
         HEAD + MODULE.replace("  provides", "  parameters: {routes: [{route: '*.d.example'}]}\n  provides") + SERVICE,
@@ -55,6 +73,20 @@ REFUSALS: dict[str, tuple[str, Wanted, str]] = {
         ),
         Wanted(),
         "use-live-routes needs schema version 3",
+    ),
+    "an own name in a namespace": (
+        HEAD
+        + MODULE.replace("${default-url}", "${app-name}").replace(
+            "  provides", "  parameters: {app-name: a}\n  provides"
+        )
+        + SERVICE,
+        Wanted(namespace="blue"),
+        r"has no live form of \$\{app-name\}",
+    ),
+    "a reference before schema 3": (
+        (HEAD + MODULE + SERVICE.replace("~{srv-api/srv-url}", "${default-url}")).replace("3.3.0", '"2.1"'),
+        Wanted(),
+        "a reference in a resource needs schema version 3",
     ),
     "shared with a module": (
         HEAD

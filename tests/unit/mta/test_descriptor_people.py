@@ -57,10 +57,8 @@ def _same_lines(before: str, after: str) -> None:
         assert PLACE.search(line) or line == last or not line.strip(), line
         comment = re.search(r"[ \t]#.*", line)
         assert comment is None or comment[0].rstrip() in new
-    assert ("\r\n" in before) == ("\r\n" in after)
-    if "\r\n" in before:
-        assert not re.search(r"(?<!\r)\n", after)
-    assert before.endswith("\n") == after.endswith("\n")
+    assert set(re.findall(r"\r\n|\r|\n", after)) == set(re.findall(r"\r\n|\r|\n", before))
+    assert before.endswith(("\r", "\n")) == after.endswith(("\r", "\n"))
     assert before.startswith("\ufeff") == after.startswith("\ufeff")
 
 

@@ -106,13 +106,19 @@ EXPECTED = {
     "indentless lists": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "schema 2": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "windows lines": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
+    "carriage returns": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "byte order mark": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "hooks": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "directly": "      srv-live: ${default-live-url}|      url: ~{srv-api/srv-live}/callback",
     "no newline at the end": (
         "      url: ~{srv-api/srv-live}/callback|      srv-url: ${default-url}|      srv-live: ${default-live-url}"
     ),
-    "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-api/srv-live}",
+    "in requires": "      srv-live: ${default-live-url}|        url: '~{srv-live}'|        other: ~{srv-live}/other",
+    "a whole mapping": (
+        '      urls-live:|        main:|          url: ${default-live-url}/v1|          name: m|          "a: b": []|'
+        "        more:|          - ${default-live-uri}|          - 1|          - x: z|      url: ~{srv-api/urls-live}"
+    ),
+    "by way of a resource": "      srv-live: ${default-live-url}|    base: ~{srv-api/srv-live}/${version}",
     "by a parameter": "      srv-live: ${default-live-url}/${prefix}/x|      url: ~{srv-api/srv-live}/callback",
     "anchors": (
         "          srv-live: ${default-live-url}|      keep-existing-routes: true|          getDependencies: &url"
@@ -144,8 +150,8 @@ EXPECTED = {
 def test_only_these_lines_are_new(form: str) -> None:
     _gone, new = changes(FORMS[form], safe(FORMS[form]))
     assert "|".join(line.rstrip("\r\n") for line in new) == EXPECTED[form]
-    ends = {line.removesuffix("\n")[-1:] == "\r" for line in new}
-    assert ends == {form == "windows lines"}
+    ends = {"windows lines": "\r\n", "carriage returns": "\r"}
+    assert {line[len(line.rstrip("\r\n")) :] for line in new} - {""} == {ends.get(form, "\n")}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -79,11 +79,33 @@ def test_a_rule_finds_what_it_is_for_and_only_that(name: str) -> None:
     assert found(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "places"),
+    [
+        ("mta.yaml", HEAD + "parameters: {\n\ta:\tb}\n", []),
+        ("more/mtad.yaml", HEAD + "parameters: {\n\ta:\tb}\t\n", ["5:1", "5:4", "5:7"]),
+        ("a.mtar/META-INF/mtad.yaml", HEAD + "modules:\t# none\n", ["4:9"]),
+        ("mtad.yaml", HEAD + "parameters: {a: b\tc\t} #\td\n", []),
+        ("prod.mtaext", HEAD + "extends:\tx\n", ["4:9"]),
+    ],
+)
+def test_tabs_count_in_files_that_nobody_writes_anew(file: str, text: str, places: list[str]) -> None:
+    findings = [one for one in lint(descriptor(text, file)) if one.rule == "tab-not-read"]
+    assert [f"{one.line}:{one.column}" for one in findings] == places
+
+
 def test_every_rule_is_tested_and_documented() -> None:
     tested = {rule.partition(":")[0] for _text, rules in [*CASES.values(), *HINTS.values()] for rule in rules}
     assert (
         set(RULES) - tested
-        == {"idle-url-in-service", "live-property-missing", "session-store-missing", "callback-timeout-short"} - tested
+        == {
+            "idle-url-in-service",
+            "live-property-missing",
+            "session-store-missing",
+            "callback-timeout-short",
+            "tab-not-read",
+        }
+        - tested
     )
     rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning|hint) \|", DOCUMENTATION.read_text(), re.MULTILINE)
     assert dict(rows) == RULES

@@ -15,6 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessi
     CRASHING,
     DRIVER,
     INTEGERS,
+    MANDATORY,
     Environment,
     Sessions,
 )
@@ -61,7 +62,9 @@ def variable(read: Descriptor) -> dict[str, Any]:
 
 
 def problems(read: Descriptor) -> list[str]:
-    return [one.rule for one in lint(read) if one.rule.startswith("session-") and one.rule != "session-secret-short"]
+    """What stops the application router, or nobody remembers."""
+    secrets = ("session-secret-short", "session-secret-in-descriptor")
+    return [one.rule for one in lint(read) if one.rule.startswith("session-") and one.rule not in secrets]
 
 
 optional = {
@@ -85,12 +88,18 @@ bindings = st.lists(st.sampled_from(list(INSTANCES)), unique=True)
 def test_what_works_stays_and_what_does_not_is_made_to_work(own: dict[str, Any], style: str, bound: list[str]) -> None:
     before = descriptor(text_of(own, style, bound))
     mended = mend(before, Wanted(sessions=Sessions()))
+    secret = own.get("sessionSecret", "")
+    is_complete = all(own.get(key) not in (None, "", 7) for key in MANDATORY)
+    is_kept = "${" in secret or (is_complete and style not in ("comments", "trailing comma"))
+    left = [place for place in mended.left if "session secret" not in place.message]
+    if not left:
+        assert len(mended.left) == (is_kept and "${" not in secret)
     if not problems(before):
         assert mended.text == before.source.text
         return
     after = before.rewritten(mended.text)
     assert mend(after, Wanted(sessions=Sessions())).text == mended.text
-    if mended.left:
+    if left:
         assert mended.text == before.source.text
         assert "mapping" in style or DRIVER in own
         return
@@ -101,7 +110,7 @@ def test_what_works_stays_and_what_does_not_is_made_to_work(own: dict[str, Any],
         assert now[DRIVER] == own[DRIVER]
     elif kept.get("instanceName") not in INSTANCES.values():
         kept.pop("instanceName", None)
-    if "${" not in kept.get("sessionSecret", ""):
+    if not is_kept:
         kept.pop("sessionSecret", None)
     if DRIVER not in own and kept.get("storageType") != "redis":
         kept.pop("storageType", None)
@@ -136,6 +145,24 @@ def test_only_what_is_given_changes(given_sessions: Sessions, change: dict[str, 
     assert mended.left == ()
     assert variable(before.rewritten(mended.text)) == {**own, **change}
     assert (mended.text == before.source.text) == (change == {})
+
+
+@pytest.mark.parametrize("style", ["single", "double", "literal", "flow mapping", "block mapping"])
+def test_a_secret_that_works_is_taken_out_when_its_parameter_is_given(style: str) -> None:
+    """Without a parameter for it the deployment would stop, and with another secret everybody would be logged out."""
+    own = {"instanceName": "cache", "storageType": "redis", "sessionSecret": SECRET}
+    before = descriptor(text_of(own, style, ["cache"]))
+    mended = mend(before, Wanted(sessions=Sessions()))
+    assert mended.text == before.source.text
+    (left,) = mended.left
+    assert (left.object, left.message) == ("r", "The session secret of r is written in the descriptor.")
+    assert left.mend.startswith("Give sessions.parameter")
+    assert SECRET not in str(left)
+    (finding,) = [one for one in lint(before) if one.rule == "session-secret-in-descriptor"]
+    assert not finding.fixable
+    mended = mend(before, Wanted(sessions=Sessions(parameter="session-secret")))
+    assert mended.left == ()
+    assert variable(before.rewritten(mended.text)) == {**own, "sessionSecret": "${session-secret}"}
 
 
 def test_a_variable_from_elsewhere_is_left_alone_unless_something_is_given() -> None:

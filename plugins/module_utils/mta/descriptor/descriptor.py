@@ -22,9 +22,10 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.value
     read_archived,
 )
 
+OF_OTHER_MTAS = ("configuration", "mta-provided", "mta-provides-dependency")
+"""Types of resources that stand for what other MTAs provide; ``configuration`` is today's name."""
 NOT_CREATED = (
-    "configuration",
-    "mta-provided",
+    *OF_OTHER_MTAS,
     "org.cloudfoundry.existing-service",
     "org.cloudfoundry.existing-service-key",
 )
@@ -64,9 +65,10 @@ class Descriptor:
         :raises InputError: the file can't be read, is no YAML or no descriptor; the message names file and line.
         """
         descriptor, folder = cls.parse(read(path)), os.path.dirname(os.path.realpath(path))
-        paths = {name: module.get("path") for name, module in descriptor.modules.items()}
-        texts = {name: value.text for name, value in paths.items() if value is not None and value.text}
-        return replace(descriptor, packages=packages.beside(folder, texts))
+        paths = {name: module.string("path") for name, module in descriptor.modules.items()}
+        return replace(
+            descriptor, packages=packages.beside(folder, {name: path for name, path in paths.items() if path})
+        )
 
     @classmethod
     def of_archive(cls, archive: Archive) -> Descriptor:
@@ -197,6 +199,10 @@ class Descriptor:
         known = {*self.packages, *named}
         return [name for name, module in self.modules.items() if name in known or _is_approuter(name, module)]
 
+    def parameter(self, module: Value, name: str) -> Value | None:
+        """A parameter that holds for a module, where the descriptor sets it."""
+        return module.get("parameters", name) or self.root.get("parameters", name)
+
     def check_modules(self, option: str, modules: Sequence[str]) -> None:
         """Make sure that modules exist that an option names.
 
@@ -214,17 +220,17 @@ class Descriptor:
 
         An extension given alone does not say what its resources are: all count.
         """
-        types = {name: resource.get("type") for name, resource in self.resources.items()}
+        types = {name: resource.string("type") for name, resource in self.resources.items()}
         return {
             name: self.resources[name]
             for name, kind in types.items()
-            if (kind and kind.text and kind.text not in NOT_CREATED) or (kind is None and self.extends)
+            if (kind not in NOT_CREATED if kind else self.extends)
         }
 
     def is_subscribed(self) -> bool:
         """Whether tenants subscribe: a service of the SaaS registry or of the subscription manager."""
-        kinds = (resource.get("parameters", "service") for resource in self.resources.values())
-        return any(kind and kind.text in ("saas-registry", "subscription-manager") for kind in kinds)
+        kinds = {resource.string("parameters", "service") for resource in self.resources.values()}
+        return bool(kinds & {"saas-registry", "subscription-manager"})
 
 
 def required(value: Value) -> dict[str, Value]:
@@ -266,10 +272,9 @@ def _named(root: Value, key: str, what: str) -> dict[str, Value]:
 
 
 def _is_approuter(name: str, module: Value) -> bool:
-    kind, path = module.get("type"), module.get("path")
-    if kind and kind.text in _APPROUTER_TYPES:
+    if module.string("type") in _APPROUTER_TYPES:
         return True
     if any(module.get("properties", key) for key in _APPROUTER_PROPERTIES):
         return True
-    folder = path.text.rstrip("/").rpartition("/")[2] if path else ""
+    folder = module.string("path").rstrip("/").rpartition("/")[2]
     return any(word == "approuter" or word.endswith("-approuter") for word in (name, folder))

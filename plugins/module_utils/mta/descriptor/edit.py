@@ -142,9 +142,9 @@ class Edits:
         start = value.start + len(value.raw) - len(raw)
         text = scalar(tree) if isinstance(tree, Raw) and not self.is_json else flow(tree, self.is_json)
         if "\n" in text:
-            line = self.source.text[: value.start].rpartition("\n")[2]
+            line = self.source.text[self.source.line_start(value.start) : value.start]
             pad = " " * (len(line) - len(line.lstrip(" -")) + STEP)
-            text = f"{self._newline(value.start)}{pad}".join(text.split("\n"))
+            text = f"{self.source.newline(value.start)}{pad}".join(text.split("\n"))
         self._replace(start, value.start + len(value.raw.rstrip()), text)
         self._now.scalars[value.start] = meaning(tree)
 
@@ -194,6 +194,15 @@ class Edits:
                 self.set(entry.value, {child: tree})
         else:
             raise Refused(f"{entry.value.place}: {key} is not a mapping.", f"Correct {key}.")
+
+    def set_flag(self, owner: Value, flag: str) -> None:
+        """Set a parameter of a module or of an entry of its ``provides`` to true."""
+        parameters = owner.get("parameters")
+        entry = parameters.mapping.get(flag) if parameters else None
+        if entry and not entry.merged and entry.value.data is not None:
+            self.set(entry.value, True)
+        else:
+            self.put_below(owner, "parameters", flag, True)
 
     def append(self, parent: Value, key: str, item: Mapping[str, Any]) -> None:
         """Add an item to the list ``key``, which may be missing or empty."""
@@ -256,7 +265,7 @@ class Edits:
     def _shown(self, piece: _Piece) -> str:
         if piece.column is None:
             return (", " if piece.comma else "") + flow(piece.tree, self.is_json)[1:-1]
-        return "".join(self._newline(piece.at) + line for line in block(piece.tree, piece.column))
+        return "".join(self.source.newline(piece.at) + line for line in block(piece.tree, piece.column))
 
     def _grow(self, parent: Value, key: str, item: Mapping[str, Any]) -> None:
         """Add an item to a list that was added itself."""
@@ -312,27 +321,19 @@ class Edits:
             raise Refused(f"{value.place} is not in {self.source.name}.", f"Make {value.source.name} safe itself.")
 
     def _column(self, index: int) -> int:
-        return len(self.source.text[self.source.text.rfind("\n", 0, index) + 1 : index].lstrip("\ufeff"))
+        return len(self.source.text[self.source.line_start(index) : index].lstrip("\ufeff"))
 
     def _replace(self, start: int, end: int, text: str) -> None:
         if self._now.replaced.setdefault((start, end), text) != text:
-            line = self.source.text.count("\n", 0, start) + 1
             raise Refused(
-                f"{self.source.name}:{line}: two different changes meet at one place.",
+                f"{self.source.name}:{self.source.line(start)}: two different changes meet at one place.",
                 "Write the shared value out at every place that uses it.",
             )
 
     def _lines(self, end: int, column: int, tree: Any, owner: int = -1) -> None:
         """Insert a tree behind the line in which *end* lies."""
-        text = self.source.text
-        at = text.find("\n", max(end - 1, 0) if text[end - 1 : end] == "\n" else end)
-        at = len(text) if at < 0 else at - (text[at - 1 : at] == "\r")
+        at = self.source.line_end(end)
+        if self.source.text[:end].endswith(("\r", "\n")):  # a block scalar that keeps its empty lines
+            at = self.source.line_end(end - len(self.source.newline(end - 1)))
         # An item belongs before a key of the same column: a list may stand right below its key.
         self._now.pieces.append(_Piece(at, 2 * column + isinstance(tree, list), tree, column, owner=owner))
-
-    def _newline(self, index: int) -> str:
-        """How the line ends in which *index* lies; at the end of the text, the one before."""
-        text = self.source.text
-        at = text.find("\n", index)
-        at = text.rfind("\n") if at < 0 else at
-        return "\r\n" if text[at - 1 : at] == "\r" else "\n"

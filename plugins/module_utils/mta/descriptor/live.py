@@ -40,11 +40,13 @@ class Urls:
     :param scopes: where its parameters are looked up, the nearest first.
     :param spelled: whether own routes are to be written out; where ``use-live-routes`` does not hold, their placeholder
         is the idle one.
+    :param namespaced: whether names of applications get the namespace of the deployment.
     """
 
-    def __init__(self, module: Value, *scopes: Value | None, spelled: bool = False) -> None:
+    def __init__(self, module: Value, *scopes: Value | None, spelled: bool = False, namespaced: bool = False) -> None:
         self.module = module
         self._spelled = spelled
+        self._namespaced = namespaced
         self._scopes = [scope for scope in scopes if scope is not None]
 
     def idle(self, name: str) -> str | None:
@@ -64,7 +66,9 @@ class Urls:
         :param kind: ``url``, ``uri``, ``host``, ``domain`` or ``name``.
         """
         if kind == "name":
-            return self._own("app-name") or "${default-live-app-name}"
+            own, apply = self._own("app-name"), self.module.get("parameters", "apply-namespace")
+            changed = self._namespaced and not (apply and apply.data is False)
+            return "${default-live-app-name}" if own is None else None if changed else own
         if kind == "domain":
             return self._own("domain") or "${default-live-domain}"
         host = self._own_host()
@@ -138,14 +142,12 @@ class Urls:
 
     def routes(self) -> list[Value]:
         """The own routes."""
-        routes = self.module.get("parameters", "routes")
-        return routes.items if routes else []
+        return self.module.listed("parameters", "routes")
 
     def route(self, number: int) -> str:
         """The text of an own route; empty when there is none."""
         routes = self.routes()
-        route = routes[number].get("route") if number < len(routes) else None
-        return route.text if route else ""
+        return routes[number].string("route") if number < len(routes) else ""
 
     def _by_route(self, kind: str) -> str | None:
         """The first own route that is an address: with ``use-live-routes`` it stays live."""

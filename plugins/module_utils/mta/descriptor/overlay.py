@@ -19,7 +19,7 @@ def overlay(base: Value, over: Value) -> Value:
         for key, entry in over.data.items():
             below = base.data.get(key)
             merged[key] = Entry(overlay(below.value, entry.value), entry.key_start, entry.key_end) if below else entry
-        return replace(base, data=merged)
+        return replace(base, data=merged, tabs=(*base.tabs, *over.tabs))
     if names(base) and isinstance(over.data, list) and len(names(over)) == len(over.data):
         extra = names(over)
         kept = [overlay(item, extra.pop(name)) if name in extra else item for name, item in names(base).items()]

@@ -10,11 +10,15 @@ after the switch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import (
+    OF_OTHER_MTAS,
+    Descriptor,
+    required,
+)
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import (
     PLACEHOLDER,
     REFERENCE,
@@ -44,6 +48,11 @@ class Provider:
         return self.entry.get("properties")
 
     @property
+    def is_known(self) -> bool:
+        """Whether the descriptor has all its properties; those of other MTAs are found while it is deployed."""
+        return self.is_module or self.entry.string("type") not in OF_OTHER_MTAS
+
+    @property
     def uses_live_routes(self) -> bool:
         flag = self.entry.get("parameters", USE_LIVE_ROUTES)
         return flag is not None and flag.data is True
@@ -51,7 +60,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class Link:
-    """A reference in a string: what it names. ``provider`` is ``None`` when the descriptor has none of that name."""
+    """A reference in a string: what it names. ``provider`` is ``None`` when the descriptor has none of that name.
+
+    In a requirement (``in_requires``) it names a property of what is required, never the provider.
+    """
 
     value: Value
     written: str
@@ -119,10 +131,14 @@ class Consumer:
 
 
 class Providers:
-    """The providers of one descriptor and what their properties resolve to."""
+    """The providers of one descriptor and what their properties resolve to.
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    :param namespace: namespace of the deployment.
+    """
+
+    def __init__(self, descriptor: Descriptor, namespace: str = "") -> None:
         self.descriptor = descriptor
+        self._namespaced = bool(namespace)
         self.providers: dict[str, Provider] = {
             name: Provider(name, resource, resource, False) for name, resource in descriptor.resources.items()
         }
@@ -151,27 +167,38 @@ class Providers:
             strings += strings_of(requirement, "parameters", "properties")
         return Consumer(kind, name, owner, place, tuple(strings), tuple(self.links(owner)))
 
+    def resource(self, provider: Provider) -> Consumer:
+        """A resource as one that refers itself: what it provides may come from others."""
+        return self._consumer(SERVICE_KIND, provider.name, provider.owner, provider.owner, ("parameters",))
+
+    def texts(self, value: Value, provider: Provider, depth: int = _DEPTH) -> list[Value]:
+        """The strings of a property of a resource, and those of its parameters that they take."""
+        found = list(value.strings())
+        names_taken = [match[1] for string in found for match in PLACEHOLDER.finditer(string.text)]
+        for taken in (provider.owner.get("parameters", name) for name in names_taken) if depth else ():
+            found += self.texts(taken, provider, depth - 1) if taken else []
+        return found
+
+    def references(self, strings: Iterable[Value], owner: Value) -> Iterator[Link]:
+        """The references in strings of a module or resource that stand in none of its requirements."""
+        requires = required(owner)
+        for string in strings:
+            for match in REFERENCE.finditer(string.text):
+                name, slash, path = match[1].partition("/")
+                if slash:
+                    yield Link(string, match[0], name, path, name in requires, self.providers.get(name), None)
+
     def links(self, owner: Value) -> Iterator[Link]:
         """All references of a module or resource.
 
         The properties of a resource do not count: they do not configure its service, they only provide.
         """
-        requires = required(owner)
         keys = ("parameters",) if owner in self.descriptor.resources.values() else ("parameters", "properties")
-        for string in strings_of(owner, *keys):
-            for match in REFERENCE.finditer(string.text):
-                name, slash, path = match[1].partition("/")
-                if slash:
-                    yield Link(string, match[0], name, path, name in requires, self.providers.get(name), None)
-        for name, requirement in requires.items():
+        yield from self.references(strings_of(owner, *keys), owner)
+        for name, requirement in required(owner).items():
             for string in strings_of(requirement, "parameters", "properties"):
                 for match in REFERENCE.finditer(string.text):
-                    path = match[1].removeprefix(f"{name}/")
-                    other, slash, rest = path.partition("/")
-                    if slash and other in requires and other != name:
-                        yield Link(string, match[0], other, rest, True, self.providers.get(other), None)
-                    else:
-                        yield Link(string, match[0], name, path, True, self.providers.get(name), requirement)
+                    yield Link(string, match[0], name, match[1], True, self.providers.get(name), requirement)
 
     def module_links(self) -> Iterator[tuple[str, Link]]:
         """References in the environment of applications, which is built anew in every phase, by the module's name."""
@@ -184,7 +211,7 @@ class Providers:
     def urls(self, provider: Provider) -> Urls:
         """The URLs of a provider's module, with the parameters that hold for its properties."""
         scopes = (provider.entry, provider.owner, self.descriptor.root)
-        return Urls(provider.owner, *(scope.get("parameters") for scope in scopes))
+        return Urls(provider.owner, *(scope.get("parameters") for scope in scopes), namespaced=self._namespaced)
 
     def wrong(self, text: str, provider: Provider, flat: bool = True) -> list[Wrong]:
         """The placeholders of a provider's text that are wrong where it is written once.
@@ -218,7 +245,7 @@ class Providers:
         """
         names_found = dict.fromkeys(match[1] for match in PLACEHOLDER.finditer(value.text))
         scopes = [scope.get("parameters") for scope in (consumer.place, consumer.owner, self.descriptor.root)]
-        urls = Urls(consumer.owner, *scopes, spelled=True)
+        urls = Urls(consumer.owner, *scopes, spelled=True, namespaced=self._namespaced)
         found = []
         for name in names_found:
             text = urls.expand(f"${{{name}}}")
@@ -264,8 +291,7 @@ def place(value: Value) -> tuple[int, int]:
 
 def is_content(module: Value) -> bool:
     """Whether a module is content for a service, not an application."""
-    kind = module.get("type")
-    return kind is not None and kind.text == CONTENT
+    return module.string("type") == CONTENT
 
 
 def strings_of(owner: Value, *keys: str) -> Iterator[Value]:
@@ -289,8 +315,13 @@ def check_link(link: Link, owner: str) -> None:
             f"{link.value.place}: {owner} refers to {link.name} but does not require it.",
             f"Add {link.name} to requires of {owner}.",
         )
-    if link.provider.is_module and link.target is None:
-        raise InputError(
-            f"{link.value.place}: {link.name} provides no property {link.path}.",
-            f"Correct {link.written}, or add the property. The deploy service does not look into nested properties.",
+    if link.target is None and link.provider.is_known and not (link.in_requires and link.in_requires.get("list")):
+        advice = (
+            f"Correct {link.written}, or add the property. The deploy service does not look into nested properties."
         )
+        short = link.path.removeprefix(f"{link.name}/")
+        if link.in_requires is not None and "/" in link.path:
+            advice = f"In requires properties are those of {link.name}, without its name" + (
+                f": write ~{{{short}}}." if short != link.path else "; move this to properties or parameters."
+            )
+        raise InputError(f"{link.value.place}: {link.name} provides no property {link.path}.", advice)

@@ -14,7 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import I
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.callbacks import callbacks
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.edit import Edits
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans, set_flag
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.plans import LivePlans
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.references import Providers
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.session import Sessions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessions import SessionPlans
@@ -156,7 +156,7 @@ class _Attempt:
         self.left: list[Unmended] = []
         self.steps: list[tuple[str, int]] = []
         self._broken = broken
-        self._plans = LivePlans(Providers(descriptor), self.edits)
+        self._plans = LivePlans(Providers(descriptor, wanted.namespace), self.edits)
 
     def run(self) -> None:
         if self.wanted.live_urls:
@@ -176,7 +176,7 @@ class _Attempt:
         :param users: the places that they are for, and whose those are.
         """
         first = users[0][0]
-        back, key = self._plans.checkpoint(), (what, first.start)
+        back, key = self._plans.offers.checkpoint(), (what, first.start)
         try:
             if key in self._broken:
                 raise Refused(f"{first.place}: the change would touch more than this place.", "Mend it by hand.")
@@ -207,10 +207,15 @@ class _Attempt:
         plans = SessionPlans(self.descriptor, sessions, self.wanted.namespace, self.edits)
         for name in sessions.modules:
             self._step([(self.descriptor.modules[name], name)], "sessions", partial(plans.mend, name))
+            secret = plans.kept_secret(name)
+            if secret is not None:
+                message = f"The session secret of {name} is written in the descriptor."
+                advice = "Give sessions.parameter, and deploy with an extension that sets it to another secret."
+                self._leave(secret, name, Refused(message, advice))
 
     def _keep_routes(self) -> None:
         """Keep the routes of tenants when the live application is removed."""
         for name in routes_of_tenants(self.descriptor, self.wanted.known_approuters()):
             module = self.descriptor.modules[name]
             if not keeps_routes(self.descriptor, module):
-                self._step([(module, name)], "routes", partial(set_flag, self.edits, module, KEEP_ROUTES))
+                self._step([(module, name)], "routes", partial(self.edits.set_flag, module, KEEP_ROUTES))

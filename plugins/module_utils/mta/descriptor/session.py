@@ -120,6 +120,13 @@ class Environment:
     opaque: bool = False
     filled: bool = False
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether the secret itself stands in it, with all that the application router needs to use it."""
+        needed = [self.settings.get(key) for key in MANDATORY]
+        is_complete = self.is_json and all(isinstance(value, str) and value for value in needed)
+        return is_complete and not PLACEHOLDER.search(self.settings["sessionSecret"])
+
     @classmethod
     def of(cls, descriptor: Descriptor, module: Value) -> Environment | None:
         """The variable of a module; ``None`` when it has none."""
@@ -128,7 +135,7 @@ class Environment:
             return None
         whole = PLACEHOLDER.fullmatch(value.text)
         if whole:
-            found = parameter(descriptor, module, whole[1])
+            found = descriptor.parameter(module, whole[1])
             if found is None or PLACEHOLDER.fullmatch(found.text):
                 return cls(value, {}, opaque=True)
             value = found
@@ -143,18 +150,12 @@ class Environment:
         return cls(value, _salvaged(value), is_json=False)
 
 
-def parameter(descriptor: Descriptor, module: Value, name: str) -> Value | None:
-    """A parameter that holds for a module, where the descriptor sets it."""
-    return module.get("parameters", name) or descriptor.root.get("parameters", name)
-
-
 def instance_name(name: str, resource: Value | None, namespace: str = "") -> str:
     """Name of the service instance of a resource: its ``service-name`` or its own name, behind the namespace where that
     is applied.
     """
-    own = resource.get("parameters", "service-name") if resource else None
     apply = resource.get("parameters", "apply-namespace") if resource else None
-    base = own.text if own and own.text else name
+    base = (resource.string("parameters", "service-name") if resource else "") or name
     return f"{namespace}-{base}" if namespace and not (apply and apply.data is False) else base
 
 
@@ -186,7 +187,7 @@ def _filled(descriptor: Descriptor, module: Value, text: str) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        found = parameter(descriptor, module, match[2])
+        found = descriptor.parameter(module, match[2])
         return match[1] + (str(found.data) if found is not None else "0")
 
     return _UNQUOTED.sub(value, text)

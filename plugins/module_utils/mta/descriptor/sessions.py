@@ -67,12 +67,19 @@ class SessionPlans:
         else:
             self._complete(module, environment)
 
+    def kept_secret(self, name: str) -> Value | None:
+        """The variable of an application router in which its secret stays: with another one all users would be logged
+        out, and without a parameter that brings it the deployment would stop.
+        """
+        environment = Environment.of(self.descriptor, self.descriptor.modules[name])
+        return environment.value if environment and environment.has_secret and not self.sessions.parameter else None
+
     def _complete(self, module: Value, environment: Environment) -> None:
         """Fill in what is missing, take away what stops it, set what is given."""
         now, resource = environment.settings, ""
         settings = dict(now)
-        secret = now.get("sessionSecret")
-        if self.sessions.parameter or not (isinstance(secret, str) and PLACEHOLDER.search(secret)):
+        refers = PLACEHOLDER.search(str(now.get("sessionSecret")))
+        if self.sessions.parameter or not (refers or environment.has_secret):
             settings["sessionSecret"] = f"${{{self.sessions.parameter or PARAMETER}}}"
         settings = {key: value for key, value in settings.items() if key not in CRASHING}
         settings |= {key: _integer(now[key], default) for key, default in INTEGERS.items() if key in now}

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.descriptor import Descriptor, required
+from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.live import Urls
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 
 KEEP_ROUTES = "keep-existing-routes"
+_PATTERN = "TENANT_HOST_PATTERN"
+_HOST = re.compile(r"\)([^()|?*+\[\]]+?)\$?$")
+"""What follows the tenant in a pattern of hosts, when it is plain text."""
+_WILDCARD = re.compile(r"\*(\.[^/]+)")
 
 
 def keeps_routes(descriptor: Descriptor, module: Value) -> bool:
@@ -36,12 +42,30 @@ def routes_of_tenants(descriptor: Descriptor, named: Sequence[str] = ()) -> list
     return [
         name
         for name in descriptor.approuters(named)
-        if subscribed or descriptor.modules[name].get("properties", "TENANT_HOST_PATTERN")
-        if not _has_wildcard(descriptor.modules[name])
+        if subscribed or _tells_tenants(descriptor, descriptor.modules[name])
+        if not _serves_all(descriptor, descriptor.modules[name])
     ]
 
 
-def _has_wildcard(module: Value) -> bool:
-    routes = module.get("parameters", "routes")
-    texts = [route.get("route") for route in routes.items] if routes else []
-    return any(text is not None and "*." in text.text for text in texts)
+def _tells_tenants(descriptor: Descriptor, module: Value) -> bool:
+    """Whether an application router tells tenants by their hosts, and there are several: an application whose
+    authorization service is dedicated has its provider only.
+    """
+    if module.get("properties", _PATTERN) is None:
+        return False
+    bound = [descriptor.resources[name] for name in required(module) if name in descriptor.resources]
+    xsuaa = [resource for resource in bound if resource.string("parameters", "service") == "xsuaa"]
+    modes = {resource.string("parameters", "config", "tenant-mode") for resource in xsuaa}
+    return modes != {"dedicated"}
+
+
+def _serves_all(descriptor: Descriptor, module: Value) -> bool:
+    """Whether a wildcard is among the own routes to which the hosts of all tenants belong, as far as it is known here:
+    a host that an extension or the deployment names is believed to.
+    """
+    urls = Urls(module, *(owner.get("parameters") for owner in (module, descriptor.root)))
+    routes = [urls.expand(urls.route(number)) for number in range(len(urls.routes()))]
+    found = [match[1] for route in routes for match in [_WILDCARD.search(route)] if match]
+    tenants = _HOST.search(urls.expand(module.string("properties", _PATTERN)))
+    host = tenants[1].replace("\\", "") if tenants else ""
+    return any(not host or "$" in host + wildcard or host.endswith(wildcard) for wildcard in found)

@@ -19,34 +19,16 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import D
 try:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.scanner import Scanner
 except ImportError:
     HAS_RUAMEL = False
 else:
+    from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.scanner import TabScanner
+
     HAS_RUAMEL = True
-
-    class _Scanner(Scanner):
-        """Takes tabs between the parts of a line and around comments, as YAML allows it and the builder of archives
-        does; none in front of a value.
-        """
-
-        def scan_to_next_token(self) -> None:
-            super().scan_to_next_token()
-            while self.reader.peek() == "\t" and (not self.allow_simple_key or self._ends_here()):
-                while self.reader.peek() in " \t":
-                    self.reader.forward()
-                super().scan_to_next_token()
-
-        def _ends_here(self) -> bool:
-            """Whether nothing but a comment follows in the line."""
-            ahead = 0
-            while self.reader.peek(ahead) in " \t":
-                ahead += 1
-            return self.reader.peek(ahead) in "#\r\n\0"
-
 
 _MAX_WEIGHT = 200_000
 _MAX_DEPTH = 100
+_BREAK = re.compile(r"\r\n|\r|\n")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _WORDS: dict[str, Any] = {
     "": None,
@@ -68,10 +50,24 @@ class Source:
     name: str
     text: str
 
-    @property
-    def newline(self) -> str:
-        """How the file ends its lines."""
-        return "\r\n" if self.text.partition("\n")[0].endswith("\r") else "\n"
+    def line(self, index: int) -> int:
+        """The number of the line in which *index* lies, counted from 1."""
+        return sum(1 for _break in _BREAK.finditer(self.text, 0, index)) + 1
+
+    def line_start(self, index: int) -> int:
+        """Where the line in which *index* lies begins."""
+        return max(self.text.rfind(mark, 0, index) for mark in "\r\n") + 1
+
+    def line_end(self, index: int) -> int:
+        """Where the line in which *index* lies ends, before its line break."""
+        match = _BREAK.search(self.text, index)
+        return match.start() if match else len(self.text)
+
+    def newline(self, index: int) -> str:
+        """How the line in which *index* lies ends; at the end of the text, how the one before does."""
+        match = _BREAK.search(self.text, index)
+        breaks = [match] if match else [*_BREAK.finditer(self.text)][-1:]
+        return breaks[0][0] if breaks else "\n"
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Value:
     ``data`` is a scalar of YAML 1.1, which the deploy service reads, a list of values or a dictionary of
     :class:`Entry`.
     An alias has the place of the alias and the data of its anchor, ``alias_of``. ``shared`` of a whole document tells
-    from where to where it is written what aliases repeat.
+    from where to where it is written what aliases repeat, ``tabs`` where the deploy service reads no tab.
     """
 
     source: Source
@@ -105,6 +101,7 @@ class Value:
     alias_of: Value | None = None
     weight: int = 1
     shared: tuple[tuple[int, int], ...] = ()
+    tabs: tuple[Value, ...] = ()
 
     @property
     def place(self) -> str:
@@ -144,6 +141,16 @@ class Value:
                 return None
             found = entry.value
         return found
+
+    def string(self, *path: str) -> str:
+        """The string below the keys of *path*; empty when there is none."""
+        found = self.get(*path)
+        return found.text if found else ""
+
+    def listed(self, *path: str) -> list[Value]:
+        """The values of the list below the keys of *path*; none when there is no list."""
+        found = self.get(*path)
+        return found.items if found else []
 
     def strings(self) -> Iterator[Value]:
         """All strings in it, nested ones too."""
@@ -206,23 +213,23 @@ def parse(source: Source) -> Value:
     try:
         builder = _Builder(source)
         library = YAML(typ="safe", pure=True)
-        library.Scanner = _Scanner
+        library.Scanner = TabScanner
         for event in library.parse(source.text):
             builder.take(event)
-        return builder.document()
+        return replace(builder.document(), tabs=tuple(builder.place(tab) for tab in library.scanner.tabs))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source.name}:{mark.line + 1}:{mark.column + 1}" if mark else source.name
-        line_text = source.text.split("\n")[mark.line] if mark else ""
-        slashes = "// begins no comment in YAML: write # in place of it." if " //" in line_text else ""
+        line = source.text[source.line_start(mark.index) : source.line_end(mark.index)] if mark else ""
+        slashes = "// begins no comment in YAML: write # in place of it." if " //" in line else ""
         raise InputError(
             f"{where} is not YAML: {error.problem or error.context}.",
             slashes or "Correct the line; an online or editor check of YAML helps.",
         ) from error
     except YAMLError as error:
-        line = source.text.count("\n", 0, getattr(error, "position", 0)) + 1
+        number = source.line(getattr(error, "position", 0))
         raise InputError(
-            f"{source.name}:{line} is not YAML: {str(error).splitlines()[0]}.", "Remove the character."
+            f"{source.name}:{number} is not YAML: {str(error).splitlines()[0]}.", "Remove the character."
         ) from error
 
 
@@ -304,6 +311,12 @@ class _Builder:
         mark = event.start_mark
         return Value(self.source, data, mark.index, end, mark.line + 1, mark.column + 1, **more)
 
+    def place(self, index: int) -> Value:
+        """A character of the text, as a value without data."""
+        return Value(
+            self.source, None, index, index + 1, self.source.line(index), index - self.source.line_start(index) + 1
+        )
+
     def _error(self, event: Any, what: str, advice: str) -> InputError:
         return InputError(
             f"{self.source.name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}: {what}.", advice
@@ -340,7 +353,7 @@ class _Builder:
             opened.merges += value.items or [value]
             return
         if name in opened.data:
-            first = self.source.text.count("\n", 0, opened.data[name].key_start) + 1
+            first = self.source.line(opened.data[name].key_start)
             raise InputError(
                 f"{key.place}: the key {name} is written twice, first in line {first}.", "Keep one of them."
             )

@@ -33,23 +33,34 @@ def scalar(value: Any) -> str:
 def block(tree: Any, column: int) -> list[str]:
     """Lines of block YAML, the first one at *column*.
 
-    :param tree: dictionaries, lists and scalars.
+    :param tree: a dictionary or list that is not empty, of dictionaries, lists and scalars.
     """
     pad = " " * column
     if isinstance(tree, list):
         lines: list[str] = []
         for item in tree:
-            nested = block(item, column + STEP)
-            lines += [f"{pad}- {nested[0].lstrip()}", *nested[1:]]
+            first, *rest = block(item, column + STEP) if _spreads(item) else _one(item, column)
+            lines += [f"{pad}- {first.lstrip()}", *rest]
         return lines
     lines = []
     for key, value in tree.items():
-        if isinstance(value, (Mapping, list)):
-            lines += [f"{pad}{key}:", *block(value, column + STEP)]
+        if _spreads(value):
+            lines += [f"{pad}{scalar(key)}:", *block(value, column + STEP)]
         else:
-            first, *rest = scalar(value).split("\n")
-            lines += [f"{pad}{key}: {first}", *(f"{pad}{' ' * STEP}{line}" for line in rest)]
+            first, *rest = _one(value, column)
+            lines += [f"{pad}{scalar(key)}: {first}", *rest]
     return lines
+
+
+def _spreads(tree: Any) -> bool:
+    """Whether it takes lines of its own."""
+    return isinstance(tree, (Mapping, list)) and bool(tree)
+
+
+def _one(tree: Any, column: int) -> list[str]:
+    """What stands behind a key or a dash, and its further lines."""
+    first, *rest = (flow(tree, False) if isinstance(tree, (Mapping, list)) else scalar(tree)).split("\n")
+    return [first, *(f"{' ' * (column + STEP)}{line}" for line in rest)]
 
 
 def flow(tree: Any, is_json: bool) -> str:

@@ -14,6 +14,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.value
 ERROR, WARNING, HINT = "error", "warning", "hint"
 RULES = {
     "unknown-reference": ERROR,
+    "reference-not-resolved": WARNING,
     "idle-url-in-service": ERROR,
     "idle-url-in-content": ERROR,
     "idle-url-in-binding": ERROR,
@@ -23,6 +24,7 @@ RULES = {
     "idle-calls-live": WARNING,
     "service-update-skipped": WARNING,
     "comment-in-value": ERROR,
+    "tab-not-read": WARNING,
     "tenant-routes-not-kept": ERROR,
     "session-store-missing": ERROR,
     "session-not-json": ERROR,
@@ -52,6 +54,7 @@ ALONE = frozenset(
         "idle-url-in-content",
         "idle-url-in-binding",
         "comment-in-value",
+        "tab-not-read",
         "session-not-json",
         "session-key-missing",
         "session-value-wrong",
@@ -108,7 +111,7 @@ class Subject:
     provided: Providers = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "provided", Providers(self.descriptor))
+        object.__setattr__(self, "provided", Providers(self.descriptor, self.namespace))
 
 
 def finding(rule: str, value: Value, owner: str, message: str, mend: str, fixable: bool = False) -> Finding:

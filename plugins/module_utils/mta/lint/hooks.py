@@ -20,20 +20,25 @@ _MEND = "Write blue-green.application.<phase>.idle or .live, or deploy.applicati
 def hooks(subject: Subject) -> Iterator[Finding]:
     """Hooks that stop a deployment, and hooks that don't run in it."""
     for name, module in subject.descriptor.modules.items():
-        found = module.get("hooks")
-        for hook in found.items if found else ():
-            label = hook.get("name")
-            title = f"The hook {label.text if label else ''} of {name}"
+        found = module.listed("hooks")
+        texts = [phase.text for hook in found for phase in hook.listed("phases")]
+        moments = {text.split(".")[2] for text in texts if text.startswith("blue-green.application.")}
+        for hook in found:
+            title = f"The hook {hook.string('name')} of {name}"
             if subject.descriptor.major < 3:
                 message = f"{title} is ignored: hooks need schema version 3."
                 yield finding("hook-never-runs", hook, name, message, "Raise _schema-version.")
                 continue
             phases = hook.get("phases")
             if phases is not None:
-                yield from _phases(name, title, phases)
+                yield from _phases(name, title, phases, moments)
 
 
-def _phases(name: str, title: str, phases: Value) -> Iterator[Finding]:
+def _phases(name: str, title: str, phases: Value, moments: set[str]) -> Iterator[Finding]:
+    """The phases of one hook.
+
+    :param moments: for which the module has hooks in blue-green deployments.
+    """
     if not isinstance(phases.data, list):
         yield finding("hook-phase-unknown", phases, name, f"{title} has phases that are no list.", "Write a list.")
         return
@@ -47,6 +52,6 @@ def _phases(name: str, title: str, phases: Value) -> Iterator[Finding]:
             message = f"{title} never runs in the phase {phase.text}, although the deploy service accepts it."
             yield finding("hook-never-runs", phase, name, message, _MEND)
     texts = [phase.text for phase in phases.items]
-    if texts and all(text.startswith("deploy.") for text in texts):
+    if texts and all(text.startswith("deploy.") and text.rpartition(".")[2] not in moments for text in texts):
         mend = "Add the phases with blue-green. in place of deploy. (and .idle or .live at the end)."
         yield finding("hook-not-in-blue-green", phases, name, f"{title} runs in plain deployments only.", mend)

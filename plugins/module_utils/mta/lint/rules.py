@@ -26,7 +26,8 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings im
 )
 
 _SLASHES = re.compile(r"\S+\s+//(?:\s.*)?", re.DOTALL)
-
+_AS_IT_IS = re.compile(r"(?:^|[/\\])mtad[^/\\]*$|\.mtaext$")
+"""Names of files that the deploy service reads itself."""
 _FOR_PEOPLE = re.compile(r"(?i)(?:description|title|text|displayname)$")
 
 
@@ -65,6 +66,14 @@ def _comments(subject: Subject) -> Iterator[Finding]:
             yield finding("comment-in-value", value, value.text.split()[0], message, "Write # in place of //.")
 
 
+def _tabs(subject: Subject) -> Iterator[Finding]:
+    """Tabs in files that get to the deploy service as they are: the builder of archives writes others anew."""
+    for tab in subject.descriptor.root.tabs:
+        if _AS_IT_IS.search(tab.source.name):
+            message = "The deploy service reads no tab here: the deployment stops."
+            yield finding("tab-not-read", tab, subject.descriptor.id, message, "Write spaces.")
+
+
 def _words(value: Value) -> Iterator[Value]:
     """Strings that are no texts for people."""
     if value.text:
@@ -87,7 +96,9 @@ def _routes(subject: Subject) -> Iterator[Finding]:
 _PARTS = (
     urls.once,
     urls.applications,
+    urls.old_schema,
     _comments,
+    _tabs,
     _routes,
     session.sessions,
     callbacks.subscriptions,

@@ -20,7 +20,6 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.sessi
     VARIABLE,
     Environment,
     instance_name,
-    parameter,
 )
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.descriptor.values import Value
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.lint.findings import Finding, Subject, finding
@@ -47,7 +46,7 @@ def sessions(subject: Subject) -> Iterator[Finding]:
         else:
             message = f"{VARIABLE} of {name} is no JSON object: it stops at its start."
             yield finding("session-not-json", value, name, message, "Write strict JSON, without comments.", True)
-        yield from _secret(descriptor, module, name, value, settings.get("sessionSecret"))
+        yield from _secret(descriptor, module, name, environment)
     if descriptor.extends:
         for name, module in descriptor.modules.items():
             secret = module.get("parameters", PARAMETER)
@@ -80,11 +79,12 @@ def _keys(name: str, value: Value, settings: Mapping[str, Any]) -> Iterator[Find
             yield finding("session-key-crashes", value, name, message, f"Remove {key}.", True)
 
 
-def _secret(descriptor: Descriptor, module: Value, name: str, value: Value, secret: Any) -> Iterator[Finding]:
+def _secret(descriptor: Descriptor, module: Value, name: str, environment: Environment) -> Iterator[Finding]:
+    value, secret = environment.value, environment.settings.get("sessionSecret")
     if not isinstance(secret, str) or not secret:
         return
     match = PLACEHOLDER.fullmatch(secret)
-    place = parameter(descriptor, module, match[1]) if match else value
+    place = descriptor.parameter(module, match[1]) if match else value
     if place is None or PLACEHOLDER.search(place.text if match else secret):
         return
     if match:
@@ -97,7 +97,8 @@ def _secret(descriptor: Descriptor, module: Value, name: str, value: Value, secr
             " repository."
         )
         mend = "Refer to a parameter that an extension descriptor sets, and change the secret."
-        yield finding("session-secret-in-descriptor", place, name, message, mend, match is None)
+        fixable = match is None and not environment.has_secret
+        yield finding("session-secret-in-descriptor", place, name, message, mend, fixable)
 
 
 def _short(place: Value, name: str) -> Iterator[Finding]:

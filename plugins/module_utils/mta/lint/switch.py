@@ -61,7 +61,7 @@ def instances(subject: Subject) -> Iterator[Finding]:
     """
     routers = subject.descriptor.approuters(subject.named)
     for name, module in subject.descriptor.modules.items():
-        value, route = module.get("parameters", "instances"), module.get("parameters", "no-route")
+        value, route = (subject.descriptor.parameter(module, key) for key in ("instances", "no-route"))
         unset = value is None or value.data is None
         if is_content(module) or (route is not None and route.data is True) or (unset and name not in routers):
             continue
@@ -73,9 +73,8 @@ def instances(subject: Subject) -> Iterator[Finding]:
 def content(subject: Subject) -> Iterator[Finding]:
     """User interfaces that are live before the switch."""
     for name, module in subject.descriptor.modules.items():
-        kind = module.get("type")
         targets = [*_targets(subject, module, _UI_SERVICES)] if is_content(module) else []
-        if targets or (kind is not None and kind.text in _UI_TYPES):
+        if targets or module.string("type") in _UI_TYPES:
             message = (
                 f"What {name} uploads is live before the switch: users get the new user interface while the old version"
                 " answers."
@@ -87,8 +86,8 @@ def content(subject: Subject) -> Iterator[Finding]:
 def databases(subject: Subject) -> Iterator[Finding]:
     """What changes live databases while idle is tested."""
     for name, module in subject.descriptor.modules.items():
-        kind, tasks = module.get("type"), module.get("parameters", "tasks")
-        if kind is not None and kind.text in _DEPLOYERS:
+        tasks = module.get("parameters", "tasks")
+        if module.string("type") in _DEPLOYERS:
             what, place = f"{name} deploys its artifacts", module
         elif tasks is not None and tasks.data:
             what, place = f"The tasks of {name} run", tasks

@@ -65,9 +65,21 @@ def applications(subject: Subject) -> Iterator[Finding]:
                 yield finding("idle-calls-live", link.value, name, message, mend)
 
 
+def old_schema(subject: Subject) -> Iterator[Finding]:
+    """Services that are configured with references which nobody resolves: before schema version 3 resources require
+    nothing.
+    """
+    for consumer in subject.provided.consumers() if subject.descriptor.major < 3 else ():
+        for link in consumer.links[:1] if consumer.kind == SERVICE_KIND else ():
+            message = f"{consumer.title} with the text {link.written}: references in resources need schema version 3."
+            yield finding(
+                "reference-not-resolved", link.value, consumer.name, message, "Raise _schema-version to 3.1 or more."
+            )
+
+
 def _can(plans: LivePlans, task: Task) -> bool:
     """Whether ``mta_descriptor`` can mend this: it is tried."""
-    back = plans.checkpoint()
+    back = plans.offers.checkpoint()
     try:
         task()
     except ZdmError:
