@@ -380,6 +380,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.reque
 from ansible_collections.zdm.landscape.plugins.module_utils.store.registry import build_store
 
 OWN: dict[str, Any] = {
+    **options.ARCHIVE,
     "archive": {"type": "str"},
     "upload": {"type": "str", "choices": ["parts", "service"], "default": "parts"},
     "mta_id": {"type": "str"},
@@ -428,7 +429,7 @@ OWN: dict[str, Any] = {
 
 
 def main() -> None:
-    module = create_module(options.STORE, options.CLOUD_FOUNDRY, options.ARCHIVE, OWN)
+    module = create_module(options.STORE, options.CLOUD_FOUNDRY, OWN)
     with guarded(module), ExitStack() as stack:
         result = deploy(module, stack)
         before, after = result.pop("version_before"), result["mta"]["version"]

@@ -101,7 +101,7 @@ def test_tests_of_the_user_that_are_red_on_live_name_the_way_back(old: Platform,
     assert played.code == 2
     assert f"https://{platform.host(SRV)} shows an error" in played.text
     assert "The new version is live." in played.text
-    assert "The version before was 1.0.0" in played.text
+    assert "2. Go back to version 1.0.0: deploy " in played.text
     assert "mta_version_rule=ALL -e mta_upgrade=false" in played.text
     assert_live(users, "2.0.0")
 

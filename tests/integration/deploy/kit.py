@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ansible_collections.zdm.landscape.plugins.module_utils.core.options import ARCHIVE
 from ansible_collections.zdm.landscape.plugins.module_utils.http.web import Web
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Download, opened_archive, read_extensions
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.cloud.cloud_foundry import CloudFoundry
@@ -71,7 +70,7 @@ DESCRIPTOR: dict[str, Any] = {
         }
     ],
 }
-DEFAULTS = {name: option.get("default") for name, option in {**ARCHIVE, **OWN}.items()}
+DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
 
 
 @dataclass

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.zdm.landscape.plugins.modules import mta_deploy, mta_operation_info
+from ansible_collections.zdm.landscape.plugins.modules import mta_deploy, mta_descriptor_info, mta_operation_info
+from ansible_collections.zdm.landscape.tests.integration.deploy.files import FileServer
 from ansible_collections.zdm.landscape.tests.integration.deploy.kit import MTA, Bench
 from ansible_collections.zdm.landscape.tests.landscape.processes import IMPORT_ROOT
 
@@ -30,7 +31,9 @@ def _run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a module in this process; the result is what it prints."""
 
     def call(module: Any = mta_deploy, check: bool = False, **args: Any) -> dict[str, Any]:
-        common = {"store": {"path": str(bench.folder / "store")}, "cloud_foundry": bench.cloud.options()}
+        common: dict[str, Any] = {}
+        if module is not mta_descriptor_info:
+            common |= {"store": {"path": str(bench.folder / "store")}, "cloud_foundry": bench.cloud.options()}
         if module is mta_deploy:
             common |= {"poll_interval": "10ms", "log_dir": str(bench.folder / "logs")}
         with (
@@ -72,6 +75,16 @@ def test_check_mode_diff_and_results(bench: Bench, run: Run) -> None:
         "ERROR",
     )
     assert failed["advice"]
+
+
+def test_the_lint_reads_archives_that_need_a_login(bench: Bench, run: Run) -> None:
+    with FileServer(str(bench.cloud.certificates.router), bench.archive("1.0.0")) as server:
+        given = {"archive": f"{server.url}/incidents_1.0.0.mtar", "archive_ca_file": bench.cloud.ca_file}
+        assert "answers with status 401" in run(mta_descriptor_info, **given)["msg"]
+        login = {"archive_username": "me", "archive_password": "secret"}
+        assert run(mta_descriptor_info, **given, **login)["mta"]["id"] == MTA
+        wrong = {"archive_checksum": f"sha256:{'0' * 64}"}
+        assert "has the checksum sha256:" in run(mta_descriptor_info, **given, **login, **wrong)["msg"]
 
 
 def test_wrong_arguments_fail_with_advice(bench: Bench, run: Run) -> None:

@@ -93,10 +93,6 @@ def test_extension_descriptors_are_a_chain(tmp_path: Path) -> None:
 
     first, second = extension("prod", "shop"), extension("eu", "prod")
     assert [found.id for found in read_extensions([first, second], "shop")] == ["prod", "eu"]
-    with_text = read_extensions([first, second], "shop", ["ID: secret\nextends: eu\n"])
-    assert [(found.name, found.id) for found in with_text][1:] == [("eu.mtaext", "eu"), ("secret.mtaext", "secret")]
-    with pytest.raises(InputError, match="Extension descriptor 2 of extension_texts has no ID or no extends"):
-        read_extensions([], "shop", ["ID: secret\nextends: shop\n", "password: hidden\n"])
     for paths, message in (
         ([second], "extends prod, which is neither shop"),
         ([first, first], "the ID prod"),

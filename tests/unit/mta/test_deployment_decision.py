@@ -34,7 +34,7 @@ def operation(identity: str, state: str, user: str = US, *, locked: bool = True,
 
 OURS = {state: operation("ours", state) for state in ("RUNNING", "ACTION_REQUIRED", "ERROR", "FINISHED", "ABORTED")}
 CONTENT, INFRASTRUCTURE = (replace(OURS["ERROR"], error_type=kind) for kind in ("CONTENT", "INFRASTRUCTURE"))
-RESUMED, AT_ONCE = replace(ATTEMPT, resumed=True), replace(ATTEMPT, at_once=True)
+RESUMED = replace(ATTEMPT, resumed=True)
 TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "deployed", "aborted"))
 
 
@@ -56,14 +56,6 @@ TESTING, DEPLOYED, ABORTED = (Goal(state, "print") for state in ("testing", "dep
         (ABORTED, replace(RESUMED, asked_at=NOW - timedelta(minutes=1)), [OURS["ACTION_REQUIRED"]], to.ABORT),
         (replace(ABORTED, abort_switched=True), RESUMED, [OURS["ERROR"]], to.ABORT),
         (replace(ABORTED, abort_switched=True), replace(RESUMED, upgrade="done"), [OURS["ERROR"]], to.REFUSE),
-        # without a testing phase nobody knows when it switches; once it has stopped its routes tell, but a rollback's
-        (ABORTED, AT_ONCE, [OURS["RUNNING"]], to.WAIT),
-        (ABORTED, AT_ONCE, [OURS["ERROR"]], to.ABORT),
-        (ABORTED, replace(AT_ONCE, first=True), [OURS["RUNNING"]], to.ABORT),
-        (ABORTED, replace(AT_ONCE, type="ROLLBACK_MTA"), [OURS["ERROR"]], to.REFUSE),
-        (replace(ABORTED, abort_switched=True), AT_ONCE, [OURS["RUNNING"]], to.ABORT),
-        (replace(DEPLOYED, abort_on_error=True), AT_ONCE, [OURS["ERROR"]], to.ABORT),
-        (replace(DEPLOYED, abort_on_error=True), replace(AT_ONCE, type="ROLLBACK_MTA"), [OURS["ERROR"]], to.FAIL),
         (TESTING, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.DONE),
         (DEPLOYED, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.RESUME),
         (ABORTED, ATTEMPT, [OURS["ACTION_REQUIRED"]], to.ABORT),
@@ -202,8 +194,6 @@ attempts = st.none() | st.builds(
     operation=st.sampled_from(["", *string.ascii_lowercase]),
     requested=st.sampled_from(["", "abort", "resume", "retry"]),
     resumed=st.booleans(),
-    at_once=st.booleans(),
-    first=st.booleans(),
     upgrade=st.sampled_from(["", "begun", "done"]),
     testing_since=st.none() | st.integers(0, 120).map(lambda minutes: NOW - timedelta(minutes=minutes)),
     ended=st.booleans(),
@@ -244,8 +234,6 @@ def test_only_our_own_operation_is_acted_on(
     if decision.step == to.ABORT and attempt and goal.state != "aborted":
         assert goal.abort_on_error or goal.abort_on_deadline or attempt.requested == to.ABORT
         assert not attempt.upgrade
-    if decision.step == to.ABORT and attempt and decision.operation and decision.operation.state == "RUNNING":
-        assert not attempt.may_switch
     if decision.step == to.RESUME and attempt:
         assert attempt.upgrade != "begun" or goal.upgrade == "done"
     if decision.step in (*ACTING, to.START) and goal.operation and attempt and decision.step != to.SETTLE:

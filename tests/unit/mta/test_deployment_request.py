@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.zdm.landscape.plugins.module_utils.core import options
 from ansible_collections.zdm.landscape.plugins.module_utils.core.errors import InputError
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.archive import Archive
 from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.parameters import FURTHER, further
@@ -16,7 +15,7 @@ from ansible_collections.zdm.landscape.plugins.module_utils.mta.deployment.reque
 from ansible_collections.zdm.landscape.plugins.modules.mta_deploy import OWN
 
 ARCHIVE = Archive("a_1.mtar", "/a_1.mtar", "/a_1.mtar", "0" * 64, "0" * 32, "a", "1.0.0", ("srv",), ("db",))
-DEFAULTS = {name: option.get("default") for name, option in {**options.ARCHIVE, **OWN}.items()}
+DEFAULTS = {name: option.get("default") for name, option in OWN.items()}
 
 
 def ask(archive: Archive | None = ARCHIVE, **params: Any) -> Wanted:
@@ -85,8 +84,6 @@ def test_what_brings_no_archive_names_the_mta_alone(state: str, kind: str, param
         ({"parameters": {"retries": 1}}, "knows no parameter 'retries'"),
         ({"parameters": {"versionRule": "ALL"}}, "parameters has versionRule"),
         ({"parameters": {"keepOriginalAppNamesAfterDeploy": False}}, "keepOriginalAppNamesAfterDeploy"),
-        ({"parameters": {"noRestartSubscribedApps": None}}, "noRestartSubscribedApps of parameters is no"),
-        ({"parameters": {"noRestartSubscribedApps": [True]}}, "noRestartSubscribedApps of parameters is no"),
         ({"retries": -1}, "retries is -1"),
         ({"no_start": True, "state": "testing"}, "no_start is given with state testing"),
         ({"keep_previous": True, "strategy": "default"}, "keep_previous has no meaning with strategy default"),
@@ -117,9 +114,3 @@ def test_a_deployment_needs_an_archive(state: str) -> None:
         ask(None, state=state, mta_id="a")
     with pytest.raises(InputError, match="archive and mta_id are missing"):
         ask(None, state="absent")
-
-
-@pytest.mark.parametrize("given", [{"extensions": ["a.mtaext"]}, {"extension_texts": ["ID: a"]}])
-def test_extension_descriptors_belong_to_an_archive(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="given without archive"):
-        ask(None, state="aborted", mta_id="a", **given)

@@ -187,10 +187,10 @@ class Deployment:
 
     def _retry(self, decision: Decision) -> None:
         own = self._watch.read(_of(decision).id)
-        kind = f" of {own.error_type.lower()}" if own.error_type else ""
+        kind, left = f" of {own.error_type.lower()}" if own.error_type else "", self._goal.retries
         # the service's words are in the log, and at the end when it is of no use
-        self._watch.say(f"Retrying after an error{kind}, {self._goal.retries} times at most", "WARNING")
-        self._goal = replace(self._goal, retries=self._goal.retries - 1)
+        self._watch.say(f"Retrying after an error{kind}, {left} time{'s' if left > 1 else ''} at most", "WARNING")
+        self._goal = replace(self._goal, retries=left - 1)
         self._act(decision, own)
 
     def _abort(self, decision: Decision) -> None:
