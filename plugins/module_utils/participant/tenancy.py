@@ -9,6 +9,7 @@ does one that refers to a tenant column. A table without any that refers to rows
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,9 +191,10 @@ class _Finder:
         """The shortest way by foreign keys to a table that changes id, or whose rows stay with one; empty when there is
         none.
         """
-        ways: list[tuple[str, tuple[str, ...]]] = [(name, ())]
+        ways: deque[tuple[str, tuple[str, ...]]] = deque([(name, ())])
         seen = {name}
-        for table, steps in ways:  # grows while it is walked
+        while ways:
+            table, steps = ways.popleft()
             for key in self.catalog[table].foreign_keys:
                 step = (*steps, f"{table} ({', '.join(key.columns)}) → {key.table}")
                 if key.table in self.found.columns or key.table in self.found.follows:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ruamel.yaml.scanner import Scanner
+try:
+    from ruamel.yaml.scanner import Scanner
+except ImportError:  # whoever reads a descriptor says that the package is missing
+    Scanner = object  # type: ignore[misc, assignment]
 
 _BLANKS = " \t"
 _LINE_ENDS = "\r\n\0"
