@@ -172,6 +172,7 @@ class _Finder:
             found.columns[root.table] = (root.column,)
             found.because[root.table] = "id_query finds the own id by this column"
             found.roots.discard(root.table)
+        found.roots &= found.columns.keys()
 
     def _find_followers(self) -> None:
         for name in self.catalog:

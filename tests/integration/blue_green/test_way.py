@@ -159,7 +159,7 @@ def test_killed_in_the_upgrade_the_same_command_goes_on_to_live(halted: Platform
     platform.wait_for(running, "upgrades 1 tenant")
     os.killpg(running.pid, signal.SIGKILL)
     assert platform.end(running).code == -signal.SIGKILL
-    assert [path.stat().st_mode & 0o777 for path in (platform.folder / "log").glob("*.session/*")] == [0o600]
+    assert not list((platform.folder / "log").glob("*.session*"))  # the session secret is in no file
     platform.apps.sidecar(f"{MTX}-idle").behave()
     played = platform.play(platform.archive("2.0.0"), *reporting(platform))
     assert played.code == 0, played.output

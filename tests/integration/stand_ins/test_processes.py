@@ -290,16 +290,16 @@ def test_routes_of_tenants_are_kept_when_one_of_three_places_says_so(rest: Rest,
 
 def test_bindings_and_services_keep_what_the_idle_phase_has_made(rest: Rest, shop: Shop) -> None:
     def change(descriptor: dict[str, Any]) -> None:
-        descriptor["modules"][0]["requires"][1]["parameters"] = {"config": {"url": "~{api/url}"}}
+        descriptor["modules"][0]["requires"][1]["parameters"] = {"config": {"url": "${default-url}"}}
 
     shop.change = change
     shop.deploy("1.0.0")
-    idle = f"https://{IDLE['srv']}"
+    idle = f"https://{IDLE['web']}"
     assert rest.cloud.space.apps["web"].bindings == {"auth": {"url": idle}}
-    assert rest.cloud.space.services["auth"].config == {"url": idle}
+    assert rest.cloud.space.services["auth"].config == {"url": f"https://{IDLE['srv']}"}
     assert not rest.cloud.space.answers(idle)
     shop.deploy("2.0.0", "DEPLOY")
-    assert rest.cloud.space.apps["web"].bindings == {"auth": {"url": f"https://{LIVE['srv']}"}}
+    assert rest.cloud.space.apps["web"].bindings == {"auth": {"url": f"https://{LIVE['web']}"}}
 
 
 def test_service_updates_may_be_skipped(rest: Rest, shop: Shop) -> None:
